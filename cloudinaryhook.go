@@ -1,0 +1,645 @@
+// Package cloudinaryhook receives Cloudinary's webhook notifications inside an
+// existing app.
+//
+// Cloudinary tells an app what happened to its images and videos by POSTing
+// signed JSON. A [Handler] proves that a notification is Cloudinary's and whom
+// it is for, has the app's [Store] keep it, and has the app's [ImageCreator]
+// create the image it announces.
+//
+// # What it proves
+//
+// That the body is Cloudinary's: [SignatureHeader] holds a digest over the
+// exact bytes of the body, the text of [TimestampHeader] and an API secret of
+// the product environment; see [SignatureVerifier]. The timestamp must lie in a
+// window bounded on both sides.
+//
+// Whom it is for: the URL's query has a token, a JWT that the app signed when
+// it started the upload; see [TokenVerifier]. Its [Claims] name the
+// organization and the album.
+//
+// # Order of checks
+//
+// Cheap before dear, and nothing of the body is trusted before the signature
+// holds: method, token, signature headers, size, signature, JSON. Then
+// [Store.Save], [ImageCreator.CreateImage] if an image is announced,
+// [Processor].Notify, [Store.Complete], and the answer. See [StatusCode] for
+// what each outcome is answered and whether Cloudinary tries again.
+//
+// # What it promises
+//
+// The answer 201 means: authenticated, durably saved, and processed, unless the
+// receiver is Deferred and a worker will, or the app rejected it as
+// [Permanent]. What is answered 201 is not lost, as far as the Store is
+// durable; what is not authenticated never reaches the app's code.
+//
+// # What it does not promise
+//
+// Work is at least once: CreateImage may run again, and at the same time, so
+// make [Image].Key unique. There is no order between notifications. Token and
+// body are not bound to each other: any valid token admits any body that
+// Cloudinary signed, so an app that cares compares the asset's folder or public
+// ID with the claims. And there is no transport security here: tokens travel in
+// URLs, so serve TLS, and keep the query out of access logs.
+//
+// # Zero values and concurrency
+//
+// Everything that is missing or empty refuses: a verifier without secrets, a
+// Processor without work to do. [NewHandler] reports it before the first
+// request. Handlers, verifiers and processors are safe for concurrent use once
+// set up, and no goroutine outlives the call that started it.
+//
+// # Wiring it
+//
+//	handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
+//		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{apiSecret}},
+//		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{tokenKey}, Require: []string{"album_id"}},
+//		Processor: &cloudinaryhook.Processor{Store: store, Images: images},
+//		Logger:    slog.Default(),
+//	})
+//	if err != nil {
+//		return err
+//	}
+//	mux.Handle("POST /api/v1/cloudinary", handler)
+//
+// An app resumes what is pending at its start and then now and then; see
+// [Processor.Resume].
+package cloudinaryhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Errors are sentinels, wrapped with context. None of this package's own holds
+// a secret, a right digest, a token, a URL or a body.
+var (
+	ErrMethodNotAllowed     = errors.New("cloudinaryhook: method is not POST")
+	ErrMissingToken         = errors.New("cloudinaryhook: no token in the URL's query")
+	ErrInvalidToken         = errors.New("cloudinaryhook: invalid token") // joined with golang-jwt's cause
+	ErrMissingSignature     = errors.New("cloudinaryhook: no " + SignatureHeader + " header")
+	ErrUnsupportedSignature = errors.New("cloudinaryhook: unsupported signature")
+	ErrInvalidTimestamp     = errors.New("cloudinaryhook: invalid " + TimestampHeader)
+	ErrStaleTimestamp       = errors.New("cloudinaryhook: " + TimestampHeader + " is outside the replay window")
+	ErrSignatureMismatch    = errors.New("cloudinaryhook: signature does not match; usual causes are a body that was changed or re-encoded before the check, and the secret of another product environment")
+	ErrNoSecrets            = errors.New("cloudinaryhook: no usable secret or key")
+	ErrBodyTooLarge         = errors.New("cloudinaryhook: body is too large")
+	ErrBodyConsumed         = errors.New("cloudinaryhook: body was read before the handler; mount it before middleware that parses forms or reads bodies, or have that put the bytes back")
+	ErrBodyTimeout          = errors.New("cloudinaryhook: body did not arrive in time")
+	ErrBodyRead             = errors.New("cloudinaryhook: body could not be read")
+	ErrMalformedBody        = errors.New("cloudinaryhook: body is not exactly one JSON object with unique names")
+
+	// What the app's own code returned is wrapped by the stage it failed in.
+	ErrSave        = errors.New("cloudinaryhook: saving the delivery failed")
+	ErrCreateImage = errors.New("cloudinaryhook: creating the image failed")
+	ErrNotify      = errors.New("cloudinaryhook: notifying the app failed")
+	ErrComplete    = errors.New("cloudinaryhook: completing the delivery failed")
+
+	ErrGaveUp          = errors.New("cloudinaryhook: gave up on a delivery that was pending too long")
+	ErrInvalidDelivery = errors.New("cloudinaryhook: not a delivery that was marshaled by this package")
+	ErrMisconfigured   = errors.New("cloudinaryhook: misconfigured")
+	ErrInvalidURL      = errors.New("cloudinaryhook: cannot make a notification URL")
+)
+
+// A Delivery is one authenticated notification. Make it with [NewDelivery] or
+// from JSON; nothing in it may be changed afterwards, and then it is safe to
+// read concurrently.
+type Delivery struct {
+	// ID is what duplicates are told by. It is the lower-case hex SHA-256 over
+	// these parts, each preceded by its length in bytes as 64 bits, big endian:
+	//
+	//	"delivery"
+	//	the scope: the token's claim set without iat, nbf, exp and jti, as JSON
+	//	    with sorted names, no white space, and the text of numbers as it came
+	//	the body
+	//	SignedAt in decimal Unix seconds, only if the body has none of request_id,
+	//	    error.request_id, timestamp and notification_context.triggered_at
+	//
+	// Two equal bodies without any of the four may be two events: a duplicate is
+	// better than a loss.
+	ID string
+
+	ReceivedAt time.Time // by this machine's clock, UTC
+	SignedAt   time.Time // from X-Cld-Timestamp, whole seconds, UTC
+	Claims     *Claims   // never nil; zero if the handler is Tokenless
+	Body       []byte    // the signed bytes, exactly
+	Notification
+
+	scope     []byte // of the claims
+	announces bool   // an image
+}
+
+// NewDelivery makes a delivery of a body and claims that were verified before,
+// by the verifiers of this package or otherwise: it checks neither. It is for
+// notifications that come another way than through a [Handler]. Nil claims mean
+// none. The body is kept, not copied. The error is [ErrMalformedBody] if the
+// body is not exactly one JSON object or repeats a name at its top level.
+func NewDelivery(body []byte, claims *Claims, signedAt time.Time) (*Delivery, error) {
+	env, err := parseEnvelope(body)
+	if err != nil {
+		return nil, err
+	}
+	if claims == nil {
+		claims = new(Claims)
+	}
+	scope, err := claims.scope()
+	if err != nil {
+		return nil, err
+	}
+	d := &Delivery{
+		ReceivedAt:   time.Now().UTC().Round(0), // without the monotonic reading, which no store keeps
+		SignedAt:     signedAt.Truncate(time.Second).UTC(),
+		Claims:       claims,
+		Body:         body,
+		Notification: env.Notification,
+		scope:        scope,
+		announces:    env.announcesImage(),
+	}
+	parts := [][]byte{[]byte("delivery"), scope, body}
+	if !env.identifiesItself() {
+		parts = append(parts, strconv.AppendInt(nil, d.SignedAt.Unix(), 10))
+	}
+	d.ID = identity(parts...)
+	return d, nil
+}
+
+// identifiesItself reports whether another event could not have had this body.
+func (env *envelope) identifiesItself() bool {
+	return env.RequestID != "" ||
+		env.Error != nil && env.Error.RequestID != "" ||
+		!env.Timestamp.IsZero() ||
+		env.NotificationContext != nil && !env.NotificationContext.TriggeredAt.IsZero()
+}
+
+func (env *envelope) announcesImage() bool {
+	isUpload := env.Type == TypeUpload || env.Type == "" && env.hasVersion && env.hasFormat
+	isImage := env.ResourceType == "" || env.ResourceType == "image"
+	return isUpload && isImage && env.PublicID != "" && env.Error == nil && !env.Placeholder
+}
+
+// identity hashes parts so that no byte can move from one to the next.
+func identity(parts ...[]byte) string {
+	h := sha256.New()
+	var size [8]byte
+	for _, part := range parts {
+		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
+		h.Write(size[:])
+		h.Write(part)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Payload decodes the whole body now; see [ParsePayload]. It does so each time
+// it is called.
+func (d *Delivery) Payload() (Payload, error) { return ParsePayload(d.Body) }
+
+// Image returns the image that a notification announces, and false if it
+// announces none. It does if all of this holds:
+//
+//   - its type is "upload", or it has none but a version and a format;
+//   - it has a public_id, and resource_type "image" or none;
+//   - it has no error, or null, and is no placeholder for a rejected asset.
+func (d *Delivery) Image() (*Image, bool) {
+	if !d.announces {
+		return nil, false
+	}
+	kind, version := "delivery", d.ID
+	switch {
+	case d.Version != 0:
+		kind, version = "version", strconv.FormatInt(d.Version, 10)
+	case d.VersionID != "":
+		kind, version = "version_id", d.VersionID
+	case d.ETag != "":
+		kind, version = "etag", d.ETag
+	}
+	key := identity([]byte("image"), d.scope, []byte("image"), []byte(d.DeliveryType),
+		[]byte(d.PublicID), []byte(kind), []byte(version))
+	return &Image{Key: key, Claims: d.Claims, Asset: d.Asset, Delivery: d}, true
+}
+
+// deliveryJSON is a Delivery for queues and stores. The notification is not in
+// it: it is decoded anew from the body.
+type deliveryJSON struct {
+	ID         string         `json:"id"`
+	ReceivedAt time.Time      `json:"received_at"`
+	SignedAt   time.Time      `json:"signed_at"`
+	Claims     jsontext.Value `json:"claims"`
+	Body       []byte         `json:"body"` // base64, since not every body is UTF-8
+}
+
+// MarshalJSON writes all of a delivery: nothing is lost on the way through a
+// queue, the whole claim set and the exact bytes of the body included.
+func (d Delivery) MarshalJSON() ([]byte, error) {
+	if d.Claims == nil {
+		return nil, fmt.Errorf("%w: it has no claims", ErrInvalidDelivery)
+	}
+	claims, err := d.Claims.claimSet()
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(deliveryJSON{d.ID, d.ReceivedAt, d.SignedAt, claims, d.Body})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote. It proves no signature: read from
+// places only that the app itself writes to. The error wraps
+// [ErrInvalidDelivery] if data is anything else, or if the ID is not that of
+// the body, the claims and the time.
+func (d *Delivery) UnmarshalJSON(data []byte) error {
+	var wire deliveryJSON
+	if json.Unmarshal(data, &wire) != nil {
+		return ErrInvalidDelivery // without the JSON error, which may quote
+	}
+	claims, err := parseClaims(wire.Claims)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidDelivery, err)
+	}
+	read, err := NewDelivery(wire.Body, claims, wire.SignedAt)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalidDelivery, err)
+	}
+	if read.ID != wire.ID {
+		return fmt.Errorf("%w: its ID is another one's", ErrInvalidDelivery)
+	}
+	read.ReceivedAt = wire.ReceivedAt.UTC()
+	*d = *read
+	return nil
+}
+
+// LogValue is what a log line may say of a delivery: never the body, which may
+// name people and hold tokens, nor the claims.
+func (d *Delivery) LogValue() slog.Value {
+	if d == nil {
+		return slog.Value{}
+	}
+	return slog.GroupValue(
+		slog.String("id", d.ID),
+		slog.String("type", string(d.Type)),
+		slog.String("public_id", d.PublicID),
+		slog.Int("bytes", len(d.Body)),
+	)
+}
+
+// An Image is what an [ImageCreator] is to create.
+type Image struct {
+	// Key is the same for the same version of an asset in the same scope, and
+	// so for every notification about it. It is the lower-case hex SHA-256 over
+	// these parts, with lengths as in [Delivery].ID: "image"; the scope; the
+	// resource type, "image"; the delivery type; the public ID; and two that
+	// name the version: "version" and the version in decimal, else "version_id"
+	// and that, else "etag" and that, else "delivery" and the delivery's ID.
+	Key string
+
+	Claims   *Claims // whom it is for
+	Asset            // what it is
+	Delivery *Delivery
+}
+
+// A State is what is known of a delivery.
+type State int
+
+// The states of a delivery. The zero State is none of them.
+const (
+	StateNew     State = iota + 1 // not seen before
+	StatePending                  // saved, and not completed
+	StateDone                     // completed: processed, or rejected with a cause
+)
+
+// String returns "new", "pending", "done", or "none" for the zero State.
+func (s State) String() string {
+	switch s {
+	case StateNew:
+		return "new"
+	case StatePending:
+		return "pending"
+	case StateDone:
+		return "done"
+	}
+	return "none"
+}
+
+// A Store keeps deliveries. What is saved and not completed survives a crash, a
+// failing ImageCreator and Cloudinary's last retry; the app resumes from it.
+// Its methods are called concurrently. cloudinaryhooktest.TestStore tests a
+// Store against this contract.
+type Store interface {
+	// Save makes d durable, and says what was known of d.ID before: nothing
+	// (StateNew), saved (StatePending) or completed (StateDone). It never
+	// overwrites and never changes d. Of any number of concurrent Saves of one
+	// ID exactly one is told StateNew. When it returns nil, a 201 may follow:
+	// what was saved must then survive the loss of power.
+	Save(ctx context.Context, d *Delivery) (State, error)
+
+	// Complete records that a delivery needs no more work; cause is nil, or why
+	// the app rejected it. It may be called twice, by two who worked at the same
+	// time; an unknown ID is an error.
+	Complete(ctx context.Context, id string, cause error) error
+}
+
+// An ImageCreator makes the app's own image of what Cloudinary announces. It is
+// called concurrently, and may be called again for an image it has made
+// already, even at the same time: make Image.Key unique and let it return nil
+// then. An error is retried later, by Cloudinary and by [Processor.Resume],
+// unless it is [Permanent].
+type ImageCreator interface {
+	CreateImage(ctx context.Context, img *Image) error
+}
+
+// ImageCreatorFunc makes a function an [ImageCreator].
+type ImageCreatorFunc func(ctx context.Context, img *Image) error
+
+// CreateImage calls f.
+func (f ImageCreatorFunc) CreateImage(ctx context.Context, img *Image) error { return f(ctx, img) }
+
+// Permanent marks an error of CreateImage or Notify that no retry can mend. The
+// delivery is then completed as rejected, with err as its cause, and answered
+// 201. An error that joins a permanent one and another is not permanent, and
+// neither is one returned after the context was done. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+type permanentError struct{ err error }
+
+func (e *permanentError) Error() string { return e.err.Error() }
+func (e *permanentError) Unwrap() error { return e.err }
+
+// isPermanent wants every branch of an error to be permanent, not only one, as
+// errors.As would.
+func isPermanent(err error) bool {
+	switch e := err.(type) {
+	case *permanentError:
+		return true
+	case *panicError:
+		return false // a bug, whatever it was raised with
+	case interface{ Unwrap() error }:
+		return isPermanent(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, branch := range e.Unwrap() {
+			if !isPermanent(branch) {
+				return false
+			}
+		}
+		return len(e.Unwrap()) > 0
+	}
+	return false
+}
+
+// completeTimeout is Complete's own, so that work that used up its time is
+// still recorded as done.
+const completeTimeout = 3 * time.Second
+
+// A Processor does what a delivery announces. It holds no secret and needs no
+// HTTP: a worker behind a queue uses it alone. It is safe for concurrent use as
+// long as its fields are not changed.
+//
+// A Processor with neither Images nor Notify refuses to work unless it is
+// Deferred, and a Deferred one refuses to Process: both errors wrap
+// [ErrMisconfigured].
+type Processor struct {
+	Store Store // required
+
+	// Images creates announced images. Nil: none are wanted.
+	Images ImageCreator
+
+	// Notify is told of every notification, of any type: moderation, delete,
+	// video uploads, and also of those that Images has dealt with, after it.
+	// Like CreateImage it may be called again for the same one.
+	Notify func(context.Context, *Delivery) error
+
+	// Deferred means that workers elsewhere process what is saved here. Images
+	// and Notify are nil then.
+	Deferred bool
+
+	// GiveUpAfter is how long after its receipt Resume still tries a delivery;
+	// then it is completed with [ErrGaveUp]. 0: for ever.
+	GiveUpAfter time.Duration
+
+	// Logger gets one line for each call that fails or rejects; nil is silent.
+	// Inside a Handler, the Handler writes the line.
+	Logger *slog.Logger
+}
+
+// Accept saves a delivery and, unless the Processor is Deferred, processes it.
+// It is what a Handler does after authentication, for deliveries that came
+// another way. The State is that afterwards: StateDone, StatePending if work
+// remains, or zero if it was not saved. Errors wrap the failed stage, as
+// [ErrSave] or [ErrCreateImage], and the app's own error.
+func (p *Processor) Accept(ctx context.Context, d *Delivery) (State, error) {
+	r := p.accept(ctx, d)
+	p.log(ctx, d, r.rejected, r.err)
+	return r.after, r.err
+}
+
+// Process does the work of a saved delivery: CreateImage if it announces an
+// image, Notify, Complete. It returns nil once the delivery is completed, as
+// rejected included. It is for workers that share the receivers' Store.
+func (p *Processor) Process(ctx context.Context, d *Delivery) error {
+	rejected, err := p.process(ctx, d)
+	p.log(ctx, d, rejected, err)
+	return err
+}
+
+// Resume processes what is pending, as a Store's own method lists it. Each
+// delivery is saved once more first, to skip what was completed meanwhile, and
+// given up if it is older than GiveUpAfter. A failure, of the listing too, stops
+// nothing that follows; all are joined in the error. Resume stops when ctx is
+// done.
+//
+// Leave out what arrived within the last minute, which a request may still be
+// at work on.
+func (p *Processor) Resume(ctx context.Context, pending iter.Seq2[*Delivery, error]) error {
+	var errs []error
+	for d, err := range pending {
+		if ctx.Err() != nil {
+			errs = append(errs, ctx.Err())
+			break
+		}
+		if err == nil && d == nil {
+			err = fmt.Errorf("%w: it is nil", ErrInvalidDelivery)
+		}
+		if err == nil {
+			var rejected error
+			rejected, err = p.resume(ctx, d)
+			p.log(ctx, d, rejected, err)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *Processor) resume(ctx context.Context, d *Delivery) (rejected, err error) {
+	if p.GiveUpAfter <= 0 || time.Since(d.ReceivedAt) <= p.GiveUpAfter {
+		r := p.accept(ctx, d)
+		return r.rejected, r.err
+	}
+	state, err := p.save(ctx, d)
+	if err != nil || state == StateDone {
+		return nil, err
+	}
+	return ErrGaveUp, p.complete(ctx, d, ErrGaveUp)
+}
+
+// check refuses a Processor that would say done where nothing was.
+func (p *Processor) check() error {
+	switch {
+	case p == nil:
+		return fmt.Errorf("%w: Processor is nil", ErrMisconfigured)
+	case p.Store == nil:
+		return fmt.Errorf("%w: Processor.Store is nil", ErrMisconfigured)
+	case p.Deferred && (p.Images != nil || p.Notify != nil):
+		return fmt.Errorf("%w: a Deferred Processor has no Images and no Notify", ErrMisconfigured)
+	case !p.Deferred && p.Images == nil && p.Notify == nil:
+		return fmt.Errorf("%w: Processor has neither Images nor Notify and is not Deferred", ErrMisconfigured)
+	case p.GiveUpAfter < 0:
+		return fmt.Errorf("%w: Processor.GiveUpAfter is negative", ErrMisconfigured)
+	}
+	return nil
+}
+
+// A result is what came of accepting a delivery.
+type result struct {
+	known    State // what Save said
+	after    State
+	rejected error
+	err      error
+}
+
+func (p *Processor) accept(ctx context.Context, d *Delivery) (r result) {
+	if r.err = p.check(); r.err != nil {
+		return r
+	}
+	if r.known, r.err = p.save(ctx, d); r.err != nil {
+		return r
+	}
+	if r.after = StatePending; r.known == StateDone {
+		r.after = StateDone
+	}
+	if p.Deferred || r.after == StateDone {
+		return r
+	}
+	if r.rejected, r.err = p.process(ctx, d); r.err == nil {
+		r.after = StateDone
+	}
+	return r
+}
+
+func (p *Processor) process(ctx context.Context, d *Delivery) (rejected, err error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	if p.Deferred {
+		return nil, fmt.Errorf("%w: a Deferred Processor does not process", ErrMisconfigured)
+	}
+	if img, ok := d.Image(); ok && p.Images != nil {
+		rejected, err = p.work(ctx, ErrCreateImage, func() error { return p.Images.CreateImage(ctx, img) })
+	}
+	if err == nil && p.Notify != nil {
+		var cause error
+		cause, err = p.work(ctx, ErrNotify, func() error { return p.Notify(ctx, d) })
+		rejected = errors.Join(rejected, cause)
+	}
+	if err == nil {
+		err = p.complete(ctx, d, rejected)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return rejected, nil
+}
+
+// work tells a rejection, which is an outcome, from a failure, which is retried.
+// An error that came after the deadline may be due to it, and is a failure.
+func (p *Processor) work(ctx context.Context, stage error, f func() error) (rejected, err error) {
+	err = contain(f)
+	switch {
+	case err == nil:
+		return nil, nil
+	case isPermanent(err) && ctx.Err() == nil:
+		return fmt.Errorf("%w: %w", stage, err), nil
+	}
+	return nil, fmt.Errorf("%w: %w", stage, err)
+}
+
+func (p *Processor) save(ctx context.Context, d *Delivery) (state State, err error) {
+	err = contain(func() (err error) {
+		state, err = p.Store.Save(ctx, d)
+		return err
+	})
+	if err == nil && (state < StateNew || state > StateDone) {
+		err = fmt.Errorf("the store answered state %d", state)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrSave, err)
+	}
+	return state, nil
+}
+
+func (p *Processor) complete(ctx context.Context, d *Delivery, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeTimeout)
+	defer cancel()
+	if err := contain(func() error { return p.Store.Complete(ctx, d.ID, cause) }); err != nil {
+		return fmt.Errorf("%w: %w", ErrComplete, err)
+	}
+	return nil
+}
+
+func (p *Processor) log(ctx context.Context, d *Delivery, rejected, err error) {
+	switch {
+	case p.Logger == nil:
+	case err != nil:
+		p.Logger.LogAttrs(ctx, slog.LevelError, "cloudinary delivery failed",
+			slog.Any("delivery", d), slog.Any("error", err), stackOf(err))
+	case rejected != nil:
+		p.Logger.LogAttrs(ctx, slog.LevelWarn, "cloudinary delivery rejected",
+			slog.Any("delivery", d), slog.Any("cause", rejected))
+	}
+}
+
+// contain makes a panic of the app's code an error, so that one odd
+// notification cannot take an endpoint or a worker down.
+func contain(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{v, debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// Unwrap has errors.Is reach an error that was panicked with.
+func (e *panicError) Unwrap() error {
+	err, _ := e.value.(error)
+	return err
+}
+
+// stackOf is the stack of a panic for the log, or an empty attribute.
+func stackOf(err error) slog.Attr {
+	if p, ok := errors.AsType[*panicError](err); ok {
+		return slog.String("stack", string(bytes.TrimSpace(p.stack)))
+	}
+	return slog.Attr{}
+}

@@ -1,0 +1,412 @@
+package cloudinaryhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+)
+
+const (
+	tokenParameter = "token"
+
+	defaultMaxBody = 4 << 20          // bytes; the largest recorded bodies, with OCR, are a hundredth of it
+	defaultTimeout = 15 * time.Second // Cloudinary waits 20 s, by second-hand knowledge
+	eagerBuffer    = 512 << 10        // bytes
+)
+
+// Config sets up a [Handler].
+type Config struct {
+	Signature *SignatureVerifier // required
+	Token     *TokenVerifier     // required, unless Tokenless
+	Processor *Processor         // required
+
+	// Tokenless has the signature alone admit a notification. Claims stay zero.
+	Tokenless bool
+
+	// MaxBody is the largest body in bytes; 0 means 4 MiB.
+	MaxBody int64
+
+	// Timeout runs from a request's arrival. The body must be there within it,
+	// where the connection allows a read deadline, and Save, CreateImage and
+	// Notify share what is left, through their context. Complete has three
+	// seconds of its own. 0 means 15 s, since Cloudinary waits for 20.
+	Timeout time.Duration
+
+	// SuccessStatus is 201 or 200; 0 means 201, as the recorded system answers.
+	// Cloudinary's documentation says it tries again "if the response is not
+	// 200 OK"; whether a 201 is tried again is not known, and harmless.
+	SuccessStatus int
+
+	// Logger gets at most one line a request; nil is silent.
+	Logger *slog.Logger
+
+	// Observe is told each request's outcome once, after the answer is written.
+	// It is for metrics; a panic in it is contained.
+	Observe func(context.Context, Outcome)
+}
+
+// An Outcome is what came of one request.
+type Outcome struct {
+	Delivery *Delivery // nil if it was not authenticated
+	Known    State     // what Store.Save said was known before; zero if it did not get there
+	State    State     // what is known now; zero if it was not saved
+	Err      error     // why it was refused or failed: one of this package's sentinels, wrapped
+	Rejected error     // the Permanent error with which it was accepted and completed
+	Status   int       // of the answer
+	Duration time.Duration
+}
+
+// A Handler receives notifications over HTTP. Mount it on any mux, before
+// middleware that reads bodies. It is safe for concurrent use.
+type Handler struct {
+	config Config
+}
+
+// NewHandler checks a configuration and makes a handler of it. The verifiers
+// and the Processor are copied, so later changes to them have no effect. Errors
+// wrap [ErrNoSecrets] or [ErrMisconfigured].
+func NewHandler(c Config) (*Handler, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	signature := *c.Signature
+	signature.Secrets = slices.Clone(signature.Secrets)
+	c.Signature = &signature
+	if !c.Tokenless {
+		token := *c.Token
+		token.Require = slices.Clone(token.Require)
+		token.Keys = slices.Clone(token.Keys)
+		for i := range token.Keys {
+			token.Keys[i] = slices.Clone(token.Keys[i])
+		}
+		c.Token = &token
+	}
+	processor := *c.Processor
+	c.Processor = &processor
+	c.MaxBody = orDefault(c.MaxBody, defaultMaxBody)
+	c.Timeout = orDefault(c.Timeout, defaultTimeout)
+	c.SuccessStatus = orDefault(c.SuccessStatus, http.StatusCreated)
+	return &Handler{c}, nil
+}
+
+func (c *Config) check() error {
+	if c.Signature == nil {
+		return fmt.Errorf("%w: Signature is nil", ErrMisconfigured)
+	}
+	if err := c.Signature.usable(); err != nil {
+		return err
+	}
+	if (c.Token == nil) != c.Tokenless {
+		return fmt.Errorf("%w: either Token is set or Tokenless", ErrMisconfigured)
+	}
+	if !c.Tokenless {
+		if err := c.Token.usable(); err != nil {
+			return err
+		}
+		if c.Token.Leeway < 0 || slices.Contains(c.Token.Require, "") {
+			return fmt.Errorf("%w: Token has a negative Leeway or requires a claim without a name", ErrMisconfigured)
+		}
+	}
+	if err := c.Processor.check(); err != nil {
+		return err
+	}
+	if c.Signature.MaxAge < 0 || c.Signature.MaxSkew < 0 || c.MaxBody < 0 || c.Timeout < 0 {
+		return fmt.Errorf("%w: MaxAge, MaxSkew, MaxBody or Timeout is negative", ErrMisconfigured)
+	}
+	if !slices.Contains([]int{0, http.StatusOK, http.StatusCreated}, c.SuccessStatus) {
+		return fmt.Errorf("%w: SuccessStatus is %d, not 200 or 201", ErrMisconfigured, c.SuccessStatus)
+	}
+	return nil
+}
+
+// ServeHTTP answers one notification. Answers to accepted ones have an empty
+// body; those to refused and failed ones a fixed text, which tells the cause to
+// nobody but the log. All authenticated ones name the delivery in X-Delivery-ID.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	o := h.receive(w, r, start)
+	if err, ok := errors.AsType[*panicError](o.Err); ok && err.value == http.ErrAbortHandler {
+		panic(http.ErrAbortHandler) // the app asks net/http to drop the connection
+	}
+	o.Status = StatusCode(o.Err)
+	if o.Err == nil {
+		o.Status = h.config.SuccessStatus
+	}
+	answer(w, o)
+	o.Duration = time.Since(start)
+	h.log(r.Context(), o)
+	if h.config.Observe != nil {
+		_ = contain(func() error {
+			h.config.Observe(r.Context(), o)
+			return nil
+		})
+	}
+}
+
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, start time.Time) (o Outcome) {
+	deadline := start.Add(h.config.Timeout)
+	o.Err = contain(func() (err error) {
+		defer limitReading(w, h.config.Timeout)()
+		o.Delivery, err = h.Authenticate(r)
+		return err
+	})
+	if o.Err != nil {
+		return o
+	}
+	// A caller that hangs up must not tear the work in half.
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(r.Context()), deadline)
+	defer cancel()
+	result := h.config.Processor.accept(ctx, o.Delivery)
+	o.Known, o.State, o.Rejected, o.Err = result.known, result.after, result.rejected, result.err
+	return o
+}
+
+// limitReading ends reads from the connection when timeout is over, where the
+// connection allows it. The deadline is set only then, and to that moment: a
+// deadline set beforehand could be later than the server's own, and would have
+// to be taken back. The returned function ends the watch.
+func limitReading(w http.ResponseWriter, timeout time.Duration) (stop func()) {
+	fired := make(chan struct{})
+	timer := time.AfterFunc(timeout, func() {
+		defer close(fired)
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+	})
+	return func() {
+		if !timer.Stop() {
+			<-fired // the ResponseWriter must not be used after ServeHTTP
+		}
+	}
+}
+
+// Authenticate makes all checks and nothing else: method, token, signature
+// headers, size, signature, JSON. It consumes r.Body. For the status that
+// belongs to an error, see [StatusCode].
+func (h *Handler) Authenticate(r *http.Request) (*Delivery, error) {
+	if r.Method != http.MethodPost {
+		return nil, ErrMethodNotAllowed
+	}
+	claims, err := h.verifyToken(r)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := h.verifyHeaders(r)
+	if err != nil {
+		return nil, err
+	}
+	body, err := readBody(r, h.config.MaxBody)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.config.Signature.match(body, signature); err != nil {
+		return nil, err
+	}
+	return NewDelivery(body, claims, signature.signedAt)
+}
+
+// verifyToken looks at the URL's query alone. FormValue would parse the body,
+// which is then gone, and take a token out of it.
+func (h *Handler) verifyToken(r *http.Request) (*Claims, error) {
+	if h.config.Tokenless {
+		return new(Claims), nil
+	}
+	switch tokens := r.URL.Query()[tokenParameter]; len(tokens) {
+	case 0:
+		return nil, ErrMissingToken
+	case 1:
+		return h.config.Token.Verify(tokens[0])
+	default:
+		return nil, fmt.Errorf("%w: there are %d", ErrInvalidToken, len(tokens))
+	}
+}
+
+// verifyHeaders takes one header of each kind: of two, a proxy and this
+// handler might each believe another.
+func (h *Handler) verifyHeaders(r *http.Request) (signatureClaim, error) {
+	signatures, timestamps := r.Header.Values(SignatureHeader), r.Header.Values(TimestampHeader)
+	switch {
+	case len(signatures) == 0 && len(r.Header.Values(SignatureV2Header)) > 0:
+		return signatureClaim{}, fmt.Errorf("%w: only %s came, which cannot be verified; set the trigger's auth_scheme to default",
+			ErrUnsupportedSignature, SignatureV2Header)
+	case len(signatures) == 0:
+		return signatureClaim{}, ErrMissingSignature
+	case len(signatures) > 1:
+		return signatureClaim{}, fmt.Errorf("%w: there are %d %s headers", ErrSignatureMismatch, len(signatures), SignatureHeader)
+	case len(timestamps) != 1:
+		return signatureClaim{}, fmt.Errorf("%w: there are %d headers", ErrInvalidTimestamp, len(timestamps))
+	}
+	return h.config.Signature.readHeaders(timestamps[0], signatures[0])
+}
+
+// readBody reads the whole body into one buffer. A body that is cut at the limit
+// would have a wrong signature and puzzle everybody, so it has an error of its
+// own. Content-Type and Content-Encoding are not looked at: the signature is
+// over the bytes as they came.
+func readBody(r *http.Request, limit int64) ([]byte, error) {
+	if r.ContentLength > limit {
+		return nil, fmt.Errorf("%w: %d bytes are declared, %d allowed", ErrBodyTooLarge, r.ContentLength, limit)
+	}
+	var body []byte
+	if r.Body != nil {
+		var err error
+		if body, err = readAll(r.Body, r.ContentLength, limit); err != nil {
+			return nil, err
+		}
+	}
+	if len(body) == 0 && (r.ContentLength > 0 || r.PostForm != nil) {
+		return nil, ErrBodyConsumed
+	}
+	return body, nil
+}
+
+// readAll takes the declared size's memory at once, unless that is much: more
+// must arrive before more is taken, so that a promise alone costs little.
+func readAll(body io.Reader, declared, limit int64) ([]byte, error) {
+	buf := make([]byte, 0, min(max(declared, 512), eagerBuffer, limit))
+	var extra [1]byte // to see the end of a full buffer without growing it
+	for {
+		free := buf[len(buf):cap(buf)]
+		if len(free) == 0 {
+			free = extra[:]
+		}
+		n, err := body.Read(free)
+		if int64(len(buf)+n) > limit {
+			return nil, fmt.Errorf("%w: more than %d bytes came", ErrBodyTooLarge, limit)
+		}
+		if len(buf) == cap(buf) && n > 0 {
+			size := min(2*int64(cap(buf))+512, limit)
+			if declared > int64(len(buf)) {
+				size = min(size, declared)
+			}
+			buf = append(make([]byte, 0, size), buf...)
+			buf = append(buf, extra[:n]...)
+		} else {
+			buf = buf[:len(buf)+n]
+		}
+		switch {
+		case err == io.EOF:
+			return buf, nil
+		case err != nil:
+			return nil, readError(err)
+		}
+	}
+}
+
+func readError(err error) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return fmt.Errorf("%w: %w", ErrBodyTooLarge, err)
+	}
+	if errors.Is(err, http.ErrBodyReadAfterClose) {
+		return ErrBodyConsumed
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return ErrBodyTimeout
+	}
+	return fmt.Errorf("%w: %w", ErrBodyRead, err)
+}
+
+// StatusCode is the status that an error of this package is answered with; nil
+// is 201. What Cloudinary does then:
+//
+//	201  accepted, or done before          no retry
+//	401  token or signature refused        retries, in vain
+//	413  too large                         retries, in vain
+//	400  signed, but not one JSON object   retries, in vain
+//	400  the body could not be read        retries
+//	408  the body did not arrive in time   retries
+//	405  not a POST
+//	500  anything else                     retries
+//
+// The app's own errors never choose the status: wrapped by the stage they failed
+// in, they are a 500 whatever else they wrap. "Retries" is three times, after 3,
+// 6 and 9 minutes, and then never again.
+func StatusCode(err error) int {
+	if err == nil {
+		return http.StatusCreated
+	}
+	for _, stage := range []error{ErrSave, ErrCreateImage, ErrNotify, ErrComplete} {
+		if errors.Is(err, stage) {
+			return http.StatusInternalServerError
+		}
+	}
+	for _, row := range statuses {
+		if errors.Is(err, row.err) {
+			return row.status
+		}
+	}
+	return http.StatusInternalServerError
+}
+
+var statuses = []struct {
+	err    error
+	status int
+}{
+	{ErrMethodNotAllowed, http.StatusMethodNotAllowed},
+	{ErrMissingToken, http.StatusUnauthorized},
+	{ErrInvalidToken, http.StatusUnauthorized},
+	{ErrMissingSignature, http.StatusUnauthorized},
+	{ErrUnsupportedSignature, http.StatusUnauthorized},
+	{ErrInvalidTimestamp, http.StatusUnauthorized},
+	{ErrStaleTimestamp, http.StatusUnauthorized},
+	{ErrSignatureMismatch, http.StatusUnauthorized},
+	{ErrBodyTooLarge, http.StatusRequestEntityTooLarge},
+	{ErrMalformedBody, http.StatusBadRequest},
+	{ErrBodyTimeout, http.StatusRequestTimeout},
+	{ErrBodyRead, http.StatusBadRequest},
+}
+
+// answer tells a sender its status and no more. What would help an operator
+// would help an attacker too.
+func answer(w http.ResponseWriter, o Outcome) {
+	header := w.Header()
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	if o.Delivery != nil {
+		header.Set("X-Delivery-ID", o.Delivery.ID)
+	}
+	if o.Status == http.StatusMethodNotAllowed {
+		header.Set("Allow", http.MethodPost)
+	}
+	if o.Err == nil {
+		w.WriteHeader(o.Status)
+		return
+	}
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(o.Status)
+	_, _ = io.WriteString(w, http.StatusText(o.Status)+"\n")
+}
+
+func (h *Handler) log(ctx context.Context, o Outcome) {
+	level, message := slog.LevelInfo, "cloudinary notification accepted"
+	switch {
+	case o.Status >= http.StatusInternalServerError:
+		level, message = slog.LevelError, "cloudinary notification failed"
+	case o.Err != nil:
+		level, message = slog.LevelWarn, "cloudinary notification refused"
+	case o.Rejected != nil:
+		level, message = slog.LevelWarn, "cloudinary notification rejected"
+	}
+	if h.config.Logger == nil || !h.config.Logger.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{slog.Int("status", o.Status), slog.Duration("duration", o.Duration)}
+	if o.Delivery != nil {
+		attrs = append(attrs,
+			slog.Any("delivery", o.Delivery),
+			slog.String("state", o.State.String()),
+			slog.Bool("duplicate", o.Known == StatePending || o.Known == StateDone),
+			slog.Duration("skew", o.Delivery.ReceivedAt.Sub(o.Delivery.SignedAt)))
+	}
+	if o.Err != nil {
+		attrs = append(attrs, slog.Any("error", o.Err), stackOf(o.Err))
+	}
+	if o.Rejected != nil {
+		attrs = append(attrs, slog.Any("cause", o.Rejected))
+	}
+	h.config.Logger.LogAttrs(ctx, level, message, attrs...)
+}

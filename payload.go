@@ -1,0 +1,496 @@
+package cloudinaryhook
+
+import (
+	"bytes"
+	stdjson "encoding/json"
+	"io"
+	"iter"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A NotificationType is the event a notification is about, from its
+// notification_type. Cloudinary may extend the list at any time; a type that
+// has no constant here is delivered like any other.
+type NotificationType string
+
+// A Notification is what a body says about itself, decoded on arrival. Members
+// that are absent, null or of the wrong JSON kind leave their field zero.
+type Notification struct {
+	// Type is empty if the body has no notification_type, as uploads of 2019
+	// and bodies rendered from a payload_template; it is [TypeInvalid] if that
+	// is no string.
+	Type NotificationType `json:"notification_type"`
+
+	RequestID string    `json:"request_id"`
+	Timestamp time.Time `json:"timestamp"`
+
+	// NotificationContext is nil in bodies from before about 2022.
+	NotificationContext *NotificationContext `json:"notification_context"`
+
+	// SignatureKey is the API key whose secret signed, in bodies from about
+	// 2024 on; APIKey the one that uploaded. They may differ.
+	SignatureKey string `json:"signature_key"`
+	APIKey       string `json:"api_key"`
+
+	// Asset is the zero Asset in types that name no single asset: delete, move,
+	// folder events, error.
+	Asset
+
+	// Error is not nil if the body has an error that is not null, of any kind.
+	Error *NotificationError `json:"error"`
+}
+
+// NotificationContext says what caused a notification.
+type NotificationContext struct {
+	TriggeredAt time.Time   `json:"triggered_at"`
+	TriggeredBy TriggeredBy `json:"triggered_by"`
+}
+
+// TriggeredBy is who caused a notification. Source is "api" or "ui"; ID is an
+// API key or, from the ui, a person's e-mail address.
+type TriggeredBy struct {
+	Source string `json:"source"`
+	ID     string `json:"id"`
+}
+
+// NotificationError is what went wrong at Cloudinary. Some bodies have a plain
+// string for an error: it becomes the Message. Status is an HTTP status code,
+// 0 if not given.
+type NotificationError struct {
+	Message   string `json:"message"`
+	Status    int64  `json:"status"`
+	RequestID string `json:"request_id"`
+}
+
+// An Asset is the image, video or file that a notification is about.
+type Asset struct {
+	AssetID          string    `json:"asset_id"`
+	PublicID         string    `json:"public_id"`
+	Version          int64     `json:"version"` // Unix seconds of the upload
+	VersionID        string    `json:"version_id"`
+	Format           string    `json:"format"`
+	ResourceType     string    `json:"resource_type"` // "image", "video" or "raw"
+	DeliveryType     string    `json:"type"`          // "upload", "private", "authenticated", …
+	OriginalFilename string    `json:"original_filename"`
+	DisplayName      string    `json:"display_name"`
+	AssetFolder      string    `json:"asset_folder"`
+	ETag             string    `json:"etag"`
+	URL              string    `json:"url"`
+	SecureURL        string    `json:"secure_url"`
+	Bytes            int64     `json:"bytes"`
+	Width            int64     `json:"width"`  // pixels
+	Height           int64     `json:"height"` // pixels
+	Pages            int64     `json:"pages"`  // 4294967295 has been seen where there are none
+	CreatedAt        time.Time `json:"created_at"`
+	Tags             []string  `json:"tags"`
+	Placeholder      bool      `json:"placeholder"` // there is no asset: its moderation was rejected
+}
+
+// Rest is what no field of a payload took.
+type Rest struct {
+	// Extra holds top-level members as raw JSON, byte for byte: those that have
+	// no field, and those of which something is in Mismatched. Members that are
+	// unknown deeper down are in the body only. Nil if there are none.
+	Extra map[string]stdjson.RawMessage `json:",embed,inline"`
+
+	// Mismatched holds the paths of members whose JSON kind does not fit their
+	// field, as "version" or "eager[1].bytes", in the order of the body. Such a
+	// field is zero, and all others are decoded.
+	Mismatched []string `json:"-"`
+}
+
+// A Payload is a whole notification, decoded: one of the payload types of this
+// package, such as *[UploadPayload] or *[UnknownPayload]. Use a type switch.
+type Payload interface {
+	// Common returns what all notifications have, as a pointer into the payload.
+	Common() *Notification
+
+	rest() *Rest
+}
+
+// ParsePayload decodes a body into the type that its notification_type names.
+// A body without one is an [UploadPayload] if it has a public_id, else an
+// [UnknownPayload], and so is one of a type that this package does not know.
+//
+// Members of the wrong kind cost only themselves, see [Rest]. Numbers may be
+// quoted. The error is [ErrMalformedBody] if the body is not exactly one JSON
+// object or repeats a name at its top level, which two readers could
+// understand in two ways. Below the top level names may repeat, as in EXIF
+// metadata, and invalid UTF-8 is replaced, as in file names.
+func ParsePayload(body []byte) (Payload, error) {
+	env, err := parseEnvelope(body)
+	if err != nil {
+		return nil, err
+	}
+	return env.payload(body), nil
+}
+
+func (env *envelope) payload(body []byte) Payload {
+	p := newPayload(&env.Notification)
+	p.rest().Mismatched = decode(body, p)
+	// The envelope decides on the request path, so its word counts here too.
+	*p.Common() = env.Notification
+	return p
+}
+
+// jsonOptions relax what json/v2 is strict about: authentic mail repeats names
+// in EXIF metadata and has Latin-1 file names. Names that repeat at the top
+// level are refused by parseEnvelope.
+var (
+	jsonOptions   = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	decodeOptions = json.JoinOptions(jsonOptions, json.WithUnmarshalers(shapes))
+)
+
+// An envelope is a Notification and what Delivery.Image must know beside it.
+type envelope struct {
+	Notification
+	hasVersion, hasFormat bool // present and not null, whatever their kind
+}
+
+// parseEnvelope walks once over the top level of a body, decodes the members
+// that a Notification has and skips the others. It is the only decoding on the
+// request path, and decides what a well-formed body is.
+func parseEnvelope(body []byte) (*envelope, error) {
+	// A buffer is decoded in place, so names and values alias the body. Errors
+	// of the decoder are never wrapped, because they quote it.
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsonOptions)
+	if start, err := dec.ReadToken(); err != nil || start.Kind() != '{' {
+		return nil, ErrMalformedBody
+	}
+	env := new(envelope)
+	names := make([][]byte, 0, 64) // few bodies have more
+	for dec.PeekKind() != '}' {
+		quoted, err := dec.ReadValue()
+		if err != nil {
+			return nil, ErrMalformedBody
+		}
+		name := unquote(quoted)
+		value, err := dec.ReadValue()
+		if err != nil {
+			return nil, ErrMalformedBody
+		}
+		names = append(names, name)
+		env.take(name, value)
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, ErrMalformedBody
+	}
+	if _, err := dec.ReadToken(); err != io.EOF || repeats(names) {
+		return nil, ErrMalformedBody
+	}
+	return env, nil
+}
+
+// repeats sorts the names. Doing so once is cheaper than keeping a set, and
+// than the decoder's own check, which looks at every level.
+func repeats(names [][]byte) bool {
+	slices.SortFunc(names, bytes.Compare)
+	for i := range names {
+		if i > 0 && bytes.Equal(names[i], names[i-1]) {
+			return true
+		}
+	}
+	return false
+}
+
+// unquote returns the text of a JSON string. It aliases the input if it can,
+// and copies if there are escapes, or bytes beyond ASCII that may not be UTF-8.
+func unquote(quoted jsontext.Value) []byte {
+	for _, c := range quoted {
+		if c == '\\' || c >= 0x80 {
+			text, _ := jsontext.AppendUnquote(nil, quoted) // the error reports invalid UTF-8, which is replaced
+			return text
+		}
+	}
+	return quoted[1 : len(quoted)-1]
+}
+
+// take decodes one top-level member into its field, if there is one for it.
+func (env *envelope) take(name []byte, value jsontext.Value) {
+	kind := value.Kind()
+	switch string(name) {
+	case "notification_type":
+		// Of another kind, it makes the type unknown, not absent: absent would
+		// let a body without a type be taken for an upload.
+		if kind != '"' {
+			env.Type = TypeInvalid
+			return
+		}
+	case "version":
+		env.hasVersion = kind != 'n'
+	case "format":
+		env.hasFormat = kind != 'n'
+	}
+	if kind == 'n' {
+		return
+	}
+	// A mismatch is found again, and named, by whoever asks for the payload.
+	switch field := env.field(name).(type) {
+	case nil:
+	case *string:
+		if kind == '"' {
+			*field = string(unquote(value))
+		}
+	case *NotificationType:
+		*field = NotificationType(unquote(value))
+	case *int64:
+		*field, _ = parseInt(value)
+	default:
+		decode(value, field)
+	}
+}
+
+// field returns a pointer to the field of a top-level name, or nil.
+func (env *envelope) field(name []byte) any {
+	switch string(name) {
+	case "notification_type":
+		return &env.Type
+	case "request_id":
+		return &env.RequestID
+	case "timestamp":
+		return &env.Timestamp
+	case "notification_context":
+		return &env.NotificationContext
+	case "signature_key":
+		return &env.SignatureKey
+	case "api_key":
+		return &env.APIKey
+	case "error":
+		return &env.Error
+	}
+	return env.Asset.field(name)
+}
+
+func (a *Asset) field(name []byte) any {
+	switch string(name) {
+	case "asset_id":
+		return &a.AssetID
+	case "public_id":
+		return &a.PublicID
+	case "version":
+		return &a.Version
+	case "version_id":
+		return &a.VersionID
+	case "format":
+		return &a.Format
+	case "resource_type":
+		return &a.ResourceType
+	case "type":
+		return &a.DeliveryType
+	case "original_filename":
+		return &a.OriginalFilename
+	case "display_name":
+		return &a.DisplayName
+	case "asset_folder":
+		return &a.AssetFolder
+	case "etag":
+		return &a.ETag
+	case "url":
+		return &a.URL
+	case "secure_url":
+		return &a.SecureURL
+	case "bytes":
+		return &a.Bytes
+	case "width":
+		return &a.Width
+	case "height":
+		return &a.Height
+	case "pages":
+		return &a.Pages
+	case "created_at":
+		return &a.CreatedAt
+	case "tags":
+		return &a.Tags
+	case "placeholder":
+		return &a.Placeholder
+	}
+	return nil
+}
+
+// parseInt takes an integer, bare or in quotes.
+func parseInt(value jsontext.Value) (int64, bool) {
+	text := []byte(value)
+	switch value.Kind() {
+	case '"':
+		text = unquote(value)
+	case '0':
+	default:
+		return 0, false
+	}
+	if len(text) == 0 || text[0] == '+' {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return 0, false // ParseInt saturates, and a wrong number is worse than none
+	}
+	return n, true
+}
+
+// decode stores valid JSON in v, a pointer to one of this package's types.
+// Where a value does not fit, it leaves that one zero, goes on, and returns its
+// path. Almost every body fits, so one pass of json/v2, which stops at the
+// first value that does not, is tried first.
+func decode(data jsontext.Value, v any) (mismatched []string) {
+	if json.Unmarshal(data, v, decodeOptions) == nil {
+		return nil
+	}
+	target := reflect.ValueOf(v).Elem()
+	target.SetZero()
+	var l lenient
+	l.value(data, target, "")
+	return l.mismatched
+}
+
+// lenient decodes value by value.
+type lenient struct {
+	mismatched []string // paths
+}
+
+func (l *lenient) value(data jsontext.Value, target reflect.Value, path string) {
+	kind := data.Kind()
+	switch {
+	case kind == 'n':
+		target.SetZero()
+	case isWhole(target.Type()):
+		l.whole(data, target, path)
+	case target.Kind() == reflect.Pointer:
+		target.Set(reflect.New(target.Type().Elem()))
+		l.value(data, target.Elem(), path)
+	case target.Kind() == reflect.Struct && kind == '{':
+		l.object(data, target, path)
+	case target.Kind() == reflect.Map && kind == '{':
+		l.mapping(data, target, path)
+	case target.Kind() == reflect.Slice && kind == '[':
+		l.array(data, target, path)
+	case target.Kind() == reflect.Slice && kind == '{' && isKeyed(target.Type().Elem()):
+		l.keyed(data, target, path)
+	default:
+		l.whole(data, target, path)
+	}
+}
+
+// whole decodes what fits as a whole or not at all.
+func (l *lenient) whole(data jsontext.Value, target reflect.Value, path string) {
+	if json.Unmarshal(data, target.Addr().Interface(), decodeOptions) != nil {
+		target.SetZero()
+		l.mismatched = append(l.mismatched, path)
+	}
+}
+
+// isWhole tells the composite types that are no objects or lists of their own.
+func isWhole(t reflect.Type) bool {
+	switch t {
+	case reflect.TypeFor[time.Time](), reflect.TypeFor[NamedShare](), reflect.TypeFor[Rectangle](), reflect.TypeFor[stdjson.RawMessage]():
+		return true
+	}
+	return false
+}
+
+func (l *lenient) object(data jsontext.Value, target reflect.Value, path string) {
+	fields := jsonFields(target.Type())
+	extra := target.FieldByName("Extra") // of Rest, in payload types alone
+	for name, value := range members(data) {
+		index, known := fields[name]
+		before := len(l.mismatched)
+		if known {
+			l.value(value, target.FieldByIndex(index), join(path, name))
+		}
+		if extra.IsValid() && (!known || len(l.mismatched) > before) {
+			if extra.IsNil() {
+				extra.Set(reflect.MakeMap(extra.Type()))
+			}
+			extra.SetMapIndex(reflect.ValueOf(name), reflect.ValueOf(stdjson.RawMessage(bytes.Clone(value))))
+		}
+	}
+}
+
+func (l *lenient) mapping(data jsontext.Value, target reflect.Value, path string) {
+	if target.IsNil() {
+		target.Set(reflect.MakeMap(target.Type()))
+	}
+	for name, value := range members(data) {
+		if name == "custom" && value.Kind() == '{' && target.Type() == reflect.TypeFor[Context]() {
+			l.mapping(value, target, join(path, name)) // flat, like Context.add
+			continue
+		}
+		element := reflect.New(target.Type().Elem()).Elem()
+		l.value(value, element, join(path, name))
+		target.SetMapIndex(reflect.ValueOf(name), element)
+	}
+}
+
+func (l *lenient) array(data jsontext.Value, target reflect.Value, path string) {
+	target.Set(reflect.MakeSlice(target.Type(), 0, 0))
+	for i, value := range elements(data) {
+		element := reflect.New(target.Type().Elem()).Elem()
+		l.value(value, element, path+"["+strconv.Itoa(i)+"]")
+		target.Set(reflect.Append(target, element))
+	}
+}
+
+func (l *lenient) keyed(data jsontext.Value, target reflect.Value, path string) {
+	target.Set(reflect.MakeSlice(target.Type(), 0, 0))
+	for name, value := range members(data) {
+		element := reflect.New(target.Type().Elem())
+		l.value(value, element.Elem(), join(path, name))
+		element.Interface().(keyed).setKey(name)
+		target.Set(reflect.Append(target, element.Elem()))
+	}
+}
+
+func isKeyed(t reflect.Type) bool { return reflect.PointerTo(t).Implements(reflect.TypeFor[keyed]()) }
+
+func join(path, name string) string {
+	if path == "" {
+		return name
+	}
+	return path + "." + name
+}
+
+// jsonFields maps the JSON names of a struct's fields to their index, those of
+// embedded structs included.
+func jsonFields(t reflect.Type) map[string][]int {
+	fields := make(map[string][]int)
+	for _, f := range reflect.VisibleFields(t) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" && name != "-" {
+			fields[name] = f.Index
+		}
+	}
+	return fields
+}
+
+// members yields the members of an object that was read as one valid value.
+func members(object jsontext.Value) iter.Seq2[string, jsontext.Value] {
+	return func(yield func(string, jsontext.Value) bool) {
+		dec := jsontext.NewDecoder(bytes.NewBuffer(object), jsonOptions)
+		dec.ReadToken()
+		for dec.PeekKind() == '"' {
+			quoted, _ := dec.ReadValue()
+			name := string(unquote(quoted))
+			if value, err := dec.ReadValue(); err != nil || !yield(name, value) {
+				return
+			}
+		}
+	}
+}
+
+// elements yields the elements of an array that was read as one valid value.
+func elements(array jsontext.Value) iter.Seq2[int, jsontext.Value] {
+	return func(yield func(int, jsontext.Value) bool) {
+		dec := jsontext.NewDecoder(bytes.NewBuffer(array), jsonOptions)
+		dec.ReadToken()
+		for i := 0; dec.PeekKind() != ']'; i++ {
+			if value, err := dec.ReadValue(); err != nil || !yield(i, value) {
+				return
+			}
+		}
+	}
+}

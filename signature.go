@@ -1,0 +1,225 @@
+package cloudinaryhook
+
+import (
+	"crypto"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// The headers in which Cloudinary signs a notification. A trigger's
+// auth_scheme decides which of them it sends: "default" all three,
+// "legacy_hmac" the first two, "eddsa_v2" the timestamp and the v2 signature
+// only, which nobody outside Cloudinary can verify: no key is published.
+const (
+	SignatureHeader   = "X-Cld-Signature"    // lower-case hex of a SHA-1 or SHA-256 digest
+	TimestampHeader   = "X-Cld-Timestamp"    // Unix seconds at which it was signed
+	SignatureV2Header = "X-Cld-Signature_v2" // Ed25519; never used here, only recognised
+)
+
+const (
+	defaultMaxAge  = 2 * time.Hour // what every official SDK allows, and room for the retries at 3, 6 and 9 minutes
+	defaultMaxSkew = 5 * time.Minute
+)
+
+// Sign returns the signature that Cloudinary puts in [SignatureHeader]: the
+// lower-case hex digest of body, timestamp and secret, one after the other. It
+// is a plain digest, not an HMAC, whatever Cloudinary's documentation calls it.
+//
+// The hash is crypto.SHA1, Cloudinary's default, or crypto.SHA256; any other
+// is a programmer's mistake and panics. The timestamp is the text of
+// [TimestampHeader], Unix seconds in decimal.
+func Sign(hash crypto.Hash, body []byte, timestamp, secret string) string {
+	h := newDigest(hash)
+	h.Write(body)
+	io.WriteString(h, timestamp)
+	io.WriteString(h, secret)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// A SignatureVerifier proves that a body was signed by Cloudinary for this
+// product environment, and lately. It works on bytes, without HTTP, so that
+// polled and queued notifications pass through it too.
+//
+// The zero value refuses everything. A verifier is safe for concurrent use as
+// long as its fields are not changed.
+type SignatureVerifier struct {
+	// Secrets are the API secrets of one product environment. Any of them may
+	// have signed, so that a secret can be rotated without an outage: add the
+	// new one, wait until Cloudinary signs with it, remove the old one. With
+	// none, or with an empty one among them, everything is refused.
+	Secrets []string
+
+	// MaxAge is how old a signature may be; 0 means 2 hours. A recorded
+	// notification can be replayed for as long, so the Store must know
+	// deliveries for at least this time.
+	MaxAge time.Duration
+
+	// MaxSkew is how far in the future a signature may be, to allow for clocks
+	// that disagree; 0 means 5 minutes.
+	MaxSkew time.Duration
+
+	// SHA256Only refuses SHA-1 signatures. Because the secret is hashed last,
+	// a collision in the body collides under every secret: set it as soon as
+	// the account signs with SHA-256.
+	SHA256Only bool
+
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Verify reports whether signature, the text of [SignatureHeader], is the
+// digest of exactly these bytes, of timestamp, the text of [TimestampHeader],
+// and of one of the secrets. Nil means yes.
+//
+// The body must be the bytes as they came: JSON that was decoded and encoded
+// again never verifies. The length of the signature tells the algorithm, since
+// nothing else on the wire does. All errors wrap one of [ErrNoSecrets],
+// [ErrMissingSignature], [ErrUnsupportedSignature], [ErrInvalidTimestamp],
+// [ErrStaleTimestamp] and [ErrSignatureMismatch]; none holds the right digest,
+// which would let its reader forge what it was computed for.
+func (v *SignatureVerifier) Verify(body []byte, timestamp, signature string) error {
+	if err := v.usable(); err != nil {
+		return err
+	}
+	claim, err := v.readHeaders(timestamp, signature)
+	if err != nil {
+		return err
+	}
+	return v.match(body, claim)
+}
+
+// usable refuses a verifier that cannot refuse anything else: with an empty
+// secret, everybody can compute the digest.
+func (v *SignatureVerifier) usable() error {
+	if len(v.Secrets) == 0 || slices.Contains(v.Secrets, "") {
+		return fmt.Errorf("%w: Secrets is empty or holds an empty one", ErrNoSecrets)
+	}
+	return nil
+}
+
+// A signatureClaim is what the headers say, in a form that can be checked: who
+// signs nothing true can still write it.
+type signatureClaim struct {
+	hash      crypto.Hash
+	digest    []byte
+	timestamp string // hashed as it came, never re-formatted
+	signedAt  time.Time
+}
+
+// readHeaders checks what can be checked before the body is read.
+func (v *SignatureVerifier) readHeaders(timestamp, signature string) (signatureClaim, error) {
+	claim := signatureClaim{timestamp: timestamp}
+	var err error
+	if claim.hash, err = v.algorithm(signature); err != nil {
+		return claim, err
+	}
+	if claim.digest, err = hex.DecodeString(signature); err != nil {
+		return claim, fmt.Errorf("%w: it is not hexadecimal", ErrSignatureMismatch)
+	}
+	if claim.signedAt, err = parseTimestamp(timestamp); err != nil {
+		return claim, err
+	}
+	return claim, v.checkWindow(claim.signedAt)
+}
+
+func (v *SignatureVerifier) algorithm(signature string) (crypto.Hash, error) {
+	switch len(signature) {
+	case 0:
+		return 0, ErrMissingSignature
+	case 2 * sha1.Size:
+		if v.SHA256Only {
+			return 0, fmt.Errorf("%w: it is SHA-1 and SHA256Only is set", ErrUnsupportedSignature)
+		}
+		return crypto.SHA1, nil
+	case 2 * sha256.Size:
+		return crypto.SHA256, nil
+	}
+	return 0, fmt.Errorf("%w: %d characters are neither SHA-1 nor SHA-256", ErrSignatureMismatch, len(signature))
+}
+
+// parseTimestamp takes canonical decimal only. Body, timestamp and secret are
+// hashed without a separator, so a digit that moves from one to the next keeps
+// the digest: "{}" at "11700000000" is signed like "{}1" at "1700000000".
+// One spelling per second, a window on both sides and a body that is exactly
+// one JSON value leave nothing to move.
+func parseTimestamp(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, fmt.Errorf("%w: there is none", ErrInvalidTimestamp)
+	}
+	seconds, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || strconv.FormatInt(seconds, 10) != s || seconds < 0 {
+		return time.Time{}, fmt.Errorf("%w: it is not decimal Unix seconds", ErrInvalidTimestamp)
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}
+
+// checkWindow bounds the time on both sides. Official SDKs accept any future,
+// and with it a notification that can be replayed for ever.
+func (v *SignatureVerifier) checkWindow(signedAt time.Time) error {
+	now := clock(v.Now).UTC()
+	age := now.Sub(signedAt) // saturates, so no far time wraps into the window
+	if maxAge := orDefault(v.MaxAge, defaultMaxAge); age > maxAge {
+		return fmt.Errorf("%w: signed more than %v ago", ErrStaleTimestamp, maxAge)
+	}
+	if maxSkew := orDefault(v.MaxSkew, defaultMaxSkew); age < -maxSkew {
+		return fmt.Errorf("%w: signed more than %v in the future", ErrStaleTimestamp, maxSkew)
+	}
+	return nil
+}
+
+// match hashes body and timestamp once, and goes on from there for each
+// secret. Every secret is tried and every byte compared, so that the time it
+// takes tells neither how near a guess came nor which secret signs.
+func (v *SignatureVerifier) match(body []byte, claim signatureClaim) error {
+	h := newDigest(claim.hash)
+	h.Write(body)
+	io.WriteString(h, claim.timestamp)
+
+	found := 0
+	sum := make([]byte, 0, sha256.Size)
+	for _, secret := range v.Secrets {
+		signed, err := h.Clone()
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrSignatureMismatch, err)
+		}
+		io.WriteString(signed, secret)
+		found |= subtle.ConstantTimeCompare(signed.Sum(sum), claim.digest)
+	}
+	if found != 1 {
+		return ErrSignatureMismatch
+	}
+	return nil
+}
+
+func newDigest(algorithm crypto.Hash) hash.Cloner {
+	switch algorithm {
+	case crypto.SHA1:
+		return sha1.New().(hash.Cloner)
+	case crypto.SHA256:
+		return sha256.New().(hash.Cloner)
+	}
+	panic("cloudinaryhook: Sign: the hash must be crypto.SHA1 or crypto.SHA256")
+}
+
+func clock(now func() time.Time) time.Time {
+	if now == nil {
+		return time.Now()
+	}
+	return now()
+}
+
+func orDefault[T comparable](value, fallback T) T {
+	var zero T
+	if value == zero {
+		return fallback
+	}
+	return value
+}

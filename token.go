@@ -1,0 +1,337 @@
+package cloudinaryhook
+
+import (
+	stdjson "encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+const (
+	minKeySize   = 32      // bytes; RFC 7518 §3.2: a key of the hash's size or larger
+	maxTokenSize = 8 << 10 // bytes; what common servers allow a request line to have
+)
+
+// Claims says whom a notification is for: the verified claims of the token in
+// its URL. The registered claims, such as Issuer and ExpiresAt, are those of
+// RFC 7519; exp, nbf and iat are Unix seconds on the wire.
+//
+// Claims has no JSON methods, so an app's own claims type may embed it. What
+// the token says beyond these fields is reached through [Claims.Decode].
+// Claims are not changed by this package once verified, and safe to read
+// concurrently.
+type Claims struct {
+	jwt.RegisteredClaims
+
+	// The ids may be strings or numbers in the token; of a number the text is
+	// kept as it came, so that 64-bit ids stay exact. Empty if not there.
+	OrganizationID string `json:"organization_id,omitempty"`
+	AlbumID        string `json:"album_id,omitempty"`
+	UserID         string `json:"user_id,omitempty"`
+
+	// set is the whole claim set as it was signed; nil in claims made by hand,
+	// whose set is their fields.
+	set jsontext.Value
+}
+
+// Decode stores the token's whole claim set in v, a pointer to the app's own
+// type, by the rules of encoding/json. Of claims made by hand, which no token
+// brought, the set is their fields. It does not look at changes made to the
+// fields of verified claims. The error is encoding/json's.
+func (c *Claims) Decode(v any) error {
+	set, err := c.claimSet()
+	if err != nil {
+		return err
+	}
+	return stdjson.Unmarshal(set, v)
+}
+
+func (c *Claims) claimSet() (jsontext.Value, error) {
+	if c.set != nil {
+		return c.set, nil
+	}
+	set, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("cloudinaryhook: claims: %w", err)
+	}
+	return set, nil
+}
+
+// scope is what separates one tenant's notifications from another's: the claim
+// set without the claims that differ from token to token of one tenant (iat,
+// nbf, exp, jti), as JSON without white space, with the names of every object
+// sorted and the text of numbers as it came. The last point keeps two ids
+// above 2^53 two.
+func (c *Claims) scope() ([]byte, error) {
+	set, err := c.claimSet()
+	if err != nil {
+		return nil, err
+	}
+	var members map[string]jsontext.Value
+	if err := json.Unmarshal(set, &members); err != nil {
+		return nil, fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
+	}
+	for _, name := range []string{"iat", "nbf", "exp", "jti"} {
+		delete(members, name)
+	}
+	return json.Marshal(members, json.Deterministic(true), jsontext.ReorderRawObjects(true))
+}
+
+// parseClaims reads a claim set. Names must be unique (RFC 7519 §4) and
+// members of the right kind: unlike a notification, a token is the app's own,
+// and one that says something unclear is refused.
+func parseClaims(set []byte) (*Claims, error) {
+	var wire struct {
+		jwt.RegisteredClaims
+		OrganizationID claimID `json:"organization_id"`
+		AlbumID        claimID `json:"album_id"`
+		UserID         claimID `json:"user_id"`
+	}
+	if jsontext.Value(set).Kind() != '{' || json.Unmarshal(set, &wire) != nil {
+		return nil, jwt.ErrTokenMalformed // the JSON error is dropped: it may quote a claim
+	}
+	for _, date := range []*jwt.NumericDate{wire.ExpiresAt, wire.NotBefore, wire.IssuedAt} {
+		// A date beyond these years is an overflow, and might compare either way.
+		if date != nil && (date.Year() < 0 || date.Year() > 9999) {
+			return nil, jwt.ErrTokenMalformed
+		}
+	}
+	return &Claims{
+		RegisteredClaims: wire.RegisteredClaims,
+		OrganizationID:   string(wire.OrganizationID),
+		AlbumID:          string(wire.AlbumID),
+		UserID:           string(wire.UserID),
+		set:              set,
+	}, nil
+}
+
+// claimID is an id that a token may hold as a string or as a number.
+type claimID string
+
+func (id *claimID) UnmarshalJSON(data []byte) error {
+	switch jsontext.Value(data).Kind() {
+	case 'n':
+		return nil
+	case '0':
+		*id = claimID(data)
+		return nil
+	}
+	return json.Unmarshal(data, (*string)(id))
+}
+
+// A TokenVerifier proves whom a notification is for. The app issued the token
+// itself, put it into the notification URL when it started the upload (see
+// [SignToken] and [NotificationURL]), and gets it back with the notification.
+//
+// Only HS256 is accepted. The token is not bound to the body: any valid token
+// admits any body that Cloudinary signed.
+//
+// The zero value refuses everything. A verifier is safe for concurrent use as
+// long as its fields are not changed.
+type TokenVerifier struct {
+	// Keys are the HMAC keys, of at least 32 bytes each; any of them may have
+	// signed, so that a key can be rotated. With none, or with a shorter one
+	// among them, everything is refused: golang-jwt itself takes an empty key.
+	//
+	// Give webhook tokens a key of their own, or an Audience. A session token
+	// signed with the same key would pass as well.
+	Keys [][]byte
+
+	// Issuer and Audience, if set, must be the token's iss and among its aud.
+	Issuer   string
+	Audience string
+
+	// RequireExpiry refuses tokens without exp. An exp that is there is always
+	// honoured, and so is nbf. Leave room for Cloudinary's work and its retries,
+	// the last of them 18 minutes after the first attempt.
+	RequireExpiry bool
+
+	// Require names claims that must be present and not empty, as "album_id".
+	Require []string
+
+	// Leeway is added on both sides when exp and nbf are compared with the clock.
+	Leeway time.Duration
+
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// tokenParser pins the algorithm, so that a token cannot choose its own check,
+// and refuses base64 whose unused bits are set, so that a token has one
+// spelling. It has no state and serves all verifiers. Claims are validated
+// apart, after the signature held: a bad signature is final and never joined
+// with a milder reason (CVE-2024-51744).
+var tokenParser = jwt.NewParser(
+	jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
+	jwt.WithStrictDecoding(),
+	jwt.WithoutClaimsValidation(),
+)
+
+// Verify returns the claims of a token that one of the keys signed and that is
+// valid now; on any error the claims are nil. Errors wrap [ErrMissingToken],
+// [ErrNoSecrets], or [ErrInvalidToken] with golang-jwt's cause, such as
+// jwt.ErrTokenExpired. None holds the token.
+func (v *TokenVerifier) Verify(token string) (*Claims, error) {
+	if err := v.usable(); err != nil {
+		return nil, err
+	}
+	if token == "" {
+		return nil, ErrMissingToken
+	}
+	// Size and alphabet come first: the decoder behind the parser skips line
+	// breaks, which would give one token many spellings.
+	if len(token) > maxTokenSize || strings.ContainsFunc(token, notTokenText) {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, jwt.ErrTokenMalformed)
+	}
+	var raw rawClaims
+	parsed, err := tokenParser.ParseWithClaims(token, &raw, v.keySet)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, tokenCause(err))
+	}
+	for _, name := range []string{"crit", "b64"} {
+		// Extensions that change what a signature means must be understood
+		// or refused (RFC 7515 §4.1.11); golang-jwt looks at neither.
+		if _, ok := parsed.Header[name]; ok {
+			return nil, fmt.Errorf("%w: %w", ErrInvalidToken, jwt.ErrTokenUnverifiable)
+		}
+	}
+	claims, err := parseClaims(raw.set)
+	if err == nil {
+		err = v.validate(claims)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
+	}
+	return claims, nil
+}
+
+func (v *TokenVerifier) usable() error {
+	for _, key := range v.Keys {
+		if len(key) < minKeySize {
+			return fmt.Errorf("%w: a token key has %d bytes, fewer than %d", ErrNoSecrets, len(key), minKeySize)
+		}
+	}
+	if len(v.Keys) == 0 {
+		return fmt.Errorf("%w: no token keys", ErrNoSecrets)
+	}
+	return nil
+}
+
+func (v *TokenVerifier) keySet(*jwt.Token) (any, error) {
+	keys := make([]jwt.VerificationKey, len(v.Keys))
+	for i, key := range v.Keys {
+		keys[i] = key
+	}
+	return jwt.VerificationKeySet{Keys: keys}, nil
+}
+
+func (v *TokenVerifier) validate(claims *Claims) error {
+	options := []jwt.ParserOption{
+		jwt.WithLeeway(v.Leeway),
+		jwt.WithTimeFunc(func() time.Time { return clock(v.Now) }),
+	}
+	if v.Issuer != "" {
+		options = append(options, jwt.WithIssuer(v.Issuer))
+	}
+	if v.Audience != "" {
+		options = append(options, jwt.WithAudience(v.Audience))
+	}
+	if v.RequireExpiry {
+		options = append(options, jwt.WithExpirationRequired())
+	}
+	if err := jwt.NewValidator(options...).Validate(claims); err != nil {
+		return err
+	}
+	if len(v.Require) == 0 {
+		return nil
+	}
+	var members map[string]jsontext.Value
+	if err := json.Unmarshal(claims.set, &members); err != nil {
+		return jwt.ErrTokenMalformed
+	}
+	for _, name := range v.Require {
+		value := members[name]
+		_ = value.Compact() // cannot fail: it was decoded just now
+		switch string(value) {
+		case "", "null", `""`, "[]", "{}":
+			return fmt.Errorf("%w: %s", jwt.ErrTokenRequiredClaimMissing, name)
+		}
+	}
+	return nil
+}
+
+// rawClaims has the parser hand over the claim set's bytes. It is never
+// validated, so the embedded interface stays nil.
+type rawClaims struct {
+	jwt.Claims
+	set []byte
+}
+
+func (c *rawClaims) UnmarshalJSON(set []byte) error {
+	c.set = append([]byte(nil), set...)
+	return nil
+}
+
+func notTokenText(r rune) bool {
+	return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.'
+}
+
+// tokenCause keeps the kind of the parser's error and drops its text, which may
+// quote the token.
+func tokenCause(err error) error {
+	for _, cause := range []error{jwt.ErrTokenSignatureInvalid, jwt.ErrTokenUnverifiable} {
+		if errors.Is(err, cause) {
+			return cause
+		}
+	}
+	return jwt.ErrTokenMalformed
+}
+
+// SignToken issues the token for a notification URL: *[Claims], or the app's
+// own type, signed with HS256. The key needs 32 bytes at least, else the error
+// wraps [ErrNoSecrets]; any other error is that of encoding the claims.
+func SignToken(key []byte, c jwt.Claims) (string, error) {
+	if len(key) < minKeySize {
+		return "", fmt.Errorf("%w: the token key has %d bytes, fewer than %d", ErrNoSecrets, len(key), minKeySize)
+	}
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(key)
+	if err != nil {
+		return "", fmt.Errorf("cloudinaryhook: signing a token: %w", err)
+	}
+	return token, nil
+}
+
+// NotificationURL adds the token to the endpoint: the result is the
+// notification_url to upload with. A query that the endpoint has is kept as it
+// is. An endpoint that is not an absolute http or https URL, or that has a
+// token or a fragment already, and an empty token, are refused with
+// [ErrInvalidURL]. The result is a bearer credential: do not log it.
+func NotificationURL(endpoint, token string) (string, error) {
+	u, err := url.Parse(endpoint)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return "", fmt.Errorf("%w: it is not an absolute http or https URL", ErrInvalidURL)
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%w: its query is malformed", ErrInvalidURL)
+	case query.Has(tokenParameter):
+		return "", fmt.Errorf("%w: it has a token already", ErrInvalidURL)
+	case strings.Contains(endpoint, "#"):
+		return "", fmt.Errorf("%w: it has a fragment, which is never sent", ErrInvalidURL)
+	case token == "":
+		return "", fmt.Errorf("%w: the token is empty", ErrInvalidURL)
+	}
+	if u.RawQuery != "" {
+		u.RawQuery += "&"
+	}
+	u.RawQuery += tokenParameter + "=" + url.QueryEscape(token)
+	u.ForceQuery = false
+	return u.String(), nil
+}
