@@ -485,6 +485,9 @@ func (p *Processor) Resume(ctx context.Context, pending iter.Seq2[*Delivery, err
 }
 
 func (p *Processor) resume(ctx context.Context, d *Delivery) (rejected, err error) {
+	if err := p.check(); err != nil {
+		return nil, err
+	}
 	if p.GiveUpAfter <= 0 || time.Since(d.ReceivedAt) <= p.GiveUpAfter {
 		r := p.accept(ctx, d)
 		return r.rejected, r.err
@@ -602,7 +605,7 @@ func (p *Processor) complete(ctx context.Context, d *Delivery, cause error) erro
 
 func (p *Processor) log(ctx context.Context, d *Delivery, rejected, err error) {
 	switch {
-	case p.Logger == nil:
+	case p == nil || p.Logger == nil:
 	case err != nil:
 		p.Logger.LogAttrs(ctx, slog.LevelError, "cloudinary delivery failed",
 			slog.Any("delivery", d), slog.Any("error", err), stackOf(err))

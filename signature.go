@@ -27,6 +27,8 @@ const (
 const (
 	defaultMaxAge  = 2 * time.Hour // what every official SDK allows, and room for the retries at 3, 6 and 9 minutes
 	defaultMaxSkew = 5 * time.Minute
+
+	maxTimestamp = 1 << 55 // seconds; far beyond, time.Time wraps around
 )
 
 // Sign returns the signature that Cloudinary puts in [SignatureHeader]: the
@@ -155,7 +157,7 @@ func parseTimestamp(s string) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("%w: there is none", ErrInvalidTimestamp)
 	}
 	seconds, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || strconv.FormatInt(seconds, 10) != s || seconds < 0 {
+	if err != nil || strconv.FormatInt(seconds, 10) != s || seconds < 0 || seconds > maxTimestamp {
 		return time.Time{}, fmt.Errorf("%w: it is not decimal Unix seconds", ErrInvalidTimestamp)
 	}
 	return time.Unix(seconds, 0).UTC(), nil

@@ -1,0 +1,174 @@
+package cloudinaryhook
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"encoding/json"
+	"flag"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write golden files")
+
+// goldenRequest is testdata/requests/NAME/request.json; the body, byte for
+// byte, is body.json beside it, and what the request must give is want.json.
+// With -update, Sign and Claims fill in the signature header and the token.
+type goldenRequest struct {
+	About  string
+	Method string
+	Clock  int64 // Unix seconds
+	Secret string
+	Key    string
+	Sign   string        `json:",omitempty"` // "sha1", "sha256" or not at all
+	Claims jwt.MapClaims `json:",omitempty"`
+	Query  string
+	Header http.Header
+}
+
+type goldenAnswer struct {
+	Status   int
+	Header   http.Header
+	Body     string
+	Error    string          `json:",omitempty"`
+	Delivery *goldenDelivery `json:",omitempty"`
+	Image    *goldenImage    `json:",omitempty"`
+}
+
+type goldenDelivery struct {
+	ID           string
+	SignedAt     time.Time
+	Claims       json.RawMessage
+	Notification Notification
+}
+
+type goldenImage struct {
+	Key string
+	Asset
+}
+
+func TestGoldenRequests(t *testing.T) {
+	requests, err := filepath.Glob("testdata/requests/*/request.json")
+	if err != nil || len(requests) < 10 {
+		t.Fatalf("got %d golden requests (%v), want 10 at least", len(requests), err)
+	}
+	for _, path := range requests {
+		dir := filepath.Dir(path)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			body := readFile(t, filepath.Join(dir, "body.json"))
+			var request goldenRequest
+			readJSON(t, path, &request)
+			if *update {
+				request.sign(t, body)
+				writeJSON(t, path, request)
+			}
+			got := request.send(t, body)
+			wantPath := filepath.Join(dir, "want.json")
+			if *update {
+				writeJSON(t, wantPath, got)
+			}
+			var want goldenAnswer
+			readJSON(t, wantPath, &want)
+			if diff := cmp.Diff(want, normal(t, got)); diff != "" {
+				t.Errorf("%s: answer differs (-want +got):\n%s", request.About, diff)
+			}
+		})
+	}
+}
+
+func (r *goldenRequest) sign(t *testing.T, body []byte) {
+	hashes := map[string]crypto.Hash{"sha1": crypto.SHA1, "sha256": crypto.SHA256}
+	if hash, ok := hashes[r.Sign]; ok {
+		r.Header.Set(SignatureHeader, Sign(hash, body, r.Header.Get(TimestampHeader), r.Secret))
+	}
+	if r.Claims != nil {
+		token, err := SignToken([]byte(r.Key), r.Claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Query = url.Values{"token": {token}}.Encode()
+	}
+}
+
+func (r *goldenRequest) send(t *testing.T, body []byte) (got goldenAnswer) {
+	now := func() time.Time { return time.Unix(r.Clock, 0) }
+	images := ImageCreatorFunc(func(_ context.Context, img *Image) error {
+		got.Image = &goldenImage{img.Key, img.Asset}
+		return nil
+	})
+	h, err := NewHandler(Config{
+		Signature: &SignatureVerifier{Secrets: []string{r.Secret}, Now: now},
+		Token:     &TokenVerifier{Keys: [][]byte{[]byte(r.Key)}, Now: now},
+		Processor: &Processor{Store: &memory{}, Images: images},
+		Observe: func(_ context.Context, o Outcome) {
+			if o.Err != nil {
+				got.Error = o.Err.Error()
+			}
+			if d := o.Delivery; d != nil {
+				set, err := d.Claims.claimSet()
+				if err != nil {
+					t.Error(err)
+				}
+				got.Delivery = &goldenDelivery{d.ID, d.SignedAt, json.RawMessage(set), d.Notification}
+			}
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := httptest.NewRequest(r.Method, "/api/v1/cloudinary?"+r.Query, bytes.NewReader(body))
+	req.Header = r.Header.Clone()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, req)
+	got.Status, got.Header, got.Body = w.Code, w.Header(), w.Body.String()
+	return got
+}
+
+// normal has a value take the way through JSON that golden files take.
+func normal(t *testing.T, got goldenAnswer) (n goldenAnswer) {
+	t.Helper()
+	data, err := json.MarshalIndent(got, "", "\t")
+	if err == nil {
+		err = json.Unmarshal(data, &n)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func readJSON(t testing.TB, path string, v any) {
+	t.Helper()
+	if err := json.Unmarshal(readFile(t, path), v); err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+func writeJSON(t testing.TB, path string, v any) {
+	t.Helper()
+	data, err := json.MarshalIndent(v, "", "\t")
+	if err == nil {
+		err = os.WriteFile(path, append(data, '\n'), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}

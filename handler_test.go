@@ -1,0 +1,594 @@
+package cloudinaryhook
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// testConfig is a working configuration; its clock stands at testTimestamp.
+func testConfig() Config {
+	return Config{
+		Signature: &SignatureVerifier{Secrets: []string{testSecret}, Now: at(1700000000)},
+		Token:     &TokenVerifier{Keys: [][]byte{testKey}, Now: at(1700000000)},
+		Processor: &Processor{Store: &memory{}, Images: &calls{}},
+	}
+}
+
+func newHandler(t testing.TB, change func(*Config)) *Handler {
+	t.Helper()
+	c := testConfig()
+	if change != nil {
+		change(&c)
+	}
+	h, err := NewHandler(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func testToken() string { return rawToken(testKey, hs256, `{"album_id":"7"}`) }
+
+// newRequest is a good request, as Cloudinary sends it.
+func newRequest(body string) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/hook?token="+testToken(), strings.NewReader(body))
+	r.Header.Set(TimestampHeader, testTimestamp)
+	r.Header.Set(SignatureHeader, Sign(crypto.SHA1, []byte(body), testTimestamp, testSecret))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return r
+}
+
+// answerRow is a row of the answers table: how to get there, and what must
+// come of it.
+type answerRow struct {
+	name    string
+	config  func(*Config)
+	body    string
+	request func(*http.Request)
+	status  int
+	err     error
+	state   State
+}
+
+func answerRows() []answerRow {
+	boom := errors.New("boom")
+	app := func(createErr, notifyErr error) func(*Config) {
+		return func(c *Config) {
+			app := &calls{createErr: createErr, notifyErr: notifyErr}
+			c.Processor.Images, c.Processor.Notify = app, app.notify
+		}
+	}
+	store := func(m *memory) func(*Config) { return func(c *Config) { c.Processor.Store = m } }
+	return []answerRow{
+		{"accepted", nil, untypedImage, nil, 201, nil, StateDone},
+		{"accepted with 200", func(c *Config) { c.SuccessStatus = 200 }, untypedImage, nil, 200, nil, StateDone},
+		{"accepted, tokenless", func(c *Config) { c.Token, c.Tokenless = nil, true }, untypedImage, func(r *http.Request) { r.URL.RawQuery = "" }, 201, nil, StateDone},
+		{"accepted, deferred", func(c *Config) { c.Processor = &Processor{Store: &memory{}, Deferred: true} }, untypedImage, nil, 201, nil, StatePending},
+		{"rejected by CreateImage", app(Permanent(boom), nil), untypedImage, nil, 201, nil, StateDone},
+		{"rejected by Notify", app(nil, Permanent(boom)), untypedImage, nil, 201, nil, StateDone},
+
+		{"other method", nil, untypedImage, func(r *http.Request) { r.Method = "PUT" }, 405, ErrMethodNotAllowed, 0},
+		{"token missing", nil, untypedImage, func(r *http.Request) { r.URL.RawQuery = "" }, 401, ErrMissingToken, 0},
+		{"token empty", nil, untypedImage, func(r *http.Request) { r.URL.RawQuery = "token=" }, 401, ErrMissingToken, 0},
+		{"token repeated", nil, untypedImage, func(r *http.Request) { r.URL.RawQuery += "&" + r.URL.RawQuery }, 401, ErrInvalidToken, 0},
+		{"token after a semicolon", nil, untypedImage, func(r *http.Request) { r.URL.RawQuery = "a=1;" + r.URL.RawQuery }, 401, ErrMissingToken, 0},
+		{"token invalid", nil, untypedImage, func(r *http.Request) { r.URL.RawQuery = "token=x" }, 401, ErrInvalidToken, 0},
+		{"token escaped twice", nil, untypedImage, func(r *http.Request) {
+			r.URL.RawQuery = "token=" + strings.ReplaceAll(testToken(), ".", "%252E")
+		}, 401, ErrInvalidToken, 0},
+		{"token in the header", nil, untypedImage, func(r *http.Request) {
+			r.URL.RawQuery = ""
+			r.Header.Set("Authorization", "Bearer "+testToken())
+		}, 401, ErrMissingToken, 0},
+		{"token in the body", nil, "token=" + testToken(), func(r *http.Request) { r.URL.RawQuery = "" }, 401, ErrMissingToken, 0},
+		{"signature missing", nil, untypedImage, func(r *http.Request) { r.Header.Del(SignatureHeader) }, 401, ErrMissingSignature, 0},
+		{"signature repeated", nil, untypedImage, func(r *http.Request) { r.Header.Add(SignatureHeader, r.Header.Get(SignatureHeader)) }, 401, ErrSignatureMismatch, 0},
+		{"signature joined", nil, untypedImage, func(r *http.Request) {
+			r.Header.Set(SignatureHeader, r.Header.Get(SignatureHeader)+", "+r.Header.Get(SignatureHeader))
+		}, 401, ErrSignatureMismatch, 0},
+		{"signature wrong", nil, untypedImage, func(r *http.Request) {
+			r.Header.Set(SignatureHeader, flip(r.Header.Get(SignatureHeader), 39))
+		}, 401, ErrSignatureMismatch, 0},
+		{"signature v2 only", nil, untypedImage, func(r *http.Request) {
+			r.Header.Set(SignatureV2Header, "x")
+			r.Header.Del(SignatureHeader)
+		}, 401, ErrUnsupportedSignature, 0},
+		{"timestamp missing", nil, untypedImage, func(r *http.Request) { r.Header.Del(TimestampHeader) }, 401, ErrInvalidTimestamp, 0},
+		{"timestamp repeated", nil, untypedImage, func(r *http.Request) { r.Header.Add(TimestampHeader, testTimestamp) }, 401, ErrInvalidTimestamp, 0},
+		{"timestamp stale", func(c *Config) { c.Signature.Now = at(1700007201) }, untypedImage, nil, 401, ErrStaleTimestamp, 0},
+		{"timestamp ahead", func(c *Config) { c.Signature.Now = at(1699999699) }, untypedImage, nil, 401, ErrStaleTimestamp, 0},
+		{"too large, declared", func(c *Config) { c.MaxBody = 10 }, untypedImage, nil, 413, ErrBodyTooLarge, 0},
+		{"too large, chunked", func(c *Config) { c.MaxBody = 10 }, untypedImage, func(r *http.Request) { r.ContentLength = -1 }, 413, ErrBodyTooLarge, 0},
+		{"too large for middleware", nil, untypedImage, func(r *http.Request) { r.Body = http.MaxBytesReader(nil, r.Body, 10) }, 413, ErrBodyTooLarge, 0},
+		{"as large as allowed", func(c *Config) { c.MaxBody = int64(len(untypedImage)) }, untypedImage, func(r *http.Request) { r.ContentLength = -1 }, 201, nil, StateDone},
+		{"malformed", nil, `{"a":1}1`, nil, 400, ErrMalformedBody, 0},
+		{"body late", nil, untypedImage, func(r *http.Request) { r.Body = io.NopCloser(iotest.ErrReader(os.ErrDeadlineExceeded)) }, 408, ErrBodyTimeout, 0},
+		{"body broken", nil, untypedImage, func(r *http.Request) { r.Body = io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF)) }, 400, ErrBodyRead, 0},
+		{"body consumed", nil, untypedImage, func(r *http.Request) { r.FormValue("x") }, 500, ErrBodyConsumed, 0},
+		{"body consumed, chunked", nil, untypedImage, func(r *http.Request) { r.ContentLength = -1; r.FormValue("x") }, 500, ErrBodyConsumed, 0},
+		{"body taken away", nil, untypedImage, func(r *http.Request) { r.Body = nil }, 500, ErrBodyConsumed, 0},
+		{"body closed", nil, untypedImage, func(r *http.Request) { r.Body = io.NopCloser(iotest.ErrReader(http.ErrBodyReadAfterClose)) }, 500, ErrBodyConsumed, 0},
+		{"body panics", nil, untypedImage, func(r *http.Request) { r.Body = panicBody{} }, 500, errors.ErrUnsupported, 0},
+
+		{"save failed", store(&memory{saveErr: boom}), untypedImage, nil, 500, ErrSave, 0},
+		{"save failed with a sentinel of ours", store(&memory{saveErr: ErrMissingToken}), untypedImage, nil, 500, ErrSave, 0},
+		{"save failed for good", store(&memory{saveErr: Permanent(boom)}), untypedImage, nil, 500, ErrSave, 0},
+		{"create failed", app(boom, nil), untypedImage, nil, 500, ErrCreateImage, StatePending},
+		{"create failed with a sentinel of ours", app(ErrMalformedBody, nil), untypedImage, nil, 500, ErrCreateImage, StatePending},
+		{"create panicked", func(c *Config) {
+			c.Processor.Images = &calls{onCreate: func(context.Context) { panic("boom") }}
+		}, untypedImage, nil, 500, ErrCreateImage, StatePending},
+		{"create timed out", func(c *Config) {
+			c.Timeout = time.Nanosecond
+			c.Processor.Store = heedless{new(memory)}
+			c.Processor.Images = ImageCreatorFunc(func(ctx context.Context, _ *Image) error { <-ctx.Done(); return ctx.Err() })
+		}, untypedImage, nil, 500, ErrCreateImage, StatePending},
+		{"notify failed", app(nil, boom), untypedImage, nil, 500, ErrNotify, StatePending},
+		{"complete failed", store(&memory{doneErr: boom}), untypedImage, nil, 500, ErrComplete, StatePending},
+	}
+}
+
+// heedless is a store that ignores its context.
+type heedless struct{ *memory }
+
+func (s heedless) Save(_ context.Context, d *Delivery) (State, error) {
+	return s.memory.Save(context.Background(), d)
+}
+
+type panicBody struct{ io.Closer }
+
+func (panicBody) Read([]byte) (int, error) { panic(errors.ErrUnsupported) }
+
+func TestAnswers(t *testing.T) {
+	for _, tt := range answerRows() {
+		t.Run(tt.name, func(t *testing.T) {
+			var outcomes []Outcome
+			h := newHandler(t, func(c *Config) {
+				if tt.config != nil {
+					tt.config(c)
+				}
+				c.Observe = func(_ context.Context, o Outcome) { outcomes = append(outcomes, o) }
+			})
+			r := newRequest(tt.body)
+			if tt.request != nil {
+				tt.request(r)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if len(outcomes) != 1 {
+				t.Fatalf("Observe was called %d times, want once", len(outcomes))
+			}
+			o := outcomes[0]
+			if w.Code != tt.status || o.Status != tt.status || !errors.Is(o.Err, tt.err) || o.State != tt.state || o.Duration <= 0 {
+				t.Errorf("got status %d and outcome %+v, want %d, %v and %v", w.Code, o, tt.status, tt.err, tt.state)
+			}
+			if o.Err != nil && StatusCode(o.Err) != tt.status {
+				t.Errorf("StatusCode(%v) got %d, want %d", o.Err, StatusCode(o.Err), tt.status)
+			}
+			checkAnswer(t, w, o)
+		})
+	}
+}
+
+func checkAnswer(t *testing.T, w *httptest.ResponseRecorder, o Outcome) {
+	t.Helper()
+	want := http.Header{"Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"}}
+	if o.Delivery != nil {
+		want.Set("X-Delivery-ID", o.Delivery.ID)
+	}
+	wantBody := ""
+	if o.Err != nil {
+		want.Set("Content-Type", "text/plain; charset=utf-8")
+		wantBody = http.StatusText(w.Code) + "\n"
+	}
+	if w.Code == http.StatusMethodNotAllowed {
+		want.Set("Allow", "POST")
+	}
+	if diff := cmp.Diff(want, w.Header()); diff != "" {
+		t.Errorf("headers differ (-want +got):\n%s", diff)
+	}
+	if got := w.Body.String(); got != wantBody {
+		t.Errorf("body got %q, want %q", got, wantBody)
+	}
+}
+
+// TestNothingSecretIsTold runs every error the package can produce and looks
+// for what must not be told in errors, log lines and answers.
+func TestNothingSecretIsTold(t *testing.T) {
+	const canary = "canary-in-the-body"
+	for _, tt := range answerRows() {
+		t.Run(tt.name, func(t *testing.T) {
+			body := strings.Replace(tt.body, "made1", canary, 1)
+			var log bytes.Buffer
+			var told []string
+			h := newHandler(t, func(c *Config) {
+				if tt.config != nil {
+					tt.config(c)
+				}
+				c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				c.Observe = func(_ context.Context, o Outcome) {
+					if o.Err != nil {
+						told = append(told, o.Err.Error(), fmt.Sprintf("%+v", o.Err))
+					}
+				}
+			})
+			r := newRequest(body)
+			if tt.request != nil {
+				tt.request(r)
+			}
+			signature := r.Header.Get(SignatureHeader)
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if strings.Count(log.String(), "\n") != 1 {
+				t.Errorf("log got %q, want one line", log.String())
+			}
+			told = append(told, log.String(), w.Body.String(), fmt.Sprint(w.Header()))
+			digest := Sign(crypto.SHA1, []byte(body), testTimestamp, testSecret)
+			public := strings.NewReplacer("public_id="+canary, "") // a log line may say which asset
+			for _, text := range told {
+				for _, secret := range []string{testSecret, string(testKey), digest, Sign(crypto.SHA256, []byte(body), testTimestamp, testSecret), signature, testToken(), r.URL.RawQuery, canary, "eyJ"} {
+					if secret != "" && strings.Contains(public.Replace(text), secret) {
+						t.Errorf("%q holds %q", text, secret)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestNewHandlerRefuses(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*Config)
+		want   error
+	}{
+		{"no Signature", func(c *Config) { c.Signature = nil }, ErrMisconfigured},
+		{"no secrets", func(c *Config) { c.Signature.Secrets = nil }, ErrNoSecrets},
+		{"an empty secret", func(c *Config) { c.Signature.Secrets = []string{"s", ""} }, ErrNoSecrets},
+		{"negative MaxAge", func(c *Config) { c.Signature.MaxAge = -1 }, ErrMisconfigured},
+		{"negative MaxSkew", func(c *Config) { c.Signature.MaxSkew = -1 }, ErrMisconfigured},
+		{"no Token", func(c *Config) { c.Token = nil }, ErrMisconfigured},
+		{"Token and Tokenless", func(c *Config) { c.Tokenless = true }, ErrMisconfigured},
+		{"no keys", func(c *Config) { c.Token.Keys = nil }, ErrNoSecrets},
+		{"a short key", func(c *Config) { c.Token.Keys = [][]byte{testKey, testKey[:31]} }, ErrNoSecrets},
+		{"negative Leeway", func(c *Config) { c.Token.Leeway = -1 }, ErrMisconfigured},
+		{"a claim without a name", func(c *Config) { c.Token.Require = []string{""} }, ErrMisconfigured},
+		{"no Processor", func(c *Config) { c.Processor = nil }, ErrMisconfigured},
+		{"negative MaxBody", func(c *Config) { c.MaxBody = -1 }, ErrMisconfigured},
+		{"negative Timeout", func(c *Config) { c.Timeout = -1 }, ErrMisconfigured},
+		{"status 204", func(c *Config) { c.SuccessStatus = 204 }, ErrMisconfigured},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := testConfig()
+			tt.change(&c)
+			if h, err := NewHandler(c); !errors.Is(err, tt.want) || h != nil {
+				t.Errorf("NewHandler got %v and %v, want %v", h, err, tt.want)
+			}
+		})
+	}
+}
+
+// TestHandlerCopiesItsConfig: a slice that is wiped or changed after NewHandler
+// must not open or close the endpoint.
+func TestHandlerCopiesItsConfig(t *testing.T) {
+	c := testConfig()
+	c.Token.Keys = [][]byte{bytes.Clone(testKey)}
+	c.Token.Require = []string{"album_id"}
+	h, err := NewHandler(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Signature.Secrets[0], c.Token.Require[0], c.Processor.Store = "", "missing", nil
+	clear(c.Token.Keys[0])
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, newRequest(untypedImage))
+	if w.Code != http.StatusCreated {
+		t.Errorf("status got %d, want 201", w.Code)
+	}
+}
+
+func TestAuthenticateAlone(t *testing.T) {
+	store := &memory{}
+	h := newHandler(t, func(c *Config) { c.Processor.Store = store })
+	d, err := h.Authenticate(newRequest(untypedImage))
+	if err != nil || string(d.Body) != untypedImage || d.Claims.AlbumID != "7" || d.SignedAt.Unix() != 1700000000 {
+		t.Errorf("Authenticate got %+v and %v, want the delivery", d, err)
+	}
+	if len(store.saved) != 0 {
+		t.Error("Authenticate saved a delivery, want the check alone")
+	}
+}
+
+func TestBodiesOfEverySize(t *testing.T) {
+	for _, size := range []int{2, 511, 512, 513, 1 << 16, eagerBuffer - 1, eagerBuffer, eagerBuffer + 1, 3*eagerBuffer + 7, 4 << 20} {
+		for name, length := range map[string]int64{"declared": int64(size), "chunked": -1, "declared too small": 1} {
+			t.Run(fmt.Sprintf("%d %s", size, name), func(t *testing.T) {
+				body := "{" + strings.Repeat(" ", size-2) + "}"
+				r := newRequest(body)
+				r.ContentLength = length
+				d, err := newHandler(t, nil).Authenticate(r)
+				if err != nil || string(d.Body) != body {
+					t.Errorf("Authenticate got %v, want the body of %d bytes", err, size)
+				}
+			})
+		}
+	}
+	r := newRequest("{" + strings.Repeat(" ", 4<<20) + "}")
+	r.ContentLength = -1
+	if _, err := newHandler(t, nil).Authenticate(r); !errors.Is(err, ErrBodyTooLarge) {
+		t.Errorf("Authenticate of more than 4 MiB got %v, want %v", err, ErrBodyTooLarge)
+	}
+}
+
+// TestDuplicatesAtTheSameTime: each of many is answered 201, one of them was
+// new, and the creator, which is told each time until it is done, made one.
+func TestDuplicatesAtTheSameTime(t *testing.T) {
+	var created sync.Map
+	var known [StateDone + 1]atomic.Int64
+	h := newHandler(t, func(c *Config) {
+		c.Processor.Images = ImageCreatorFunc(func(_ context.Context, img *Image) error {
+			created.LoadOrStore(img.Key, img)
+			return nil
+		})
+		c.Observe = func(_ context.Context, o Outcome) { known[o.Known].Add(1) }
+	})
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, newRequest(untypedImage))
+			if w.Code != http.StatusCreated {
+				t.Errorf("status got %d, want 201", w.Code)
+			}
+		})
+	}
+	wg.Wait()
+	images := 0
+	created.Range(func(any, any) bool { images++; return true })
+	if images != 1 || known[StateNew].Load() != 1 {
+		t.Errorf("got %d images and %d new deliveries, want 1 and 1", images, known[StateNew].Load())
+	}
+}
+
+// TestCallerHangsUp: work in progress keeps its context, with its values.
+func TestCallerHangsUp(t *testing.T) {
+	type key struct{}
+	h := newHandler(t, func(c *Config) {
+		c.Processor.Images = ImageCreatorFunc(func(ctx context.Context, _ *Image) error {
+			if ctx.Value(key{}) != "value" {
+				t.Errorf("context value got %v, want value", ctx.Value(key{}))
+			}
+			return ctx.Err()
+		})
+	})
+	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
+	cancel()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, newRequest(untypedImage).WithContext(ctx))
+	if w.Code != http.StatusCreated {
+		t.Errorf("status got %d, want 201", w.Code)
+	}
+}
+
+func TestTimeoutIsShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		check := func(ctx context.Context, want time.Duration) {
+			if deadline, ok := ctx.Deadline(); !ok || deadline.Sub(start) != want {
+				t.Errorf("deadline got %v after the start, want %v", deadline.Sub(start), want)
+			}
+		}
+		store := &memory{onSave: func(ctx context.Context) {
+			check(ctx, 15*time.Second)
+			time.Sleep(10 * time.Second)
+		}}
+		h := newHandler(t, func(c *Config) {
+			c.Processor.Store = completeCheck{store, func(ctx context.Context) { check(ctx, 23*time.Second) }}
+			c.Processor.Images = ImageCreatorFunc(func(ctx context.Context, _ *Image) error {
+				check(ctx, 15*time.Second)
+				time.Sleep(10 * time.Second) // past the deadline, and successful
+				return nil
+			})
+		})
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, newRequest(untypedImage))
+		if w.Code != http.StatusCreated {
+			t.Errorf("status got %d, want 201", w.Code)
+		}
+	})
+}
+
+type completeCheck struct {
+	*memory
+	check func(context.Context)
+}
+
+func (s completeCheck) Complete(ctx context.Context, id string, cause error) error {
+	s.check(ctx)
+	return s.memory.Complete(ctx, id, cause)
+}
+
+func TestAbortHandlerIsRaisedAgain(t *testing.T) {
+	h := newHandler(t, func(c *Config) {
+		c.Processor.Images = &calls{onCreate: func(context.Context) { panic(http.ErrAbortHandler) }}
+	})
+	defer func() {
+		if got := recover(); got != http.ErrAbortHandler {
+			t.Errorf("recovered %v, want %v", got, http.ErrAbortHandler)
+		}
+	}()
+	h.ServeHTTP(httptest.NewRecorder(), newRequest(untypedImage))
+}
+
+func TestObservePanicIsContained(t *testing.T) {
+	h := newHandler(t, func(c *Config) { c.Observe = func(context.Context, Outcome) { panic("boom") } })
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, newRequest(untypedImage))
+	if w.Code != http.StatusCreated {
+		t.Errorf("status got %d, want 201", w.Code)
+	}
+}
+
+func TestHandlerLogs(t *testing.T) {
+	tests := []struct {
+		name    string
+		change  func(*Config)
+		request func(*http.Request)
+		want    []string
+	}{
+		{"accepted", nil, nil, []string{"level=INFO", "accepted", "status=201", "delivery.id=", "delivery.public_id=made1", "delivery.bytes=", "skew=", "state=done", "duplicate=false"}},
+		{"refused", nil, func(r *http.Request) { r.Header.Del(SignatureHeader) }, []string{"level=WARN", "refused", "status=401", "error="}},
+		{"rejected", func(c *Config) { c.Processor.Images = &calls{createErr: Permanent(errors.New("no album"))} }, nil, []string{"level=WARN", "rejected", "status=201", "no album"}},
+		{"failed", func(c *Config) { c.Processor.Images = &calls{onCreate: func(context.Context) { panic("boom") }} }, nil, []string{"level=ERROR", "failed", "status=500", "state=pending", "boom", "stack="}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var log bytes.Buffer
+			h := newHandler(t, func(c *Config) {
+				if tt.change != nil {
+					tt.change(c)
+				}
+				c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				c.Processor.Logger = c.Logger
+			})
+			r := newRequest(untypedImage)
+			if tt.request != nil {
+				tt.request(r)
+			}
+			h.ServeHTTP(httptest.NewRecorder(), r)
+			for _, want := range tt.want {
+				if !strings.Contains(log.String(), want) {
+					t.Errorf("log got %s, want %s in it", log.String(), want)
+				}
+			}
+			if got := strings.Count(log.String(), "\n"); got != 1 {
+				t.Errorf("log got %d lines, want 1:\n%s", got, log.String())
+			}
+		})
+	}
+}
+
+// TestSlowBody sends half a body over a real connection and waits: the answer
+// is a 408, and the connection is closed.
+func TestSlowBody(t *testing.T) {
+	outcome := make(chan Outcome, 1)
+	h := newHandler(t, func(c *Config) {
+		c.Timeout = 50 * time.Millisecond
+		c.Observe = func(_ context.Context, o Outcome) { outcome <- o }
+	})
+	server := httptest.NewServer(h)
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "POST /hook?token=%s HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n%s: %s\r\n%s: %s\r\n\r\n{",
+		testToken(), TimestampHeader, testTimestamp, SignatureHeader, strings.Repeat("0", 40))
+	answer, err := io.ReadAll(conn)
+	if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 408 ")) {
+		t.Errorf("answer got %q and %v, want 408 and the end of the connection", answer, err)
+	}
+	if o := <-outcome; !errors.Is(o.Err, ErrBodyTimeout) {
+		t.Errorf("outcome got %v, want %v", o.Err, ErrBodyTimeout)
+	}
+}
+
+// TestDeadlineIsTakenBack: a connection whose request was in time serves the
+// next one, however long after.
+func TestReadDeadlineDoesNotOutliveTheRequest(t *testing.T) {
+	w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
+	synctest.Test(t, func(t *testing.T) {
+		h := newHandler(t, nil)
+		h.ServeHTTP(w, newRequest(untypedImage))
+		time.Sleep(time.Minute)
+	})
+	if len(w.deadlines) != 0 {
+		t.Errorf("read deadlines got %v, want none for a body that was in time", w.deadlines)
+	}
+}
+
+type deadlineRecorder struct {
+	*httptest.ResponseRecorder
+	deadlines []time.Time
+}
+
+func (r *deadlineRecorder) SetReadDeadline(t time.Time) error {
+	r.deadlines = append(r.deadlines, t)
+	return nil
+}
+
+// TestReadDeadlineIsNow: a deadline that is set to the moment is never later
+// than one that the server has set.
+func TestReadDeadlineIsNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
+		start := time.Now()
+		h := newHandler(t, nil)
+		r := newRequest(untypedImage)
+		r.Body = slowBody{r.Body, 16 * time.Second}
+		h.ServeHTTP(w, r)
+		if len(w.deadlines) != 1 || w.deadlines[0].Sub(start) != 15*time.Second {
+			t.Errorf("read deadlines got %v, want one, 15 s after %v", w.deadlines, start)
+		}
+	})
+}
+
+type slowBody struct {
+	io.ReadCloser
+	delay time.Duration
+}
+
+func (b slowBody) Read(p []byte) (int, error) {
+	time.Sleep(b.delay)
+	return b.ReadCloser.Read(p)
+}
+
+// FuzzHandler: never a 2xx without both proofs, never a panic, never a status
+// outside the table.
+func FuzzHandler(f *testing.F) {
+	good := Sign(crypto.SHA1, []byte(untypedImage), testTimestamp, testSecret)
+	f.Add("POST", "token="+testToken(), testTimestamp, good, []byte(untypedImage), int64(len(untypedImage)))
+	f.Add("POST", "token="+testToken(), testTimestamp, good, []byte(`{}`), int64(-1))
+	f.Add("GET", "", "", "", []byte{}, int64(0))
+	statuses := []int{201, 400, 401, 405, 413, 500}
+	f.Fuzz(func(t *testing.T, method, query, timestamp, signature string, body []byte, length int64) {
+		h := newHandler(t, nil)
+		r := &http.Request{
+			Method: method, URL: &url.URL{Path: "/hook", RawQuery: query}, ContentLength: length,
+			Header: http.Header{TimestampHeader: {timestamp}, SignatureHeader: {signature}},
+			Body:   io.NopCloser(bytes.NewReader(body)),
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		_, tokenErr := h.config.Token.Verify(r.URL.Query().Get("token"))
+		proven := tokenErr == nil && h.config.Signature.Verify(body, timestamp, signature) == nil
+		if w.Code == 201 && !proven {
+			t.Errorf("got 201 without both proofs")
+		}
+		if !strings.Contains(fmt.Sprint(statuses), strconv.Itoa(w.Code)) {
+			t.Errorf("status got %d, want one of %v", w.Code, statuses)
+		}
+	})
+}

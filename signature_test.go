@@ -1,0 +1,261 @@
+package cloudinaryhook
+
+import (
+	"crypto"
+	"encoding/json"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	testSecret    = "the secret of this test"
+	testTimestamp = "1700000000"
+)
+
+var testBody = []byte(`{"notification_type":"upload","public_id":"a"}`)
+
+func at(seconds int64) func() time.Time {
+	return func() time.Time { return time.Unix(seconds, 0) }
+}
+
+func TestSignIsAPlainDigest(t *testing.T) {
+	// printf '%s' '{}1700000000secret' | sha1sum, and sha256sum
+	tests := []struct {
+		hash crypto.Hash
+		want string
+	}{
+		{crypto.SHA1, "3016cffb822117e1ad0c11586bb2b7b51a7381c7"},
+		{crypto.SHA256, "151089e161e68133637291bf4df184c1834e84254c13f10626d694061ab05714"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.hash.String(), func(t *testing.T) {
+			if got := Sign(tt.hash, []byte("{}"), testTimestamp, "secret"); got != tt.want {
+				t.Errorf("Sign(%v) got %s, want %s", tt.hash, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSignPanicsOnOtherHashes(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("Sign(MD5) did not panic")
+		}
+	}()
+	Sign(crypto.MD5, nil, "", "")
+}
+
+func TestSignatureVerifier(t *testing.T) {
+	sha1, sha256 := Sign(crypto.SHA1, testBody, testTimestamp, testSecret), Sign(crypto.SHA256, testBody, testTimestamp, testSecret)
+	base := SignatureVerifier{Secrets: []string{testSecret}, Now: at(1700000000)}
+	with := func(change func(*SignatureVerifier)) SignatureVerifier {
+		v := base
+		change(&v)
+		return v
+	}
+	clockAt := func(seconds int64) SignatureVerifier {
+		return with(func(v *SignatureVerifier) { v.Now = at(seconds) })
+	}
+	signedAt := func(timestamp string) string { return Sign(crypto.SHA1, testBody, timestamp, testSecret) }
+	tests := []struct {
+		name                 string
+		v                    SignatureVerifier
+		timestamp, signature string
+		want                 error
+	}{
+		{"SHA-1", base, testTimestamp, sha1, nil},
+		{"SHA-256", base, testTimestamp, sha256, nil},
+		{"upper case", base, testTimestamp, strings.ToUpper(sha1), nil},
+		{"mixed case", base, testTimestamp, strings.ToUpper(sha1[:9]) + sha1[9:], nil},
+		{"SHA-256 under SHA256Only", with(func(v *SignatureVerifier) { v.SHA256Only = true }), testTimestamp, sha256, nil},
+		{"SHA-1 under SHA256Only", with(func(v *SignatureVerifier) { v.SHA256Only = true }), testTimestamp, sha1, ErrUnsupportedSignature},
+		{"last of three secrets", with(func(v *SignatureVerifier) { v.Secrets = []string{"x", "y", testSecret} }), testTimestamp, sha256, nil},
+		{"first of three secrets", with(func(v *SignatureVerifier) { v.Secrets = []string{testSecret, "x", "y"} }), testTimestamp, sha1, nil},
+		{"the same secret twice", with(func(v *SignatureVerifier) { v.Secrets = []string{testSecret, testSecret} }), testTimestamp, sha1, nil},
+		{"another secret", with(func(v *SignatureVerifier) { v.Secrets = []string{"x"} }), testTimestamp, sha1, ErrSignatureMismatch},
+		{"zero value", SignatureVerifier{}, testTimestamp, Sign(crypto.SHA1, testBody, testTimestamp, ""), ErrNoSecrets},
+		{"empty secret", with(func(v *SignatureVerifier) { v.Secrets = []string{""} }), testTimestamp, Sign(crypto.SHA1, testBody, testTimestamp, ""), ErrNoSecrets},
+		{"empty secret beside a good one", with(func(v *SignatureVerifier) { v.Secrets = []string{testSecret, ""} }), testTimestamp, sha1, ErrNoSecrets},
+
+		{"no signature", base, testTimestamp, "", ErrMissingSignature},
+		{"one digit more", base, testTimestamp, sha1 + "0", ErrSignatureMismatch},
+		{"one digit fewer", base, testTimestamp, sha1[1:], ErrSignatureMismatch},
+		{"first digit differs", base, testTimestamp, flip(sha1, 0), ErrSignatureMismatch},
+		{"last digit differs", base, testTimestamp, flip(sha1, len(sha1)-1), ErrSignatureMismatch},
+		{"SHA-256 cut to SHA-1's length", base, testTimestamp, sha256[:40], ErrSignatureMismatch},
+		{"not hexadecimal", base, testTimestamp, "g" + sha1[1:], ErrSignatureMismatch},
+		{"Unicode digits", base, testTimestamp, strings.Repeat("٠", 20), ErrSignatureMismatch},
+
+		{"no timestamp", base, "", sha1, ErrInvalidTimestamp},
+		{"leading zero", base, "0" + testTimestamp, signedAt("0" + testTimestamp), ErrInvalidTimestamp},
+		{"sign", base, "+" + testTimestamp, signedAt("+" + testTimestamp), ErrInvalidTimestamp},
+		{"negative", clockAt(-1), "-1", signedAt("-1"), ErrInvalidTimestamp},
+		{"blank before", base, " " + testTimestamp, signedAt(" " + testTimestamp), ErrInvalidTimestamp},
+		{"line break after", base, testTimestamp + "\n", signedAt(testTimestamp + "\n"), ErrInvalidTimestamp},
+		{"fraction", base, testTimestamp + ".0", signedAt(testTimestamp + ".0"), ErrInvalidTimestamp},
+		{"exponent", base, "17e8", signedAt("17e8"), ErrInvalidTimestamp},
+		{"underscore", base, "1_700000000", signedAt("1_700000000"), ErrInvalidTimestamp},
+		{"Arabic digits", base, "١٧٠٠٠٠٠٠٠٠", signedAt("١٧٠٠٠٠٠٠٠٠"), ErrInvalidTimestamp},
+		{"beyond 64 bits", base, "99999999999999999999", signedAt("99999999999999999999"), ErrInvalidTimestamp},
+
+		{"milliseconds", base, "1700000000000", signedAt("1700000000000"), ErrStaleTimestamp},
+		{"zero", base, "0", signedAt("0"), ErrStaleTimestamp},
+		{"largest number", base, strconv.Itoa(math.MaxInt64), signedAt(strconv.Itoa(math.MaxInt64)), ErrInvalidTimestamp},
+		{"largest number, earliest clock", clockAt(math.MinInt64), strconv.Itoa(math.MaxInt64), signedAt(strconv.Itoa(math.MaxInt64)), ErrInvalidTimestamp},
+		{"exactly as old as allowed", clockAt(1700000000 + 7200), testTimestamp, sha1, nil},
+		{"a second older", clockAt(1700000000 + 7201), testTimestamp, sha1, ErrStaleTimestamp},
+		{"exactly as far ahead as allowed", clockAt(1700000000 - 300), testTimestamp, sha1, nil},
+		{"a second further", clockAt(1700000000 - 301), testTimestamp, sha1, ErrStaleTimestamp},
+		{"MaxAge", with(func(v *SignatureVerifier) { v.MaxAge = time.Minute; v.Now = at(1700000061) }), testTimestamp, sha1, ErrStaleTimestamp},
+		{"MaxSkew", with(func(v *SignatureVerifier) { v.MaxSkew = time.Second; v.Now = at(1699999998) }), testTimestamp, sha1, ErrStaleTimestamp},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := tt.v.Verify(testBody, tt.timestamp, tt.signature); !errors.Is(err, tt.want) {
+				t.Errorf("Verify(%q, %q) got %v, want %v", tt.timestamp, tt.signature, err, tt.want)
+			}
+		})
+	}
+}
+
+func flip(signature string, i int) string {
+	digit := byte('0')
+	if signature[i] == digit {
+		digit = '1'
+	}
+	return signature[:i] + string(digit) + signature[i+1:]
+}
+
+func TestSignatureVerifierUsesTheClock(t *testing.T) {
+	now := strconv.FormatInt(time.Now().Unix(), 10)
+	v := SignatureVerifier{Secrets: []string{testSecret}}
+	if err := v.Verify(testBody, now, Sign(crypto.SHA1, testBody, now, testSecret)); err != nil {
+		t.Errorf("Verify with a nil Now and a signature of now got %v, want nil", err)
+	}
+	if err := v.Verify(testBody, testTimestamp, Sign(crypto.SHA1, testBody, testTimestamp, testSecret)); !errors.Is(err, ErrStaleTimestamp) {
+		t.Errorf("Verify with a nil Now and a signature of 2023 got %v, want %v", err, ErrStaleTimestamp)
+	}
+}
+
+// TestEveryByteCounts changes one byte at a time of what was signed.
+func TestEveryByteCounts(t *testing.T) {
+	v := SignatureVerifier{Secrets: []string{testSecret}, Now: at(1700000000)}
+	for _, hash := range []crypto.Hash{crypto.SHA1, crypto.SHA256} {
+		signature := Sign(hash, testBody, testTimestamp, testSecret)
+		for i := range testBody {
+			body := append([]byte(nil), testBody...)
+			body[i] ^= 1
+			if err := v.Verify(body, testTimestamp, signature); !errors.Is(err, ErrSignatureMismatch) {
+				t.Errorf("%v: Verify(%q) got %v, want %v", hash, body, err, ErrSignatureMismatch)
+			}
+		}
+	}
+}
+
+// corpus returns the folder of published vectors and bodies. They are not part
+// of the project; CI has them.
+func corpus(t testing.TB) string {
+	t.Helper()
+	dir := os.Getenv("CLOUDINARYHOOK_CORPUS")
+	if dir == "" {
+		t.Skip("CLOUDINARYHOOK_CORPUS does not name the corpus of published bodies")
+	}
+	return dir
+}
+
+func TestPublishedVectors(t *testing.T) {
+	var vectors []struct {
+		Kind       string
+		SourceRepo string `json:"source_repo"`
+		Body       string
+		Timestamp  *string
+		APISecret  string `json:"api_secret"`
+		Algorithm  string
+		Expected   string `json:"expected_signature"`
+		MockedNow  *int64 `json:"mocked_now"`
+		ValidFor   *int64 `json:"valid_for"`
+		SDKExpects *bool  `json:"sdk_expects"`
+		Note       string
+	}
+	data, err := os.ReadFile(filepath.Join(corpus(t), "vectors.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &vectors); err != nil {
+		t.Fatal(err)
+	}
+	hashes := map[string]crypto.Hash{"sha1": crypto.SHA1, "sha256": crypto.SHA256}
+	for _, vec := range vectors {
+		t.Run(vec.Kind+" "+vec.Note, func(t *testing.T) {
+			if vec.Kind == "api_response" {
+				got := Sign(hashes[vec.Algorithm], []byte(vec.Body), "", vec.APISecret)
+				if (got == vec.Expected) != *vec.SDKExpects {
+					t.Errorf("digest got %s, published %s, want equal: %v", got, vec.Expected, *vec.SDKExpects)
+				}
+				return
+			}
+			v := SignatureVerifier{Secrets: []string{vec.APISecret}}
+			want := vec.SDKExpects == nil || *vec.SDKExpects
+			switch seconds, err := strconv.ParseInt(*vec.Timestamp, 10, 64); {
+			case err != nil: // not canonical: the digest is right, and it is refused all the same
+				want = false
+			case vec.MockedNow != nil:
+				v.Now = at(*vec.MockedNow)
+			default:
+				v.Now = at(seconds)
+			}
+			if vec.ValidFor != nil {
+				v.MaxAge = time.Duration(*vec.ValidFor) * time.Second
+			}
+			err := v.Verify([]byte(vec.Body), *vec.Timestamp, vec.Expected)
+			if (err == nil) != want {
+				t.Errorf("Verify at %s got %v, want accepted: %v", *vec.Timestamp, err, want)
+			}
+			if vec.Kind == "derived_boundary_shift" && err == nil {
+				if _, err := NewDelivery([]byte(vec.Body), nil, time.Now()); !errors.Is(err, ErrMalformedBody) {
+					t.Errorf("NewDelivery of a shifted body got %v, want %v", err, ErrMalformedBody)
+				}
+			}
+		})
+	}
+}
+
+// FuzzSignatureVerifier states what the verifier accepts: exactly what Sign
+// made with one of its secrets, inside the window.
+func FuzzSignatureVerifier(f *testing.F) {
+	f.Add([]byte("{}"), "1700000000", "secret", "other", int64(1700000000), false, uint8(0), "")
+	f.Add([]byte("{}1"), "1700000000", "secret", "secret", int64(1700000300), true, uint8(1), "")
+	f.Add([]byte("{}"), "01700000000", "", "s", int64(1700007200), true, uint8(2), "abc")
+	f.Fuzz(func(t *testing.T, body []byte, timestamp, secret, used string, now int64, sha256Only bool, kind uint8, raw string) {
+		v := SignatureVerifier{Secrets: []string{"first", secret}, SHA256Only: sha256Only, Now: at(now)}
+		if now <= 0 {
+			return // the arithmetic of this test, not the verifier's, would overflow
+		}
+		signature := raw
+		switch kind % 3 {
+		case 1:
+			signature = Sign(crypto.SHA1, body, timestamp, used)
+		case 2:
+			signature = Sign(crypto.SHA256, body, timestamp, used)
+		}
+		seconds, err := strconv.ParseInt(timestamp, 10, 64)
+		canonical := err == nil && seconds >= 0 && strconv.FormatInt(seconds, 10) == timestamp
+		inWindow := canonical && now-seconds <= 7200 && seconds-now <= 300
+		signed := false
+		for _, s := range []string{"first", secret} {
+			for _, h := range []crypto.Hash{crypto.SHA1, crypto.SHA256} {
+				signed = signed || strings.EqualFold(signature, Sign(h, body, timestamp, s)) && (h == crypto.SHA256 || !sha256Only)
+			}
+		}
+		want := secret != "" && inWindow && signed
+		if got := v.Verify(body, timestamp, signature) == nil; got != want {
+			t.Errorf("Verify(%q, %q, %q) with secret %q at %d got %v, want %v", body, timestamp, signature, secret, now, got, want)
+		}
+	})
+}
