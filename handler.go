@@ -79,13 +79,7 @@ func NewHandler(c Config) (*Handler, error) {
 	signature.Secrets = slices.Clone(signature.Secrets)
 	c.Signature = &signature
 	if !c.Tokenless {
-		token := *c.Token
-		token.Require = slices.Clone(token.Require)
-		token.Keys = slices.Clone(token.Keys)
-		for i := range token.Keys {
-			token.Keys[i] = slices.Clone(token.Keys[i])
-		}
-		c.Token = &token
+		c.Token = c.Token.prepared()
 	}
 	processor := *c.Processor
 	c.Processor = &processor

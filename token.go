@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -73,14 +74,24 @@ func (c *Claims) scope() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var members map[string]jsontext.Value
-	if err := json.Unmarshal(set, &members); err != nil {
+	sorted := set.Clone()
+	if err := sorted.Format(jsontext.ReorderRawObjects(true)); err != nil || sorted.Kind() != '{' {
 		return nil, fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
 	}
-	for _, name := range []string{"iat", "nbf", "exp", "jti"} {
-		delete(members, name)
+	scope := make([]byte, 1, len(sorted))
+	scope[0] = '{'
+	for name, value := range members(sorted) {
+		switch name {
+		case "iat", "nbf", "exp", "jti":
+			continue
+		}
+		if len(scope) > 1 {
+			scope = append(scope, ',')
+		}
+		scope, _ = jsontext.AppendQuote(scope, name) // it was valid UTF-8 in the set
+		scope = append(append(scope, ':'), value...)
 	}
-	return json.Marshal(members, json.Deterministic(true), jsontext.ReorderRawObjects(true))
+	return append(scope, '}'), nil
 }
 
 // parseClaims reads a claim set. Names must be unique (RFC 7519 §4) and
@@ -160,6 +171,11 @@ type TokenVerifier struct {
 
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+
+	// What golang-jwt needs of all this, built once by NewHandler for its copy;
+	// otherwise nil, and built for each token.
+	keySet    jwt.VerificationKeySet
+	validator *jwt.Validator
 }
 
 // tokenParser pins the algorithm, so that a token cannot choose its own check,
@@ -178,8 +194,11 @@ var tokenParser = jwt.NewParser(
 // [ErrNoSecrets], or [ErrInvalidToken] with golang-jwt's cause, such as
 // jwt.ErrTokenExpired. None holds the token.
 func (v *TokenVerifier) Verify(token string) (*Claims, error) {
-	if err := v.usable(); err != nil {
-		return nil, err
+	if v.validator == nil {
+		if err := v.usable(); err != nil {
+			return nil, err
+		}
+		v = v.prepared()
 	}
 	if token == "" {
 		return nil, ErrMissingToken
@@ -190,7 +209,7 @@ func (v *TokenVerifier) Verify(token string) (*Claims, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, jwt.ErrTokenMalformed)
 	}
 	var raw rawClaims
-	parsed, err := tokenParser.ParseWithClaims(token, &raw, v.keySet)
+	parsed, err := tokenParser.ParseWithClaims(token, &raw, func(*jwt.Token) (any, error) { return v.keySet, nil })
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, tokenCause(err))
 	}
@@ -223,18 +242,20 @@ func (v *TokenVerifier) usable() error {
 	return nil
 }
 
-func (v *TokenVerifier) keySet(*jwt.Token) (any, error) {
-	keys := make([]jwt.VerificationKey, len(v.Keys))
+// prepared returns a copy that shares nothing with v and has all that golang-jwt
+// needs.
+func (v *TokenVerifier) prepared() *TokenVerifier {
+	p := *v
+	p.Require = slices.Clone(v.Require)
+	p.Keys = make([][]byte, len(v.Keys))
+	p.keySet.Keys = make([]jwt.VerificationKey, len(v.Keys))
 	for i, key := range v.Keys {
-		keys[i] = key
+		p.Keys[i] = slices.Clone(key)
+		p.keySet.Keys[i] = p.Keys[i]
 	}
-	return jwt.VerificationKeySet{Keys: keys}, nil
-}
-
-func (v *TokenVerifier) validate(claims *Claims) error {
 	options := []jwt.ParserOption{
 		jwt.WithLeeway(v.Leeway),
-		jwt.WithTimeFunc(func() time.Time { return clock(v.Now) }),
+		jwt.WithTimeFunc(func() time.Time { return clock(p.Now) }),
 	}
 	if v.Issuer != "" {
 		options = append(options, jwt.WithIssuer(v.Issuer))
@@ -245,7 +266,12 @@ func (v *TokenVerifier) validate(claims *Claims) error {
 	if v.RequireExpiry {
 		options = append(options, jwt.WithExpirationRequired())
 	}
-	if err := jwt.NewValidator(options...).Validate(claims); err != nil {
+	p.validator = jwt.NewValidator(options...)
+	return &p
+}
+
+func (v *TokenVerifier) validate(claims *Claims) error {
+	if err := v.validator.Validate(claims); err != nil {
 		return err
 	}
 	if len(v.Require) == 0 {

@@ -1,0 +1,430 @@
+package cloudinaryhooktest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+func TestMemoryStoreKeepsTheContract(t *testing.T) {
+	TestStore(t, func(*testing.T) cloudinaryhook.Store { return new(MemoryStore) })
+}
+
+func TestStoreWithoutPending(t *testing.T) {
+	TestStore(t, func(*testing.T) cloudinaryhook.Store { return struct{ cloudinaryhook.Store }{new(MemoryStore)} })
+}
+
+func TestGoodCreatorKeepsTheContract(t *testing.T) {
+	TestImageCreator(t, func(*testing.T) (cloudinaryhook.ImageCreator, func() int) {
+		c := new(creator)
+		return c, c.count
+	})
+}
+
+// broken is a store that breaks one clause; the fields replace the methods of a
+// store that keeps all.
+type broken struct {
+	*MemoryStore
+	save     func(context.Context, *cloudinaryhook.Delivery) (cloudinaryhook.State, error)
+	complete func(context.Context, string, error) error
+	pending  func(context.Context, time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]
+}
+
+func (b *broken) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+	if b.save != nil {
+		return b.save(ctx, d)
+	}
+	return b.MemoryStore.Save(ctx, d)
+}
+
+func (b *broken) Complete(ctx context.Context, id string, cause error) error {
+	if b.complete != nil {
+		return b.complete(ctx, id, cause)
+	}
+	return b.MemoryStore.Complete(ctx, id, cause)
+}
+
+func (b *broken) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+	if b.pending != nil {
+		return b.pending(ctx, before)
+	}
+	return b.MemoryStore.Pending(ctx, before)
+}
+
+// change yields what Pending does, each delivery changed; nil leaves it out.
+func (b *broken) change(f func(i int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery) {
+	b.pending = func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+		return func(yield func(*cloudinaryhook.Delivery, error) bool) {
+			i := 0
+			for d, err := range b.MemoryStore.Pending(ctx, before) {
+				if err == nil {
+					if d = f(i, d); d == nil {
+						continue
+					}
+				}
+				i++
+				if !yield(d, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+var brokenStores = []struct {
+	name, clause string
+	breakIt      func(*broken)
+}{
+	{"always new", "SaveTellsNewPendingDone", func(b *broken) {
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			_, err := b.MemoryStore.Save(ctx, d)
+			return cloudinaryhook.StateNew, err
+		}
+	}},
+	{"done looks pending", "SaveTellsNewPendingDone", func(b *broken) {
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			state, err := b.MemoryStore.Save(ctx, d)
+			return min(state, cloudinaryhook.StatePending), err
+		}
+	}},
+	{"a cause keeps it pending", "SaveTellsNewPendingDone", func(b *broken) {
+		b.complete = func(ctx context.Context, id string, cause error) error {
+			if cause != nil {
+				return nil
+			}
+			return b.MemoryStore.Complete(ctx, id, nil)
+		}
+	}},
+	{"complete completes all", "SaveTellsNewPendingDone", func(b *broken) {
+		b.complete = func(ctx context.Context, id string, cause error) error {
+			for _, d := range b.Deliveries() {
+				_ = b.MemoryStore.Complete(ctx, d.ID, cause)
+			}
+			return b.MemoryStore.Complete(ctx, id, cause)
+		}
+	}},
+	{"reads, then writes", "ConcurrentSavesOneIsNew", func(b *broken) {
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			known := b.State(d.ID)
+			if known == 0 {
+				runtime.Gosched() // another reader comes between
+				_, err := b.MemoryStore.Save(ctx, d)
+				return cloudinaryhook.StateNew, err
+			}
+			return known, nil
+		}
+	}},
+	{"changes the body", "SaveLeavesItsArgument", func(b *broken) {
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			state, err := b.MemoryStore.Save(ctx, d)
+			d.Body[0] = '['
+			return state, err
+		}
+	}},
+	{"changes the time", "SaveLeavesItsArgument", func(b *broken) {
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			state, err := b.MemoryStore.Save(ctx, d)
+			d.ReceivedAt = d.ReceivedAt.Truncate(time.Second)
+			return state, err
+		}
+	}},
+	{"save ignores its context", "CancelledContextIsAnError", func(b *broken) {
+		b.save = func(_ context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			return b.MemoryStore.Save(context.Background(), d)
+		}
+	}},
+	{"complete ignores its context", "CancelledContextIsAnError", func(b *broken) {
+		b.complete = func(_ context.Context, id string, cause error) error {
+			return b.MemoryStore.Complete(context.Background(), id, cause)
+		}
+	}},
+	{"complete takes any ID", "CompleteUnknownIsAnError", func(b *broken) {
+		b.complete = func(ctx context.Context, id string, cause error) error {
+			_ = b.MemoryStore.Complete(ctx, id, cause)
+			return ctx.Err()
+		}
+	}},
+	{"the second complete fails", "CompleteTwiceIsNone", func(b *broken) {
+		b.complete = func(ctx context.Context, id string, cause error) error {
+			if b.State(id) == cloudinaryhook.StateDone {
+				return errors.New("already done")
+			}
+			return b.MemoryStore.Complete(ctx, id, cause)
+		}
+	}},
+	{"keeps text for a body", "PendingBringsAllBack", func(b *broken) {
+		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
+			d.Body = bytes.ToValidUTF8(d.Body, []byte("\ufffd"))
+			return d
+		})
+	}},
+	{"encodes the body anew", "PendingBringsAllBack", func(b *broken) {
+		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
+			var compact bytes.Buffer
+			if json.Compact(&compact, d.Body) == nil {
+				d.Body = compact.Bytes()
+			}
+			return d
+		})
+	}},
+	{"keeps the known claims only", "PendingBringsAllBack", func(b *broken) {
+		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
+			claims := cloudinaryhook.Claims{OrganizationID: d.Claims.OrganizationID, AlbumID: d.Claims.AlbumID}
+			again, err := cloudinaryhook.NewDelivery(d.Body, &claims, d.SignedAt)
+			if err != nil {
+				panic(err)
+			}
+			again.ID, again.ReceivedAt = d.ID, d.ReceivedAt
+			return again
+		})
+	}},
+	{"forgets when it was signed", "PendingBringsAllBack", func(b *broken) {
+		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
+			d.SignedAt = d.ReceivedAt
+			return d
+		})
+	}},
+	{"drops large bodies", "PendingBringsAllBack", func(b *broken) {
+		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
+			if len(d.Body) > 1<<20 {
+				return nil
+			}
+			return d
+		})
+	}},
+	{"overwrites the first", "PendingKeepsTheFirst", func(b *broken) {
+		var last sync.Map
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			last.Store(d.ID, d.ReceivedAt)
+			return b.MemoryStore.Save(ctx, d)
+		}
+		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
+			received, _ := last.Load(d.ID)
+			d.ReceivedAt = received.(time.Time)
+			return d
+		})
+	}},
+	{"lists what is done", "PendingLeavesOutDone", func(b *broken) {
+		b.pending = func(context.Context, time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+			return func(yield func(*cloudinaryhook.Delivery, error) bool) {
+				for _, d := range b.Deliveries() {
+					if !yield(d, nil) {
+						return
+					}
+				}
+			}
+		}
+	}},
+	{"ignores before", "PendingLeavesOutYounger", func(b *broken) {
+		b.pending = func(ctx context.Context, _ time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+			return b.MemoryStore.Pending(ctx, later())
+		}
+	}},
+	{"locks while it yields", "PendingHoldsNothingWhileItYields", func(b *broken) {
+		var lock sync.Mutex
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			lock.Lock()
+			defer lock.Unlock()
+			return b.MemoryStore.Save(ctx, d)
+		}
+		b.pending = func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+			return func(yield func(*cloudinaryhook.Delivery, error) bool) {
+				lock.Lock()
+				defer lock.Unlock()
+				b.MemoryStore.Pending(ctx, before)(yield)
+			}
+		}
+	}},
+	{"leaks a connection of ten", "PendingMayBeLeftEarly", func(b *broken) {
+		connections := make(chan struct{}, 10)
+		b.pending = func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+			return func(yield func(*cloudinaryhook.Delivery, error) bool) {
+				connections <- struct{}{}
+				for d, err := range b.MemoryStore.Pending(ctx, before) {
+					if !yield(d, err) {
+						return // without giving it back
+					}
+				}
+				<-connections
+			}
+		}
+	}},
+	{"one page only", "PendingPages", func(b *broken) {
+		b.change(func(i int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
+			if i >= 1000 {
+				return nil
+			}
+			return d
+		})
+	}},
+	{"pages by time alone", "PendingPages", func(b *broken) {
+		seen := 0
+		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
+			if seen++; seen == 250 { // what shares its time with the end of a page is passed over
+				return nil
+			}
+			return d
+		})
+	}},
+	{"repeats a row", "PendingPages", func(b *broken) {
+		b.pending = func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+			return func(yield func(*cloudinaryhook.Delivery, error) bool) {
+				first := true
+				for d, err := range b.MemoryStore.Pending(ctx, before) {
+					if first && !yield(d, err) || !yield(d, err) {
+						return
+					}
+					first = false
+				}
+			}
+		}
+	}},
+	{"listing ignores its context", "PendingCancelledIsAnError", func(b *broken) {
+		b.pending = func(_ context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+			return b.MemoryStore.Pending(context.Background(), before)
+		}
+	}},
+}
+
+// creator makes one image of each key; its fields break that.
+type creator struct {
+	mu    sync.Mutex
+	keys  map[string]bool
+	extra atomic.Int64
+	again error                                  // what the second is told
+	key   func(img *cloudinaryhook.Image) string // nil: Image.Key
+	racy  bool                                   // looks before it writes
+}
+
+func (c *creator) CreateImage(ctx context.Context, img *cloudinaryhook.Image) error {
+	key := img.Key
+	if c.key != nil {
+		key = c.key(img)
+	}
+	if c.racy {
+		c.mu.Lock()
+		known := c.keys[key]
+		c.mu.Unlock()
+		runtime.Gosched() // another reader comes between
+		if !known {
+			c.extra.Add(1)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.keys[key] {
+		return c.again
+	}
+	if c.keys == nil {
+		c.keys = make(map[string]bool)
+	}
+	c.keys[key] = true
+	return ctx.Err()
+}
+
+func (c *creator) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.racy {
+		return int(c.extra.Load())
+	}
+	return len(c.keys)
+}
+
+var brokenCreators = []struct {
+	name, clause string
+	open         func() *creator
+}{
+	{"an error for the second", "TheSameAgainMakesOne", func() *creator { return &creator{again: errors.New("exists")} }},
+	{"looks before it writes", "TheSameAtTheSameTimeMakesOne", func() *creator { return &creator{racy: true} }},
+	{"unique by delivery", "AnotherNotificationOfItMakesOne", func() *creator {
+		return &creator{key: func(img *cloudinaryhook.Image) string { return img.Delivery.ID }}
+	}},
+	{"unique by public ID", "OthersAreOthers", func() *creator {
+		return &creator{key: func(img *cloudinaryhook.Image) string { return img.PublicID }}
+	}},
+}
+
+const brokenVariable = "CLOUDINARYHOOKTEST_BROKEN"
+
+// TestBrokenAreFound runs each clause on what breaks it, in a process of its
+// own, since a test that fails cannot be taken back.
+func TestBrokenAreFound(t *testing.T) {
+	type item struct{ name, clause string }
+	var items []item
+	for _, b := range brokenStores {
+		items = append(items, item{b.name, b.clause})
+	}
+	for _, b := range brokenCreators {
+		items = append(items, item{b.name, b.clause})
+	}
+	for _, b := range items {
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			cmd := exec.Command(os.Args[0], "-test.run=^TestBrokenChild$/^"+b.clause+"$", "-test.timeout=60s")
+			cmd.Env = append(os.Environ(), brokenVariable+"="+b.name)
+			out, err := cmd.CombinedOutput()
+			if _, ok := errors.AsType[*exec.ExitError](err); !ok || !strings.Contains(string(out), "--- FAIL: TestBrokenChild/"+b.clause) {
+				t.Errorf("what breaks %s (%s) got %v, want it to fail by that name:\n%s", b.clause, b.name, err, out)
+			}
+		})
+	}
+}
+
+// TestEveryClauseIsBroken fails if a clause has nothing that breaks it.
+func TestEveryClauseIsBroken(t *testing.T) {
+	broken := make(map[string]bool)
+	for _, b := range brokenStores {
+		broken[b.clause] = true
+	}
+	for _, c := range storeClauses {
+		if !broken[c.name] {
+			t.Errorf("no broken store breaks %s", c.name)
+		}
+	}
+	for _, c := range pendingClauses {
+		if !broken[c.name] {
+			t.Errorf("no broken store breaks %s", c.name)
+		}
+	}
+}
+
+func TestBrokenChild(t *testing.T) {
+	name := os.Getenv(brokenVariable)
+	if name == "" {
+		return // only TestBrokenAreFound runs it, in a process of its own
+	}
+	blocked = 200 * time.Millisecond
+	for _, b := range brokenStores {
+		if b.name == name {
+			TestStore(t, func(*testing.T) cloudinaryhook.Store {
+				s := &broken{MemoryStore: new(MemoryStore)}
+				b.breakIt(s)
+				return s
+			})
+			return
+		}
+	}
+	for _, b := range brokenCreators {
+		if b.name == name {
+			TestImageCreator(t, func(*testing.T) (cloudinaryhook.ImageCreator, func() int) {
+				c := b.open()
+				return c, c.count
+			})
+			return
+		}
+	}
+	t.Logf("nothing broken is called %q", name)
+}

@@ -1,0 +1,140 @@
+package cloudinaryhooktest
+
+import (
+	"bytes"
+	"crypto"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+// What NewRequest signs with unless told otherwise. They are public: use them
+// in tests alone.
+const (
+	DefaultSecret = "cloudinaryhooktest: an API secret"
+	DefaultKey    = "cloudinaryhooktest: a token key of 32 bytes or more"
+)
+
+// DefaultClaims are the claims of NewRequest's token unless told otherwise:
+// organization "test-organization", album "test-album", user "test-user".
+func DefaultClaims() *cloudinaryhook.Claims {
+	return &cloudinaryhook.Claims{OrganizationID: "test-organization", AlbumID: "test-album", UserID: "test-user"}
+}
+
+// An Option changes what NewRequest makes. Of two that set the same, the last
+// counts.
+type Option func(*options)
+
+type options struct {
+	secret      string
+	hash        crypto.Hash
+	timestamp   string
+	key         []byte
+	claims      jwt.Claims
+	token       string
+	tokenless   bool
+	contentType string
+	header      http.Header // values that replace, or nil to remove
+}
+
+// WithSecret signs the body with another API secret.
+func WithSecret(secret string) Option { return func(o *options) { o.secret = secret } }
+
+// WithHash signs with crypto.SHA256 instead of crypto.SHA1.
+func WithHash(hash crypto.Hash) Option { return func(o *options) { o.hash = hash } }
+
+// WithTime signs at another time than now.
+func WithTime(t time.Time) Option { return WithTimestamp(strconv.FormatInt(t.Unix(), 10)) }
+
+// WithTimestamp signs with any text for a timestamp.
+func WithTimestamp(timestamp string) Option { return func(o *options) { o.timestamp = timestamp } }
+
+// WithClaims puts other claims into the token: *cloudinaryhook.Claims, or the
+// app's own type.
+func WithClaims(claims jwt.Claims) Option { return func(o *options) { o.claims = claims } }
+
+// WithKey signs the token with another key, of at least 32 bytes.
+func WithKey(key []byte) Option { return func(o *options) { o.key = key } }
+
+// WithToken sends this text for a token.
+func WithToken(token string) Option {
+	return func(o *options) { o.token, o.tokenless = token, false }
+}
+
+// WithoutToken sends no token.
+func WithoutToken() Option { return func(o *options) { o.token, o.tokenless = "", true } }
+
+// WithContentType sends another Content-Type. The default is that of recorded
+// requests, "application/x-www-form-urlencoded", though the body is JSON: a
+// handler that asks for a form value finds its body eaten.
+func WithContentType(contentType string) Option {
+	return func(o *options) { o.contentType = contentType }
+}
+
+// WithHeader replaces a header after everything was signed, with any number of
+// values; with none, it removes the header.
+func WithHeader(name string, values ...string) Option {
+	return func(o *options) { o.header[http.CanonicalHeaderKey(name)] = values }
+}
+
+// NewRequest returns a POST request with this body as Cloudinary sends it: with
+// signature, timestamp and, in the URL's query, a token. Without options it is
+// signed now with SHA-1 and DefaultSecret, and the token has DefaultClaims and is
+// signed with DefaultKey.
+//
+// The url may be a path, for a handler that is called directly, or absolute, for
+// an http.Client. A query it has is kept. What cannot be made fails the test; tb
+// may be nil, in examples, where it panics instead.
+func NewRequest(tb testing.TB, url string, body []byte, opts ...Option) *http.Request {
+	if tb != nil {
+		tb.Helper()
+	}
+	o := options{
+		secret: DefaultSecret, hash: crypto.SHA1, timestamp: strconv.FormatInt(time.Now().Unix(), 10),
+		key: []byte(DefaultKey), claims: DefaultClaims(),
+		contentType: "application/x-www-form-urlencoded", header: make(http.Header),
+	}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	r, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err == nil && o.token == "" && !o.tokenless {
+		o.token, err = cloudinaryhook.SignToken(o.key, o.claims)
+	}
+	if err != nil {
+		fail(tb, err)
+		return nil
+	}
+	if !o.tokenless {
+		query := r.URL.Query()
+		query.Set("token", o.token)
+		r.URL.RawQuery = query.Encode()
+	}
+	if strings.HasPrefix(url, "/") {
+		r.Host = "example.com" // what a server would have
+	}
+	r.Header.Set("Content-Type", o.contentType)
+	r.Header.Set(cloudinaryhook.TimestampHeader, o.timestamp)
+	r.Header.Set(cloudinaryhook.SignatureHeader, cloudinaryhook.Sign(o.hash, body, o.timestamp, o.secret))
+	for name, values := range o.header {
+		r.Header[name] = values
+		if len(values) == 0 {
+			r.Header.Del(name)
+		}
+	}
+	return r
+}
+
+func fail(tb testing.TB, err error) {
+	if tb == nil {
+		panic("cloudinaryhooktest: NewRequest: " + err.Error())
+	}
+	tb.Helper()
+	tb.Fatalf("cloudinaryhooktest: NewRequest: %v", err)
+}

@@ -1,0 +1,106 @@
+package cloudinaryhooktest
+
+import (
+	"crypto/rand"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+// TestImageCreator tests an ImageCreator against its contract: the same image
+// again, and at the same time, makes one, and nobody is told an error for it.
+// It calls open once for each subtest; count says how many images the creator
+// has made by now. The images have DefaultClaims and made-up public IDs.
+func TestImageCreator(t *testing.T, open func(t *testing.T) (c cloudinaryhook.ImageCreator, count func() int)) {
+	for _, clause := range []struct {
+		name string
+		test func(*testing.T, cloudinaryhook.ImageCreator, func() int)
+	}{
+		{"TheSameAgainMakesOne", testAgain},
+		{"TheSameAtTheSameTimeMakesOne", testAtTheSameTime},
+		{"AnotherNotificationOfItMakesOne", testAnotherNotification},
+		{"OthersAreOthers", testOthers},
+	} {
+		t.Run(clause.name, func(t *testing.T) {
+			creator, count := open(t)
+			clause.test(t, creator, count)
+		})
+	}
+}
+
+func newImage(t *testing.T, publicID string, version int, claims *cloudinaryhook.Claims) *cloudinaryhook.Image {
+	t.Helper()
+	body := fmt.Sprintf(`{"notification_type":"upload","request_id":%q,"public_id":%q,"version":%d,"format":"jpg",`+
+		`"resource_type":"image","type":"upload","bytes":1024,"width":40,"height":30,`+
+		`"secure_url":"https://res.cloudinary.com/example-cloud/image/upload/%[2]s.jpg"}`, rand.Text(), publicID, version)
+	d, err := cloudinaryhook.NewDelivery([]byte(body), claims, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, ok := d.Image()
+	if !ok {
+		t.Fatalf("%s announces no image", body)
+	}
+	return img
+}
+
+func create(t *testing.T, c cloudinaryhook.ImageCreator, img *cloudinaryhook.Image) {
+	t.Helper()
+	if err := c.CreateImage(t.Context(), img); err != nil {
+		t.Errorf("CreateImage of %s got %v, want nil", img.PublicID, err)
+	}
+}
+
+// made fails unless exactly n images were made since before.
+func made(t *testing.T, count func() int, before, want int, after string) {
+	t.Helper()
+	if got := count() - before; got != want {
+		t.Errorf("%s made %d images, want %d", after, got, want)
+	}
+}
+
+func testAgain(t *testing.T, c cloudinaryhook.ImageCreator, count func() int) {
+	before, img := count(), newImage(t, rand.Text(), 1, DefaultClaims())
+	for range 3 {
+		create(t, c, img)
+	}
+	made(t, count, before, 1, "the same image three times")
+}
+
+func testAtTheSameTime(t *testing.T, c cloudinaryhook.ImageCreator, count func() int) {
+	for range 10 {
+		before, img := count(), newImage(t, rand.Text(), 1, DefaultClaims())
+		var wg sync.WaitGroup
+		start := make(chan struct{})
+		for range 16 {
+			wg.Go(func() {
+				<-start
+				create(t, c, img)
+			})
+		}
+		close(start)
+		wg.Wait()
+		made(t, count, before, 1, "the same image sixteen times at once")
+	}
+}
+
+func testAnotherNotification(t *testing.T, c cloudinaryhook.ImageCreator, count func() int) {
+	before, publicID := count(), rand.Text()
+	create(t, c, newImage(t, publicID, 1, DefaultClaims()))
+	create(t, c, newImage(t, publicID, 1, DefaultClaims()))
+	made(t, count, before, 1, "two notifications of one version of an asset")
+}
+
+func testOthers(t *testing.T, c cloudinaryhook.ImageCreator, count func() int) {
+	before, publicID := count(), rand.Text()
+	other := DefaultClaims()
+	other.AlbumID = "another-album"
+	create(t, c, newImage(t, publicID, 1, DefaultClaims()))
+	create(t, c, newImage(t, publicID, 2, DefaultClaims()))
+	create(t, c, newImage(t, publicID, 1, other))
+	create(t, c, newImage(t, rand.Text(), 1, DefaultClaims()))
+	made(t, count, before, 4, "two versions, another album and another public ID")
+}

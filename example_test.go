@@ -1,0 +1,158 @@
+package cloudinaryhook_test
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+)
+
+// An app supplies a Store and an ImageCreator, and mounts the handler.
+func Example() {
+	images := cloudinaryhook.ImageCreatorFunc(func(_ context.Context, img *cloudinaryhook.Image) error {
+		fmt.Println("album", img.Claims.AlbumID, "has", img.PublicID)
+		return nil
+	})
+	handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
+		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{cloudinaryhooktest.DefaultSecret}},
+		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(cloudinaryhooktest.DefaultKey)}, Require: []string{"album_id"}},
+		Processor: &cloudinaryhook.Processor{Store: new(cloudinaryhooktest.MemoryStore), Images: images},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /api/v1/cloudinary", handler)
+
+	// What Cloudinary does, for this example:
+	claims := &cloudinaryhook.Claims{AlbumID: "7"}
+	r := cloudinaryhooktest.NewRequest(nil, "/api/v1/cloudinary",
+		[]byte(`{"notification_type":"upload","public_id":"beach","version":1700000000}`),
+		cloudinaryhooktest.WithClaims(claims))
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, r)
+	fmt.Println(w.Code)
+	// Output:
+	// album 7 has beach
+	// 201
+}
+
+// Without HTTP, as for polled notifications, the verifier takes the three
+// texts that were signed.
+func ExampleSignatureVerifier_Verify() {
+	v := &cloudinaryhook.SignatureVerifier{Secrets: []string{"new secret", "old secret"}}
+	body := []byte(`{"notification_type":"upload","public_id":"beach"}`)
+	timestamp := fmt.Sprint(time.Now().Unix())
+	signature := cloudinaryhook.Sign(crypto.SHA256, body, timestamp, "a secret of another environment")
+
+	switch err := v.Verify(body, timestamp, signature); {
+	case err == nil:
+		fmt.Println("it is Cloudinary's")
+	case errors.Is(err, cloudinaryhook.ErrStaleTimestamp):
+		fmt.Println("too old, or this machine's clock is wrong")
+	case errors.Is(err, cloudinaryhook.ErrSignatureMismatch):
+		fmt.Println("not signed with one of our secrets, or changed on the way")
+	case errors.Is(err, cloudinaryhook.ErrNoSecrets):
+		fmt.Println("no secrets are configured")
+	default:
+		fmt.Println("headers are missing or malformed:", cloudinaryhook.StatusCode(err))
+	}
+	// Output: not signed with one of our secrets, or changed on the way
+}
+
+// An upload carries the URL at which its notification is to arrive, and in it
+// whom the notification is for.
+func ExampleNotificationURL() {
+	key := []byte("a key of its own, 32 bytes at least")
+	token, err := cloudinaryhook.SignToken(key, &cloudinaryhook.Claims{
+		RegisteredClaims: jwt.RegisteredClaims{ExpiresAt: jwt.NewNumericDate(time.Unix(1700007200, 0))},
+		OrganizationID:   "acme",
+		AlbumID:          "7",
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	url, err := cloudinaryhook.NotificationURL("https://app.example/api/v1/cloudinary", token)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// A bearer credential: give it to Cloudinary, and do not log it.
+	fmt.Println(len(url) > len(token))
+	// Output: true
+}
+
+// A type switch finds the notifications an app cares about.
+func ExampleParsePayload() {
+	bodies := []string{
+		`{"notification_type":"eager","public_id":"clip","eager":[{"transformation":"sp_hd/m3u8","status":"failed","reason":"Unsupported video"}]}`,
+		`{"notification_type":"delete","resources":[{"public_id":"beach"},{"public_id":"sea"}]}`,
+		`{"notification_type":"upload","public_id":"beach","colors":[["#336699",61.5]],"width":"wide","novelty":true}`,
+		`{"notification_type":"later","public_id":"beach"}`,
+	}
+	for _, body := range bodies {
+		payload, err := cloudinaryhook.ParsePayload([]byte(body))
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		switch p := payload.(type) {
+		case *cloudinaryhook.EagerPayload:
+			fmt.Println(p.PublicID, p.Eager[0].Status, "because:", p.Eager[0].Reason)
+		case *cloudinaryhook.DeletePayload:
+			fmt.Println("deleted", len(p.Resources), "assets")
+		case *cloudinaryhook.UploadPayload:
+			fmt.Println(p.PublicID, "is", p.Colors[0].Name, "and more:", string(p.Extra["novelty"]), p.Mismatched)
+		default:
+			fmt.Println("ignored:", p.Common().Type)
+		}
+	}
+	// Output:
+	// clip failed because: Unsupported video
+	// deleted 2 assets
+	// beach is #336699 and more: true [width]
+	// ignored: later
+}
+
+// What is pending after a crash or a failure is processed later: at the app's
+// start, and then now and then.
+func ExampleProcessor_Resume() {
+	ctx := context.Background()
+	store := new(cloudinaryhooktest.MemoryStore)
+	down := true
+	p := &cloudinaryhook.Processor{
+		Store: store,
+		Images: cloudinaryhook.ImageCreatorFunc(func(_ context.Context, img *cloudinaryhook.Image) error {
+			if down {
+				return errors.New("the image service is down")
+			}
+			fmt.Println("created", img.PublicID)
+			return nil
+		}),
+	}
+	d, err := cloudinaryhook.NewDelivery([]byte(`{"notification_type":"upload","public_id":"beach"}`), nil, time.Now())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	state, err := p.Accept(ctx, d)
+	fmt.Println(state, err)
+
+	down = false
+	err = p.Resume(ctx, store.Pending(ctx, time.Now().Add(time.Minute)))
+	fmt.Println(store.State(d.ID), err)
+	// Output:
+	// pending cloudinaryhook: creating the image failed: the image service is down
+	// created beach
+	// done <nil>
+}
