@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+// A database keeps deliveries and images. Lists are newest first.
+type database interface {
+	cloudinaryhook.Store
+	cloudinaryhook.ImageCreator
+
+	// Pending lists what was received before and is not completed, oldest
+	// first. It holds neither lock nor cursor while it yields.
+	Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]
+
+	// Images lists those of an album, or of all if albumID is empty.
+	Images(ctx context.Context, albumID string, limit int) ([]image, error)
+	Deliveries(ctx context.Context, limit int) ([]delivery, error)
+	Stats(ctx context.Context) (stats, error)
+
+	// Prune forgets deliveries that were completed before, and says how many.
+	Prune(ctx context.Context, before time.Time) (int64, error)
+	Close() error
+}
+
+// An image is a row of an album. Fields are named as in Cloudinary's bodies.
+type image struct {
+	Key              string `json:"key"`
+	DeliveryID       string `json:"delivery_id"`
+	OrganizationID   string `json:"organization_id"`
+	AlbumID          string `json:"album_id"`
+	AssetID          string `json:"asset_id"`
+	PublicID         string `json:"public_id"`
+	Version          int64  `json:"version"`
+	Format           string `json:"format"`
+	ResourceType     string `json:"resource_type"`
+	DeliveryType     string `json:"type"`
+	OriginalFilename string `json:"original_filename"`
+	Width            int64  `json:"width"`
+	Height           int64  `json:"height"`
+	Bytes            int64  `json:"bytes"`
+	URL              string `json:"url"`
+	SecureURL        string `json:"secure_url"`
+}
+
+// newImage is the row of an image that Cloudinary announced.
+func newImage(img *cloudinaryhook.Image) image {
+	return image{
+		Key: img.Key, DeliveryID: img.Delivery.ID,
+		OrganizationID: img.Claims.OrganizationID, AlbumID: img.Claims.AlbumID,
+		AssetID: img.AssetID, PublicID: img.PublicID, Version: img.Version, Format: img.Format,
+		ResourceType: img.ResourceType, DeliveryType: img.DeliveryType, OriginalFilename: img.OriginalFilename,
+		Width: img.Width, Height: img.Height, Bytes: img.Bytes, URL: img.URL, SecureURL: img.SecureURL,
+	}
+}
+
+// A delivery is a row of the log.
+type delivery struct {
+	ID             string    `json:"id"`
+	Type           string    `json:"notification_type"`
+	PublicID       string    `json:"public_id"`
+	RequestID      string    `json:"request_id"`
+	State          string    `json:"state"` // "pending" or "done"
+	Cause          string    `json:"cause"` // why the app rejected it, if it did
+	ReceivedAt     time.Time `json:"received_at"`
+	SignedAt       time.Time `json:"signed_at"`
+	OrganizationID string    `json:"organization_id"`
+	AlbumID        string    `json:"album_id"`
+}
+
+// stats are counts of rows. Rejected deliveries are completed ones.
+type stats struct {
+	Deliveries int64 `json:"deliveries"`
+	Pending    int64 `json:"pending"`
+	Rejected   int64 `json:"rejected"`
+	Images     int64 `json:"images"`
+}

@@ -1,0 +1,404 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+)
+
+// binary is the real program, built once.
+var binary string
+
+func TestMain(m *testing.M) {
+	folder, err := os.MkdirTemp("", "gallery")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binary = filepath.Join(folder, "gallery")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(folder)
+	os.Exit(code)
+}
+
+// A program is a gallery that runs.
+type program struct {
+	url string
+	cmd *exec.Cmd
+	log *bytes.Buffer
+}
+
+// start runs the gallery on a database and waits until it listens. It ends with
+// the test, if not before.
+func start(t *testing.T, env []string, args ...string) *program {
+	t.Helper()
+	p := &program{cmd: exec.Command(binary, append([]string{"-addr", "127.0.0.1:0"}, args...)...), log: new(bytes.Buffer)}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stderr = p.log
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("log of the program:\n%s", p.log)
+		}
+	})
+	lines := bufio.NewScanner(stdout)
+	if !lines.Scan() {
+		p.kill()
+		t.Fatalf("the program ended:\n%s", p.log)
+	}
+	p.url = strings.TrimSuffix(strings.TrimPrefix(lines.Text(), "gallery: "), "/")
+	go func() { // so that it never waits for a reader
+		for lines.Scan() {
+		}
+	}()
+	return p
+}
+
+// kill is kill -9. It may be called again.
+func (p *program) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+func testEnv() []string {
+	return []string{secretVariable + "=" + cloudinaryhooktest.DefaultSecret, keyVariable + "=" + cloudinaryhooktest.DefaultKey}
+}
+
+func (p *program) post(t *testing.T, body []byte, opts ...cloudinaryhooktest.Option) int {
+	t.Helper()
+	resp, err := http.DefaultClient.Do(cloudinaryhooktest.NewRequest(t, p.url+hookPath, body, opts...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode
+}
+
+func (p *program) get(t *testing.T, path string) (status int, body string) {
+	t.Helper()
+	resp, err := http.Get(p.url + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(data)
+}
+
+func getJSON[T any](t *testing.T, p *program, path string) (v T) {
+	t.Helper()
+	status, body := p.get(t, path)
+	if err := json.Unmarshal([]byte(body), &v); err != nil || status != http.StatusOK {
+		t.Fatalf("GET %s got %d, %v: %s", path, status, err, body)
+	}
+	return v
+}
+
+// waitFor asks until the counts are right.
+func (p *program) waitFor(t *testing.T, what string, ok func(stats) bool) {
+	t.Helper()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	timeout := time.After(20 * time.Second)
+	for {
+		s := getJSON[stats](t, p, "/api/v1/stats")
+		if ok(s) {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-timeout:
+			t.Fatalf("waited 20 s for %s, stats are %+v", what, s)
+		}
+	}
+}
+
+func golden(t *testing.T, name string) []byte {
+	t.Helper()
+	body, err := fs.ReadFile(cloudinaryhooktest.Bodies(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func TestNotificationsBecomeImages(t *testing.T) {
+	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
+	for _, name := range []string{"upload-untyped.json", "error.json", "upload-simple.json", "upload-simple.json", "upload-video.json"} {
+		if status := p.post(t, golden(t, name)); status != http.StatusCreated {
+			t.Errorf("%s was answered %d, want 201", name, status)
+		}
+	}
+	if status := p.post(t, golden(t, "upload-full.json"), cloudinaryhooktest.WithSecret("another")); status != http.StatusUnauthorized {
+		t.Errorf("a body signed with another secret was answered %d, want 401", status)
+	}
+	if diff := cmp.Diff(stats{Deliveries: 4, Images: 2}, getJSON[stats](t, p, "/api/v1/stats")); diff != "" {
+		t.Errorf("stats differ (-want +got):\n%s", diff)
+	}
+	wantImages := []image{
+		{OrganizationID: "test-organization", AlbumID: "test-album", PublicID: "hat", Version: 1741079726, Format: "png",
+			ResourceType: "image", DeliveryType: "upload", OriginalFilename: "hat-3", Width: 1600, Height: 1200, Bytes: 318204},
+		{OrganizationID: "test-organization", AlbumID: "test-album", PublicID: "lobby1", Version: 1507784500, Format: "jpg",
+			ResourceType: "image", DeliveryType: "authenticated", OriginalFilename: "Image"},
+	}
+	made := cmpopts.IgnoreFields(image{}, "Key", "DeliveryID", "AssetID", "URL", "SecureURL")
+	if diff := cmp.Diff(wantImages, getJSON[[]image](t, p, "/api/v1/images"), made); diff != "" {
+		t.Errorf("images differ (-want +got):\n%s", diff)
+	}
+	var types []string
+	for _, d := range getJSON[[]delivery](t, p, "/api/v1/deliveries") {
+		types = append(types, d.Type+" "+d.State)
+		if len(d.ID) != 64 || d.ReceivedAt.IsZero() || d.SignedAt.IsZero() || d.AlbumID != "test-album" {
+			t.Errorf("delivery got %+v, want it filled", d)
+		}
+	}
+	if diff := cmp.Diff([]string{"upload done", "upload done", "error done", " done"}, types); diff != "" {
+		t.Errorf("deliveries differ (-want +got):\n%s", diff)
+	}
+}
+
+func TestLists(t *testing.T) {
+	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
+	tests := []struct {
+		path   string
+		status int
+		want   string // in the answer, before there is anything
+	}{
+		{"/api/v1/images", 200, "[]\n"},
+		{"/api/v1/images?album_id=x&limit=1", 200, "[]\n"},
+		{"/api/v1/deliveries", 200, "[]\n"},
+		{"/api/v1/deliveries?limit=0", 400, "limit"},
+		{"/api/v1/deliveries?limit=1001", 400, "limit"},
+		{"/api/v1/images?limit=x", 400, "limit"},
+		{"/api/v1/stats", 200, `{"deliveries":0,"pending":0,"rejected":0,"images":0}`},
+		{"/healthz", 200, "ok"},
+		{"/", 200, "No images yet"},
+		{"/static/style.css", 200, "color-scheme"},
+		{"/elsewhere", 404, ""},
+		{hookPath, 405, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.path, func(t *testing.T) {
+			status, body := p.get(t, tt.path)
+			if status != tt.status || !strings.Contains(body, tt.want) {
+				t.Errorf("GET %s got %d and %.200q, want %d and %q", tt.path, status, body, tt.status, tt.want)
+			}
+		})
+	}
+	for i := range 3 {
+		claims := cloudinaryhooktest.DefaultClaims()
+		claims.AlbumID = fmt.Sprint("album ", i%2)
+		p.post(t, fmt.Appendf(nil, `{"notification_type":"upload","public_id":"p%d","version":1}`, i), cloudinaryhooktest.WithClaims(claims))
+	}
+	for path, want := range map[string][]string{
+		"/api/v1/images":                    {"p2", "p1", "p0"},
+		"/api/v1/images?limit=2":            {"p2", "p1"},
+		"/api/v1/images?album_id=album%200": {"p2", "p0"},
+		"/api/v1/images?album_id=album":     nil,
+	} {
+		var got []string
+		for _, img := range getJSON[[]image](t, p, path) {
+			got = append(got, img.PublicID)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("GET %s differs (-want +got):\n%s", path, diff)
+		}
+	}
+}
+
+// TestKill9: what was answered 201 is there after a crash, and is still known.
+func TestKill9(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gallery.db")
+	p := start(t, testEnv(), "-db", path)
+	bodies := make([][]byte, 50)
+	for i := range bodies {
+		bodies[i] = fmt.Appendf(nil, `{"notification_type":"upload","request_id":"r%d","public_id":"p%[1]d","version":1}`, i)
+		if status := p.post(t, bodies[i]); status != http.StatusCreated {
+			t.Fatalf("answered %d, want 201", status)
+		}
+	}
+	p.kill()
+	p = start(t, testEnv(), "-db", path)
+	want := stats{Deliveries: 50, Images: 50}
+	if diff := cmp.Diff(want, getJSON[stats](t, p, "/api/v1/stats")); diff != "" {
+		t.Errorf("after kill -9 stats differ (-want +got):\n%s", diff)
+	}
+	for _, body := range bodies {
+		if status := p.post(t, body); status != http.StatusCreated {
+			t.Errorf("sent again, answered %d, want 201", status)
+		}
+	}
+	if diff := cmp.Diff(want, getJSON[stats](t, p, "/api/v1/stats")); diff != "" {
+		t.Errorf("sent again, stats differ (-want +got):\n%s", diff)
+	}
+}
+
+// TestPendingIsResumedAtStart: a crash between Save and CreateImage.
+func TestPendingIsResumedAtStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gallery.db")
+	db := openTestDB(t, path)
+	saved(t, db, `{"notification_type":"upload","public_id":"left","version":1}`)
+	saved(t, db, `{"notification_type":"delete","resources":[]}`)
+	p := start(t, testEnv(), "-db", path)
+	p.waitFor(t, "both to be done, with one image", func(s stats) bool { return s == stats{Deliveries: 2, Images: 1} })
+}
+
+func TestSecretsRotate(t *testing.T) {
+	env := []string{secretVariable + "=newer," + cloudinaryhooktest.DefaultSecret, keyVariable + "=" + cloudinaryhooktest.DefaultKey}
+	p := start(t, env, "-db", filepath.Join(t.TempDir(), "gallery.db"))
+	for secret, want := range map[string]int{"newer": 201, cloudinaryhooktest.DefaultSecret: 201, "newest": 401} {
+		if got := p.post(t, golden(t, "delete.json"), cloudinaryhooktest.WithSecret(secret)); got != want {
+			t.Errorf("signed with %q, answered %d, want %d", secret, got, want)
+		}
+	}
+}
+
+func TestTokenNeedsAnAlbum(t *testing.T) {
+	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
+	got := p.post(t, golden(t, "upload-simple.json"), cloudinaryhooktest.WithClaims(&cloudinaryhook.Claims{OrganizationID: "o"}))
+	if got != http.StatusUnauthorized {
+		t.Errorf("a token without an album was answered %d, want 401", got)
+	}
+}
+
+// TestHostileText: every value of a body is text on the page, and no scheme but
+// http and https gets into it.
+func TestHostileText(t *testing.T) {
+	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
+	body, err := json.Marshal(map[string]any{
+		"notification_type": "upload", "public_id": `"><script>alert(1)</script>`, "version": 1,
+		"format": `<b>`, "secure_url": `javascript:alert(2)`,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := &cloudinaryhook.Claims{AlbumID: `<img src=x onerror=alert(3)>`}
+	if status := p.post(t, body, cloudinaryhooktest.WithClaims(claims)); status != http.StatusCreated {
+		t.Fatalf("answered %d, want 201", status)
+	}
+	_, page := p.get(t, "/")
+	for _, hostile := range []string{"<script", "<b>&lt;", "<img src=x", "javascript:"} {
+		if strings.Contains(page, hostile) {
+			t.Errorf("the page holds %q", hostile)
+		}
+	}
+	if !strings.Contains(page, "&lt;script&gt;alert(1)") {
+		t.Error("the page does not show the public ID as text")
+	}
+}
+
+// TestShutdown: a request whose body is on its way when SIGTERM comes is still
+// answered 201, and then the program ends well.
+func TestShutdown(t *testing.T) {
+	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
+	body := golden(t, "upload-simple.json")
+	r := cloudinaryhooktest.NewRequest(t, p.url+hookPath, body)
+	conn, err := net.Dial("tcp", r.URL.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var head bytes.Buffer
+	if err := r.Write(&head); err != nil {
+		t.Fatal(err)
+	}
+	half := head.Len() - len(body)/2
+	if _, err := conn.Write(head.Bytes()[:half]); err != nil {
+		t.Fatal(err)
+	}
+	p.get(t, "/healthz") // the program has accepted both connections by then
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	waitUntilRefused(t, r.URL.Host)
+	if _, err := conn.Write(head.Bytes()[half:]); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated {
+		t.Errorf("answered %d, want 201", resp.StatusCode)
+	}
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("the program ended with %v, want nil", err)
+	}
+}
+
+func waitUntilRefused(t *testing.T, addr string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			return
+		}
+		_ = conn.Close()
+	}
+	t.Fatal("the program still accepts connections 10 s after SIGTERM")
+}
+
+func TestDemoFillsThePage(t *testing.T) {
+	p := start(t, []string{secretVariable + "=", keyVariable + "="})
+	p.waitFor(t, "the demo to bring five images and seven deliveries", func(s stats) bool { return s.Images >= 5 && s.Deliveries >= 7 })
+	_, page := p.get(t, "/")
+	for _, want := range []string{"Summer exhibition", "Catalogue", "pier-", "upload"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not hold %q", want)
+		}
+	}
+}
+
+func TestDemoCurl(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil && os.Getenv("CI") == "" {
+		t.Skip("curl is not installed")
+	}
+	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
+	line := newDemo(p.url+hookPath, cloudinaryhooktest.DefaultSecret, []byte(cloudinaryhooktest.DefaultKey)).curl()
+	out, err := exec.Command("sh", "-c", line).CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("201 Created")) {
+		t.Errorf("%s\ngot %v and %s, want 201", line, err, out)
+	}
+}
+
+func TestWrongConfigurationEndsTheProgram(t *testing.T) {
+	cmd := exec.Command(binary)
+	cmd.Env = append(os.Environ(), secretVariable+"=alone", keyVariable+"=")
+	out, err := cmd.CombinedOutput()
+	if err == nil || !bytes.Contains(out, []byte(keyVariable)) || bytes.Contains(out, []byte("alone")) {
+		t.Errorf("got %v and %s, want an error that names %s and not the secret", err, out, keyVariable)
+	}
+}
