@@ -330,6 +330,7 @@ func TestShutdown(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	r.Header.Set("Expect", "100-continue") // the answer to it says that the handler reads the body
 	var head bytes.Buffer
 	if err := r.Write(&head); err != nil {
 		t.Fatal(err)
@@ -338,7 +339,10 @@ func TestShutdown(t *testing.T) {
 	if _, err := conn.Write(head.Bytes()[:half]); err != nil {
 		t.Fatal(err)
 	}
-	p.get(t, "/healthz") // the program has accepted both connections by then
+	answers := bufio.NewReader(conn)
+	if resp, err := http.ReadResponse(answers, r); err != nil || resp.StatusCode != http.StatusContinue {
+		t.Fatalf("answered %v and %v, want 100", resp, err)
+	}
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -346,7 +350,7 @@ func TestShutdown(t *testing.T) {
 	if _, err := conn.Write(head.Bytes()[half:]); err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), r)
+	resp, err := http.ReadResponse(answers, r)
 	if err != nil {
 		t.Fatal(err)
 	}
