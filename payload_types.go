@@ -910,18 +910,19 @@ func unmarshalError(dec *jsontext.Decoder, e *NotificationError) error {
 }
 
 func unmarshalShare(dec *jsontext.Decoder, s *NamedShare) error {
-	value, err := dec.ReadValue()
-	if err != nil {
-		return err
-	}
-	var pair []stdjson.RawMessage
-	if json.Unmarshal(value, &pair, jsonOptions) != nil || len(pair) != 2 {
+	if open, err := dec.ReadToken(); err != nil || open.Kind() != '[' {
 		return errShape
 	}
-	return errors.Join(
-		json.Unmarshal(pair[0], &s.Name, jsonOptions),
-		json.Unmarshal(pair[1], &s.Percent),
-	)
+	if err := json.UnmarshalDecode(dec, &s.Name); err != nil {
+		return err
+	}
+	if err := json.UnmarshalDecode(dec, &s.Percent); err != nil {
+		return err
+	}
+	if end, err := dec.ReadToken(); err != nil || end.Kind() != ']' {
+		return errShape
+	}
+	return nil
 }
 
 func unmarshalRectangle(dec *jsontext.Decoder, r *Rectangle) error {

@@ -1,0 +1,610 @@
+package cloudinaryhook
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// goldenBodies are those that cloudinaryhooktest.Bodies serves.
+func goldenBodies(t testing.TB) map[string][]byte {
+	t.Helper()
+	paths, err := filepath.Glob("cloudinaryhooktest/testdata/*.json")
+	if err != nil || len(paths) < 40 {
+		t.Fatalf("got %d golden bodies (%v), want 40 at least", len(paths), err)
+	}
+	bodies := make(map[string][]byte)
+	for _, path := range paths {
+		bodies[strings.TrimSuffix(filepath.Base(path), ".json")] = readFile(t, path)
+	}
+	return bodies
+}
+
+func parse(t testing.TB, body []byte) Payload {
+	t.Helper()
+	p, err := ParsePayload(body)
+	if err != nil {
+		t.Fatalf("ParsePayload(%.300q): %v", body, err)
+	}
+	return p
+}
+
+// TestGoldenPayloads compares each golden body, decoded, with what was once
+// looked at: every field that is not zero, by its Go name.
+func TestGoldenPayloads(t *testing.T) {
+	for name, body := range goldenBodies(t) {
+		t.Run(name, func(t *testing.T) {
+			p := parse(t, body)
+			got := fmt.Sprintf("%T\n%s", p, dump(reflect.ValueOf(p).Elem(), "\t"))
+			path := filepath.Join("testdata/payloads", name+".golden")
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(string(readFile(t, path)), got); diff != "" {
+				t.Errorf("payload differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// dump writes a value as an indented outline without its zero fields.
+func dump(v reflect.Value, indent string) string {
+	var out strings.Builder
+	item := func(name string, v reflect.Value) {
+		if v.Kind() == reflect.Pointer && !v.IsNil() {
+			v = v.Elem()
+		}
+		switch raw, isRaw := v.Interface().(json.RawMessage); {
+		case isRaw:
+			fmt.Fprintf(&out, "%s%s: %s\n", indent, name, raw)
+		case v.Type() == reflect.TypeFor[time.Time]():
+			fmt.Fprintf(&out, "%s%s: %s\n", indent, name, v.Interface().(time.Time).Format(time.RFC3339Nano))
+		case v.Kind() == reflect.Struct || v.Kind() == reflect.Map || v.Kind() == reflect.Slice:
+			fmt.Fprintf(&out, "%s%s:\n%s", indent, name, dump(v, indent+"\t"))
+		default:
+			fmt.Fprintf(&out, "%s%s: %#v\n", indent, name, v.Interface())
+		}
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if !v.Field(i).IsZero() {
+				item(v.Type().Field(i).Name, v.Field(i))
+			}
+		}
+	case reflect.Map:
+		for _, key := range slices.Sorted(maps.Keys(stringKeys(v))) {
+			item(key, stringKeys(v)[key])
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			item(fmt.Sprint(i), v.Index(i))
+		}
+	}
+	return out.String()
+}
+
+func stringKeys(v reflect.Value) map[string]reflect.Value {
+	byKey := make(map[string]reflect.Value)
+	for iter := v.MapRange(); iter.Next(); {
+		byKey[iter.Key().String()] = iter.Value()
+	}
+	return byKey
+}
+
+// TestRegistryIsComplete walks the package's source: a constant or a payload
+// type that somebody adds and forgets to register fails here, and so does one
+// without a golden body or a row in the documentation.
+func TestRegistryIsComplete(t *testing.T) {
+	constants, payloads := declared(t)
+	if len(constants) < 29 || len(payloads) < 22 {
+		t.Fatalf("found %d constants and %d payload types, want 29 and 22 at least", len(constants), len(payloads))
+	}
+	used := map[string]bool{"UnknownPayload": true}
+	golden := make(map[NotificationType]bool)
+	for _, body := range goldenBodies(t) {
+		golden[parse(t, body).Common().Type] = true
+	}
+	docs := string(readFile(t, "docs/notifications.md"))
+	for name, value := range constants {
+		newOf, ok := payloadTypes[value]
+		if !ok {
+			t.Errorf("%s is not in payloadTypes", name)
+			continue
+		}
+		goType := reflect.TypeOf(newOf()).Elem().Name()
+		used[goType] = true
+		if !golden[value] {
+			t.Errorf("no golden body has the type %q", value)
+		}
+		if row := fmt.Sprintf("| `%s` | `%s` |", value, goType); value != TypeInvalid && !strings.Contains(docs, row) {
+			t.Errorf("docs/notifications.md has no row %s", row)
+		}
+	}
+	for _, name := range payloads {
+		if !used[name] {
+			t.Errorf("no type decodes to %s", name)
+		}
+	}
+	if len(payloadTypes) != len(constants) {
+		t.Errorf("payloadTypes has %d types, want the %d constants", len(payloadTypes), len(constants))
+	}
+}
+
+// declared returns the package's NotificationType constants and its payload
+// types, as the source has them.
+func declared(t *testing.T) (constants map[string]NotificationType, payloads []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "payload_types.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	constants = make(map[string]NotificationType)
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.ValueSpec:
+			if kind, ok := n.Type.(*ast.Ident); ok && kind.Name == "NotificationType" {
+				constants[n.Names[0].Name] = NotificationType(strings.Trim(n.Values[0].(*ast.BasicLit).Value, `"`))
+			}
+		case *ast.TypeSpec:
+			if strings.HasSuffix(n.Name.Name, "Payload") {
+				payloads = append(payloads, n.Name.Name)
+			}
+		}
+		return true
+	})
+	return constants, payloads
+}
+
+// TestPayloadIsSealed: what embeds a Notification is no Payload by that.
+func TestPayloadIsSealed(t *testing.T) {
+	payload := reflect.TypeFor[Payload]()
+	for _, other := range []any{&Delivery{}, &Notification{}, &Image{}, &Rest{}, &struct{ Notification }{}, UploadPayload{}} {
+		if reflect.TypeOf(other).Implements(payload) {
+			t.Errorf("%T is a Payload", other)
+		}
+	}
+	for value, newOf := range payloadTypes {
+		p := newOf()
+		if p.Common() == nil || p.rest() == nil {
+			t.Errorf("the payload of %q has no common fields or no rest", value)
+		}
+	}
+}
+
+// TestPayloadsAreTyped: no field is an interface, at any depth, and no integer
+// of Cloudinary's a float.
+func TestPayloadsAreTyped(t *testing.T) {
+	seen := make(map[reflect.Type]bool)
+	var walk func(reflect.Type, string)
+	walk = func(typ reflect.Type, path string) {
+		if seen[typ] {
+			return
+		}
+		seen[typ] = true
+		switch typ.Kind() {
+		case reflect.Interface:
+			t.Errorf("%s is an interface", path)
+		case reflect.Pointer, reflect.Slice, reflect.Map:
+			walk(typ.Elem(), path+"[]")
+		case reflect.Struct:
+			if typ == reflect.TypeFor[time.Time]() {
+				return
+			}
+			for i := range typ.NumField() {
+				walk(typ.Field(i).Type, path+"."+typ.Field(i).Name)
+			}
+		case reflect.Int, reflect.Int32, reflect.Float32:
+			t.Errorf("%s is a %v, want int64 or float64", path, typ)
+		}
+	}
+	for value, newOf := range payloadTypes {
+		walk(reflect.TypeOf(newOf()), string(value))
+	}
+}
+
+func TestPayloadOfOddTypes(t *testing.T) {
+	tests := []struct {
+		body     string
+		want     Payload
+		wantType NotificationType
+	}{
+		{`{"public_id":"a"}`, &UploadPayload{}, ""},
+		{`{"notification_type":"","public_id":"a"}`, &UploadPayload{}, ""},
+		{`{"x":1}`, &UnknownPayload{}, ""},
+		{`{}`, &UnknownPayload{}, ""},
+		{`{"public_id":1}`, &UnknownPayload{}, ""},
+		{`{"notification_type":"later","public_id":"a"}`, &UnknownPayload{}, "later"},
+		{`{"notification_type":"report"}`, &UnknownPayload{}, TypeReport},
+		{`{"notification_type":1,"public_id":"a"}`, &UnknownPayload{}, TypeInvalid},
+		{`{"notification_type":null,"public_id":"a"}`, &UnknownPayload{}, TypeInvalid},
+		{`{"notification_type":{"a":[]},"public_id":"a"}`, &UnknownPayload{}, TypeInvalid},
+	}
+	for _, tt := range tests {
+		t.Run(tt.body, func(t *testing.T) {
+			got := parse(t, []byte(tt.body))
+			if reflect.TypeOf(got) != reflect.TypeOf(tt.want) || got.Common().Type != tt.wantType {
+				t.Errorf("ParsePayload(%s) got %T of type %q, want %T of %q", tt.body, got, got.Common().Type, tt.want, tt.wantType)
+			}
+		})
+	}
+}
+
+// TestShapes has each field that comes in more than one shape, in each of them.
+func TestShapes(t *testing.T) {
+	upload := func(get func(*UploadPayload) any) func(Payload) any {
+		return func(p Payload) any { return get(p.(*UploadPayload)) }
+	}
+	tests := []struct {
+		name, member string // of a body of this type
+		typ          NotificationType
+		get          func(Payload) any
+		want         any
+	}{
+		{"version", `"version":1741079726`, TypeUpload, upload(func(p *UploadPayload) any { return p.Version }), int64(1741079726)},
+		{"version quoted", `"version":"1741079726"`, TypeUpload, upload(func(p *UploadPayload) any { return p.Version }), int64(1741079726)},
+		{"bytes beyond float64", `"bytes":9007199254740993`, TypeUpload, upload(func(p *UploadPayload) any { return p.Bytes }), int64(9007199254740993)},
+		{"largest", `"backup_bytes":9223372036854775807`, TypeUpload, upload(func(p *UploadPayload) any { return p.BackupBytes }), int64(9223372036854775807)},
+		{"negative", `"rotation":-90`, TypeUpload, upload(func(p *UploadPayload) any { return p.Rotation }), int64(-90)},
+		{"pages without any", `"pages":4294967295`, TypeUpload, upload(func(p *UploadPayload) any { return p.Pages }), int64(4294967295)},
+		{"bit_rate", `"bit_rate":27217`, TypeUpload, upload(func(p *UploadPayload) any { return p.BitRate }), int64(27217)},
+		{"bit_rate quoted", `"video":{"bit_rate":"26340"}`, TypeUpload, upload(func(p *UploadPayload) any { return p.Video.BitRate }), int64(26340)},
+		{"duration an integer", `"duration":24`, TypeUpload, upload(func(p *UploadPayload) any { return p.Duration }), 24.0},
+		{"duration", `"duration":13.646967`, TypeUpload, upload(func(p *UploadPayload) any { return p.Duration }), 13.646967},
+		{"duration quoted", `"duration":"13.5"`, TypeUpload, upload(func(p *UploadPayload) any { return p.Duration }), 13.5},
+		{"etag null", `"etag":null`, TypeUpload, upload(func(p *UploadPayload) any { return p.ETag }), ""},
+		{"audio empty", `"audio":{}`, TypeUpload, upload(func(p *UploadPayload) any { return p.Audio }), &Audio{}},
+		{"audio null", `"audio":null`, TypeUpload, upload(func(p *UploadPayload) any { return p.Audio }), (*Audio)(nil)},
+		{"time with offset", `"timestamp":"2024-06-25T10:21:27+00:00"`, TypeUpload, upload(func(p *UploadPayload) any { return p.Timestamp.UTC() }), time.Date(2024, 6, 25, 10, 21, 27, 0, time.UTC)},
+		{"time with Z", `"created_at":"2024-06-25T10:21:27Z"`, TypeUpload, upload(func(p *UploadPayload) any { return p.CreatedAt.UTC() }), time.Date(2024, 6, 25, 10, 21, 27, 0, time.UTC)},
+		{"time with microseconds", `"uploaded_at":"2024-06-25T10:21:27.272126Z"`, TypeUpload, upload(func(p *UploadPayload) any { return p.UploadedAt.UTC() }), time.Date(2024, 6, 25, 10, 21, 27, 272126000, time.UTC)},
+		{"context under custom", `"context":{"custom":{"a":"b"}}`, TypeUpload, upload(func(p *UploadPayload) any { return p.Context }), Context{"a": "b"}},
+		{"context flat", `"context":{"a":"b","custom":"c"}`, TypeUpload, upload(func(p *UploadPayload) any { return p.Context }), Context{"a": "b", "custom": "c"}},
+		{"context a list", `"context":[{"key":"a","value":"b"}]`, TypeUpload, upload(func(p *UploadPayload) any { return p.Context }), Context{"a": "b"}},
+		{"context empty", `"context":{}`, TypeUpload, upload(func(p *UploadPayload) any { return p.Context }), Context{}},
+		{"context null", `"context":null`, TypeUpload, upload(func(p *UploadPayload) any { return p.Context }), Context(nil)},
+		{"colors", `"colors":[["#FFF",12.5],["#000","3"]]`, TypeUpload, upload(func(p *UploadPayload) any { return p.Colors }), []NamedShare{{"#FFF", 12.5}, {"#000", 3}}},
+		{"faces", `"faces":[[1,2,3,4],[1.5,2,3,4.0]]`, TypeUpload, upload(func(p *UploadPayload) any { return p.Faces }), []Rectangle{{1, 2, 3, 4}, {1.5, 2, 3, 4}}},
+		{"moderation response an object", `"moderation":[{"response":{"a":1}}]`, TypeUpload, upload(func(p *UploadPayload) any { return string(p.Moderation[0].Response) }), `{"a":1}`},
+		{"moderation response a list", `"moderation":[{"response":[]}]`, TypeUpload, upload(func(p *UploadPayload) any { return string(p.Moderation[0].Response) }), `[]`},
+		{"moderation response absent", `"moderation":[{}]`, TypeUpload, upload(func(p *UploadPayload) any { return p.Moderation[0].Response }), json.RawMessage(nil)},
+		{"error an object", `"error":{"message":"m","status":"404"}`, TypeError, func(p Payload) any { return p.Common().Error }, &NotificationError{Message: "m", Status: 404}},
+		{"error a string", `"error":"m"`, TypeError, func(p Payload) any { return p.Common().Error }, &NotificationError{Message: "m"}},
+		{"error null", `"error":null`, TypeError, func(p Payload) any { return p.Common().Error }, (*NotificationError)(nil)},
+		{"resources a list", `"resources":[{"public_id":"a"}]`, TypeMove, func(p Payload) any { return p.(*MovePayload).Resources }, []MovedResource{{Resource: Resource{PublicID: "a"}}}},
+		{"resources by key", `"resources":{"a":{"type":"upload"},"b":{"public_id":"c"}}`, TypeMove, func(p Payload) any { return p.(*MovePayload).Resources }, []MovedResource{
+			{Resource: Resource{Key: "a", PublicID: "a", DeliveryType: "upload"}}, {Resource: Resource{Key: "b", PublicID: "c"}}}},
+		{"resources empty", `"resources":[]`, TypeMove, func(p Payload) any { return p.(*MovePayload).Resources }, []MovedResource{}},
+		{"resources null", `"resources":null`, TypeMove, func(p Payload) any { return p.(*MovePayload).Resources }, []MovedResource(nil)},
+		{"delete by key", `"resources":{"a":{}}`, TypeDelete, func(p Payload) any { return p.(*DeletePayload).Resources }, []Resource{{Key: "a", PublicID: "a"}}},
+		{"image_infos a list", `"image_infos":[{"url":"u","bytes":1}]`, TypeExplode, func(p Payload) any { return p.(*ExplodePayload).ImageInfos }, []ImageInfo{{URL: "u", Bytes: 1}}},
+		{"image_infos by URL", `"image_infos":{"u":{"x":1}}`, TypeSprite, func(p Payload) any { return p.(*SpritePayload).ImageInfos }, []ImageInfo{{Key: "u", URL: "u", X: 1}}},
+		{"removed context a list", `"resources":{"a":{"added":{"k":"v"},"removed":["r"]}}`, TypeResourceContextChanged, func(p Payload) any { return p.(*ResourceContextChangedPayload).Resources }, []ContextChange{
+			{Resource: Resource{Key: "a", PublicID: "a"}, Added: Context{"k": "v"}, Removed: []string{"r"}}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			// Once alone, and once beside a member that does not fit, which has
+			// everything decoded value by value.
+			for _, beside := range []string{``, `,"access_mode":[],"source":[],"batch_id":[],"params":[],"css_url":[],"signature_key":[]`} {
+				body := fmt.Sprintf(`{"notification_type":%q,"public_id":"p",%s%s}`, tt.typ, tt.member, beside)
+				p := parse(t, []byte(body))
+				if diff := cmp.Diff(tt.want, tt.get(p)); diff != "" {
+					t.Errorf("%s differs (-want +got):\n%s", body, diff)
+				}
+				if (len(p.rest().Mismatched) > 0) != (beside != "") {
+					t.Errorf("%s: mismatched got %v, want only what stands beside", body, p.rest().Mismatched)
+				}
+			}
+		})
+	}
+}
+
+// TestDrift has members of the wrong kind, and what must remain.
+func TestDrift(t *testing.T) {
+	tests := []struct {
+		name, body string
+		mismatched []string
+		extra      map[string]string
+	}{
+		{"scalar", `{"notification_type":"upload","public_id":"p","version":true}`, []string{"version"}, map[string]string{"version": "true"}},
+		{"text for a number", `{"notification_type":"upload","public_id":"p","width":"wide"}`, []string{"width"}, map[string]string{"width": `"wide"`}},
+		{"number with a fraction", `{"notification_type":"upload","public_id":"p","width":1.5}`, []string{"width"}, map[string]string{"width": `1.5`}},
+		{"number beyond 64 bits", `{"notification_type":"upload","public_id":"p","width":92233720368547758070}`, []string{"width"}, map[string]string{"width": `92233720368547758070`}},
+		{"quoted word for a float", `{"notification_type":"upload","public_id":"p","duration":"NaN"}`, []string{"duration"}, map[string]string{"duration": `"NaN"`}},
+		{"no time", `{"notification_type":"upload","public_id":"p","created_at":1741079726}`, []string{"created_at"}, map[string]string{"created_at": `1741079726`}},
+		{"nested", `{"notification_type":"eager","public_id":"p","eager":[{"bytes":1},{"bytes":{},"width":2,"later":0}]}`, []string{"eager[1].bytes"},
+			map[string]string{"eager": `[{"bytes":1},{"bytes":{},"width":2,"later":0}]`}},
+		{"list for an object", `{"notification_type":"upload","public_id":"p","video":[1]}`, []string{"video"}, map[string]string{"video": `[1]`}},
+		{"object for a list", `{"notification_type":"upload","public_id":"p","tags":{"a":1}}`, []string{"tags"}, map[string]string{"tags": `{"a":1}`}},
+		{"object for a time", `{"notification_type":"upload","public_id":"p","created_at":{}}`, []string{"created_at"}, map[string]string{"created_at": `{}`}},
+		{"object for a pair", `{"notification_type":"upload","public_id":"p","colors":[{},["#fff"]]}`, []string{"colors[0]", "colors[1]"}, map[string]string{"colors": `[{},["#fff"]]`}},
+		{"short rectangle", `{"notification_type":"upload","public_id":"p","faces":[[1,2,3]]}`, []string{"faces[0]"}, map[string]string{"faces": `[[1,2,3]]`}},
+		{"element", `{"notification_type":"upload","public_id":"p","tags":["a",1]}`, []string{"tags[1]"}, map[string]string{"tags": `["a",1]`}},
+		{"in a map", `{"notification_type":"upload","public_id":"p","image_metadata":{"a":"b","c":1}}`, []string{"image_metadata.c"}, map[string]string{"image_metadata": `{"a":"b","c":1}`}},
+		{"in a context", `{"notification_type":"upload","public_id":"p","context":{"custom":{"a":1,"b":"c"}}}`, []string{"context.custom.a"}, map[string]string{"context": `{"custom":{"a":1,"b":"c"}}`}},
+		{"in a list of contexts", `{"notification_type":"upload","public_id":"p","context":[1]}`, []string{"context"}, map[string]string{"context": `[1]`}},
+		{"in a resource by key", `{"notification_type":"move","resources":{"a.b":{"version":[]}}}`, []string{"resources.a.b.version"}, map[string]string{"resources": `{"a.b":{"version":[]}}`}},
+		{"resources a string", `{"notification_type":"move","resources":"all"}`, []string{"resources"}, map[string]string{"resources": `"all"`}},
+		{"in the error", `{"notification_type":"error","error":{"message":1}}`, []string{"error.message"}, map[string]string{"error": `{"message":1}`}},
+		{"error a number", `{"notification_type":"error","error":1}`, []string{"error"}, map[string]string{"error": `1`}},
+		{"type", `{"notification_type":1,"public_id":"p"}`, []string{"notification_type"}, map[string]string{"notification_type": `1`}},
+		{"unknown beside", `{"notification_type":"upload","public_id":"p","later":{ "a" : 1 },"width":"wide"}`, []string{"width"}, map[string]string{"width": `"wide"`, "later": `{ "a" : 1 }`}},
+		{"null is no mismatch", `{"notification_type":"upload","public_id":"p","width":null,"video":null,"tags":null,"created_at":null,"colors":[null],"faces":[null],"error":null}`, nil, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			rest := parse(t, []byte(tt.body)).rest()
+			if diff := cmp.Diff(tt.mismatched, rest.Mismatched); diff != "" {
+				t.Errorf("%s: mismatched differs (-want +got):\n%s", tt.body, diff)
+			}
+			var extra map[string]string
+			for name, raw := range rest.Extra {
+				if extra == nil {
+					extra = make(map[string]string)
+				}
+				extra[name] = string(raw)
+			}
+			if diff := cmp.Diff(tt.extra, extra); diff != "" {
+				t.Errorf("%s: extra differs (-want +got):\n%s", tt.body, diff)
+			}
+		})
+	}
+}
+
+func TestInfo(t *testing.T) {
+	p := parse(t, goldenBodies(t)["upload-full"]).(*UploadPayload)
+	ocr, ok := p.Info.OCR()
+	if !ok || ocr.Status != "complete" || ocr.Failure != "" || ocr.Pages[0].FullTextAnnotation.Text != "NO SWIMMING\n" || ocr.Pages[0].TextAnnotations[0].BoundingPoly.Vertices[1].X != 210 {
+		t.Errorf("OCR got %+v and %v, want the text", ocr, ok)
+	}
+	tags := p.Info.Categorization()
+	want := map[string]Categorization{
+		"google_tagging":  {Status: "complete", Tags: []CategoryTag{{"Pier", 0.9731}, {"Sea", 0.9514}}},
+		"aws_rek_tagging": {Status: "failed", Failure: "Request timed out"},
+	}
+	if diff := cmp.Diff(want, tags); diff != "" {
+		t.Errorf("categorization differs (-want +got):\n%s", diff)
+	}
+	found := p.Info.Detection()
+	bench := found["object_detection"].Models["coco"].Tags["bench"][0]
+	if bench.BoundingBox != (Rectangle{40.5, 600.25, 310, 122.75}) || bench.Attributes["color"][0] != (NamedShare{"brown", 0.71}) {
+		t.Errorf("detected object got %+v, want its box and attributes", bench)
+	}
+	if faces := found["adv_face"]; faces.Models != nil || !bytes.HasPrefix(faces.Data, []byte("[{")) {
+		t.Errorf("faces got %+v, want the raw list", faces)
+	}
+	failed := parse(t, goldenBodies(t)["upload-context-list"]).(*UploadPayload)
+	if ocr, ok := failed.Info.OCR(); !ok || ocr.Status != "failed" || ocr.Failure != "Failed to process request" || ocr.Pages != nil {
+		t.Errorf("failed OCR got %+v and %v, want the failure", ocr, ok)
+	}
+	for _, info := range []Info{nil, {"ocr": json.RawMessage(`1`), "detection": json.RawMessage(`[]`), "categorization": json.RawMessage(`{}`)}} {
+		if _, ok := info.OCR(); ok || info.Categorization() != nil || info.Detection() != nil {
+			t.Errorf("Info %s got analyses, want none", info)
+		}
+	}
+}
+
+// classOf reads from the corpus's index how a body was come by.
+func classOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	classes := make(map[string]string)
+	for _, row := range regexp.MustCompile(`(?m)^\| (\S+) \| [^|]* \| ([^|]+) \|`).FindAllStringSubmatch(string(readFile(t, filepath.Join(dir, "payloads/INDEX.md"))), -1) {
+		classes[row[1]] = strings.Fields(row[2])[0]
+	}
+	return classes
+}
+
+func corpusBodies(t testing.TB) map[string][]byte {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(corpus(t), "payloads/*.json"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("got %d corpus bodies (%v)", len(paths), err)
+	}
+	bodies := make(map[string][]byte)
+	for _, path := range paths {
+		bodies[filepath.Base(path)] = readFile(t, path)
+	}
+	return bodies
+}
+
+// TestCorpus: every recorded and documented body decodes to its type with
+// nothing left over.
+func TestCorpus(t *testing.T) {
+	bodies, classes := corpusBodies(t), classOf(t, corpus(t))
+	typed, all := 0, 0
+	for name, body := range bodies {
+		t.Run(name, func(t *testing.T) {
+			p := parse(t, body)
+			var members map[string]json.RawMessage
+			if err := json.Unmarshal(body, &members); err != nil {
+				t.Fatal(err)
+			}
+			var typeName NotificationType
+			_ = json.Unmarshal(members["notification_type"], &typeName)
+			want := reflect.TypeOf(newPayload(&Notification{Type: typeName, Asset: Asset{PublicID: p.Common().PublicID}}))
+			if reflect.TypeOf(p) != want || p.Common().Type != typeName {
+				t.Errorf("got %T of type %q, want %v of %q", p, p.Common().Type, want, typeName)
+			}
+			rest := p.rest()
+			switch classes[name] {
+			case "recorded", "recorded-fragment", "docs", "docs-derived":
+				all += len(members)
+				typed += len(members) - len(rest.Extra)
+				if len(rest.Extra)+len(rest.Mismatched) > 0 {
+					t.Errorf("extra got %v and mismatched %v, want none", slices.Sorted(maps.Keys(rest.Extra)), rest.Mismatched)
+				}
+			case "":
+				t.Errorf("the index has no class for it")
+			}
+		})
+	}
+	t.Logf("%d of %d top-level members of recorded and documented bodies are typed", typed, all)
+	if all == 0 {
+		t.Error("no body was recorded or documented")
+	}
+	_, err := ParsePayload(readFile(t, filepath.Join(corpus(t), "payloads/moderation-1.as-found.txt")))
+	if err == nil {
+		t.Error("a body without its last brace got nil, want an error")
+	}
+}
+
+// value is JSON with its order, so that one member can be replaced and the
+// rest stay byte for byte.
+type member struct {
+	path  string // as Mismatched has it
+	start int    // of its value in the body
+	end   int
+}
+
+// allMembers finds every member of every object in a body, at any depth.
+func allMembers(t *testing.T, body []byte) []member {
+	t.Helper()
+	var found []member
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.UseNumber()
+	start := func() int { // of the next value: past white space and a colon or comma
+		i := int(dec.InputOffset())
+		for strings.IndexByte(" \t\r\n:,", body[i]) >= 0 {
+			i++
+		}
+		return i
+	}
+	var walk func(path string)
+	walk = func(path string) {
+		open, err := dec.Token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; dec.More(); i++ {
+			below := fmt.Sprintf("%s[%d]", path, i)
+			if open == json.Delim('{') {
+				name, err := dec.Token()
+				if err != nil {
+					t.Fatal(err)
+				}
+				below = join(path, name.(string))
+			}
+			from := start()
+			if body[from] == '{' || body[from] == '[' {
+				walk(below)
+			} else if _, err := dec.Token(); err != nil {
+				t.Fatal(err)
+			}
+			if open == json.Delim('{') {
+				found = append(found, member{below, from, int(dec.InputOffset())})
+			}
+		}
+		if _, err := dec.Token(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	walk("")
+	return found
+}
+
+// topLevel returns a payload's fields by their JSON names, without Rest.
+func topLevel(p Payload) map[string]any {
+	fields := make(map[string]any)
+	v := reflect.ValueOf(p).Elem()
+	for name, index := range jsonFields(v.Type()) {
+		fields[name] = v.FieldByIndex(index).Interface()
+	}
+	return fields
+}
+
+func topName(path string) string {
+	if i := strings.IndexAny(path, ".["); i >= 0 {
+		return path[:i]
+	}
+	return path
+}
+
+// TestAnyOtherKind replaces each member of each body, anywhere, by values of
+// other kinds: the rest of the body must decode as if nothing had happened.
+func TestAnyOtherKind(t *testing.T) {
+	bodies := goldenBodies(t)
+	if os.Getenv("CLOUDINARYHOOK_CORPUS") != "" {
+		maps.Copy(bodies, corpusBodies(t))
+	}
+	odd := []string{`true`, `-7.25`, `"odd"`, `[1,"a",null]`, `{"odd":{"k":[2]}}`, `null`}
+	for name, body := range bodies {
+		if len(body) > 12<<10 {
+			continue // the same shapes again, and long
+		}
+		t.Run(name, func(t *testing.T) {
+			whole := parse(t, body)
+			want := topLevel(whole)
+			for _, m := range allMembers(t, body) {
+				if m.path == "notification_type" || m.path == "public_id" && whole.Common().Type == "" {
+					continue // these choose the Go type
+				}
+				for _, value := range odd {
+					changed := slices.Concat(body[:m.start], []byte(value), body[m.end:])
+					p, err := ParsePayload(changed)
+					if err != nil {
+						t.Fatalf("%s = %s: %v", m.path, value, err)
+					}
+					top, got := topName(m.path), topLevel(p)
+					for field := range want {
+						if field != top && !reflect.DeepEqual(got[field], want[field]) {
+							t.Fatalf("%s = %s changed %s: got %+v, want %+v", m.path, value, field, got[field], want[field])
+						}
+					}
+					for _, path := range p.rest().Mismatched {
+						if !isBelow(path, top) && !slices.Contains(whole.rest().Mismatched, path) {
+							t.Fatalf("%s = %s: %s is mismatched", m.path, value, path)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+func isBelow(path, name string) bool {
+	rest, ok := strings.CutPrefix(path, name)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// TestUnknownMember: what Cloudinary adds is kept, byte for byte, and changes
+// nothing else.
+func TestUnknownMember(t *testing.T) {
+	bodies := goldenBodies(t)
+	if os.Getenv("CLOUDINARYHOOK_CORPUS") != "" {
+		maps.Copy(bodies, corpusBodies(t))
+	}
+	const value = `{ "b" : [1.0, 18446744073709551616, "\u00e9\/<"],"a":null }`
+	for name, body := range bodies {
+		t.Run(name, func(t *testing.T) {
+			before := parse(t, body)
+			open := bytes.IndexByte(body, '{') + 1
+			changed := slices.Concat(body[:open], []byte(`"added in 2031": `+value+`,`), body[open:])
+			got := parse(t, changed)
+			if raw := string(got.rest().Extra["added in 2031"]); raw != value {
+				t.Errorf("extra got %s, want %s", raw, value)
+			}
+			delete(got.rest().Extra, "added in 2031")
+			if diff := cmp.Diff(before, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("the rest differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
