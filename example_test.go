@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"time"
@@ -44,6 +45,40 @@ func Example() {
 	// Output:
 	// album 7 has beach
 	// 201
+}
+
+// An app tests its own creator with requests such as Cloudinary's. In a test,
+// cloudinaryhooktest.TestImageCreator tests it against the whole contract.
+func Example_testing() {
+	album := make(map[string]string) // the app's images, unique by their key
+	creator := cloudinaryhook.ImageCreatorFunc(func(_ context.Context, img *cloudinaryhook.Image) error {
+		album[img.Key] = img.PublicID
+		return nil
+	})
+	handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
+		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{cloudinaryhooktest.DefaultSecret}},
+		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(cloudinaryhooktest.DefaultKey)}},
+		Processor: &cloudinaryhook.Processor{Store: new(cloudinaryhooktest.MemoryStore), Images: creator},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, name := range []string{"upload-simple.json", "upload-simple.json", "error.json", "upload-video.json"} {
+		body, err := fs.ReadFile(cloudinaryhooktest.Bodies(), name)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, cloudinaryhooktest.NewRequest(nil, "/hook", body)) // in a test: NewRequest(t, …)
+		fmt.Println(name, w.Code, len(album))
+	}
+	// Output:
+	// upload-simple.json 201 1
+	// upload-simple.json 201 1
+	// error.json 201 1
+	// upload-video.json 201 1
 }
 
 // Without HTTP, as for polled notifications, the verifier takes the three
