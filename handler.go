@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	tokenParameter = "token"
+	tokenParameter   = "token"
+	deliveryIDHeader = "X-Delivery-Id" // in canonical form, as net/http would have to make it
 
 	defaultMaxBody = 4 << 20          // bytes; the largest recorded bodies, with OCR, are a hundredth of it
 	defaultTimeout = 15 * time.Second // Cloudinary waits 20 s, by second-hand knowledge
@@ -361,7 +362,7 @@ func answer(w http.ResponseWriter, o Outcome) {
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	if o.Delivery != nil {
-		header.Set("X-Delivery-ID", o.Delivery.ID)
+		header.Set(deliveryIDHeader, o.Delivery.ID)
 	}
 	if o.Status == http.StatusMethodNotAllowed {
 		header.Set("Allow", http.MethodPost)

@@ -2,6 +2,7 @@ package cloudinaryhook
 
 import (
 	"bytes"
+	"cmp"
 	stdjson "encoding/json"
 	"io"
 	"iter"
@@ -191,7 +192,9 @@ func parseEnvelope(body []byte) (*envelope, error) {
 // repeats sorts the names. Doing so once is cheaper than keeping a set, and
 // than the decoder's own check, which looks at every level.
 func repeats(names [][]byte) bool {
-	slices.SortFunc(names, bytes.Compare)
+	slices.SortFunc(names, func(a, b []byte) int {
+		return cmp.Or(len(a)-len(b), bytes.Compare(a, b)) // lengths are cheap, and mostly decide
+	})
 	for i := range names {
 		if i > 0 && bytes.Equal(names[i], names[i-1]) {
 			return true
@@ -242,6 +245,10 @@ func (env *envelope) take(name []byte, value jsontext.Value) {
 		*field = NotificationType(unquote(value))
 	case *int64:
 		*field, _ = parseInt(value)
+	case *time.Time:
+		*field, _ = parseTime(value)
+	case *bool:
+		*field = kind == 't'
 	default:
 		decode(value, field)
 	}
@@ -332,6 +339,14 @@ func parseInt(value jsontext.Value) (int64, bool) {
 		return 0, false // ParseInt saturates, and a wrong number is worse than none
 	}
 	return n, true
+}
+
+// parseTime takes RFC 3339, of which all of Cloudinary's times are.
+func parseTime(value jsontext.Value) (t time.Time, ok bool) {
+	if value.Kind() != '"' || t.UnmarshalText(unquote(value)) != nil {
+		return time.Time{}, false
+	}
+	return t, true
 }
 
 // decode stores valid JSON in v, a pointer to one of this package's types.
