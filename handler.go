@@ -18,7 +18,8 @@ const (
 
 	defaultMaxBody = 4 << 20          // bytes; the largest recorded bodies, with OCR, are a hundredth of it
 	defaultTimeout = 15 * time.Second // Cloudinary waits 20 s, by second-hand knowledge
-	eagerBuffer    = 512 << 10        // bytes
+	eagerBuffer    = 512 << 10        // bytes that are taken at once for a body that declares them
+	unknownBuffer  = 8 << 10          // bytes, for one that declares nothing; few are larger
 )
 
 // Config sets up a [Handler].
@@ -262,6 +263,9 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 // readAll takes the declared size's memory at once, unless that is much: more
 // must arrive before more is taken, so that a promise alone costs little.
 func readAll(body io.Reader, declared, limit int64) ([]byte, error) {
+	if declared < 0 {
+		declared = unknownBuffer
+	}
 	buf := make([]byte, 0, min(max(declared, 512), eagerBuffer, limit))
 	var extra [1]byte // to see the end of a full buffer without growing it
 	for {
@@ -274,7 +278,7 @@ func readAll(body io.Reader, declared, limit int64) ([]byte, error) {
 			return nil, fmt.Errorf("%w: more than %d bytes came", ErrBodyTooLarge, limit)
 		}
 		if len(buf) == cap(buf) && n > 0 {
-			size := min(2*int64(cap(buf))+512, limit)
+			size := min(2*int64(cap(buf)), limit)
 			if declared > int64(len(buf)) {
 				size = min(size, declared)
 			}

@@ -1,0 +1,432 @@
+package cloudinaryhook
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A socketServer is the handler on a real socket, and what came of each request
+// that reached it.
+type socketServer struct {
+	*httptest.Server
+	store    *memory
+	outcomes chan Outcome
+}
+
+func newSocketServer(t testing.TB, change func(*Config), settings ...func(*http.Server)) *socketServer {
+	t.Helper()
+	s := &socketServer{store: &memory{}, outcomes: make(chan Outcome, 1024)}
+	h := newHandler(t, func(c *Config) {
+		c.Processor.Store = s.store
+		c.Processor.Images = ImageCreatorFunc(func(context.Context, *Image) error { return nil })
+		c.Observe = func(_ context.Context, o Outcome) { s.outcomes <- o }
+		if change != nil {
+			change(c)
+		}
+	})
+	s.Server = httptest.NewUnstartedServer(h)
+	for _, set := range settings {
+		set(s.Config)
+	}
+	s.Start()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *socketServer) dial(t testing.TB) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return conn.(*net.TCPConn)
+}
+
+// head is a good request's head with these framing lines, each with its CRLF.
+func head(body, framing string) string {
+	return fmt.Sprintf("POST /hook?token=%s HTTP/1.1\r\nHost: hooks.example\r\n%s: %s\r\n%s: %s\r\n%s\r\n",
+		testToken(), TimestampHeader, testTimestamp, SignatureHeader, Sign(crypto.SHA1, []byte(body), testTimestamp, testSecret), framing)
+}
+
+func contentLength(n int) string { return fmt.Sprintf("Content-Length: %d\r\n", n) }
+
+// readStatuses reads answers until the connection ends.
+func readStatuses(t testing.TB, r io.Reader) (all []int) {
+	t.Helper()
+	answers := bufio.NewReader(r)
+	for {
+		resp, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			return all
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		_ = resp.Body.Close()
+		all = append(all, resp.StatusCode)
+	}
+}
+
+// TestRawRequests writes bytes to the socket and reads all answers. None may
+// ever bring more than the deliveries that were sent well formed.
+func TestRawRequests(t *testing.T) {
+	body := untypedImage
+	chunked := func(body string) string { return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(body), body) }
+	closing := "Connection: close\r\n"
+	folded := strings.Replace(head(body, contentLength(len(body))+closing), SignatureHeader+": ", SignatureHeader+":\r\n ", 1)
+	tests := []struct {
+		name, raw string
+		want      []int
+		saved     int
+	}{
+		{"well formed", head(body, contentLength(len(body))+closing) + body, []int{201}, 1},
+		{"chunked", head(body, "Transfer-Encoding: chunked\r\n"+closing) + chunked(body), []int{201}, 1},
+		{"pipelined", head(body, contentLength(len(body))) + body + head(folderStub, contentLength(len(folderStub))+closing) + folderStub, []int{201, 201}, 2},
+		{"pipelined after a refused one", head("x", contentLength(len(body))) + body + head(folderStub, contentLength(len(folderStub))+closing) + folderStub, []int{401, 201}, 1},
+		{"folded header", folded + body, []int{201}, 1},
+		{"header in lower case", strings.Replace(head(body, contentLength(len(body))+closing), SignatureHeader, strings.ToLower(SignatureHeader), 1) + body, []int{201}, 1},
+		{"Content-Length too small", head(body, contentLength(len(body)-1)+closing) + body, []int{401}, 0},
+		{"Content-Length too large, then closed", head(body, contentLength(len(body)+1)+closing) + body, []int{400}, 0},
+		{"Content-Length and chunked", head(body, contentLength(len(body))+"Transfer-Encoding: chunked\r\n"+closing) + chunked(body), []int{201}, 1},
+		{"two Content-Lengths that differ", head(body, contentLength(len(body))+contentLength(1)+closing) + body, []int{400}, 0},
+		{"negative Content-Length", head(body, "Content-Length: -1\r\n"+closing) + body, []int{400}, 0},
+		{"chunked in disguise", head(body, "Transfer-Encoding: xchunked\r\n"+closing) + chunked(body), []int{501}, 0},
+		{"chunk size that is no number", head(body, "Transfer-Encoding: chunked\r\n"+closing) + "zz\r\n" + body, []int{400}, 0},
+		{"chunk cut", head(body, "Transfer-Encoding: chunked\r\n"+closing) + "ff\r\n{", []int{400}, 0},
+		{"blank in a header name", strings.Replace(head(body, contentLength(len(body))+closing), SignatureHeader+":", SignatureHeader+" :", 1) + body, []int{400}, 0},
+		{"NUL in a header", strings.Replace(head(body, contentLength(len(body))+closing), testTimestamp, testTimestamp+"\x00", 1) + body, []int{400}, 0},
+		{"blank around the timestamp", strings.Replace(head(body, contentLength(len(body))+closing), testTimestamp, "  "+testTimestamp+"\t", 1) + body, []int{201}, 1},
+		{"no body", head(body, closing), []int{401}, 0},
+		{"trailer that would be a signature", strings.Replace(head(body, "Trailer: "+SignatureHeader+"\r\nTransfer-Encoding: chunked\r\n"+closing), SignatureHeader+": ", "X-Other: ", 1) +
+			strings.TrimSuffix(chunked(body), "\r\n") + SignatureHeader + ": " + Sign(crypto.SHA1, []byte(body), testTimestamp, testSecret) + "\r\n\r\n", []int{401}, 0},
+		{"HTTP/1.0", strings.Replace(head(body, contentLength(len(body))), "HTTP/1.1", "HTTP/1.0", 1) + body, []int{201}, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSocketServer(t, nil)
+			conn := s.dial(t)
+			if _, err := io.WriteString(conn, tt.raw); err != nil {
+				t.Fatal(err)
+			}
+			if err := conn.CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			got := readStatuses(t, conn)
+			if fmt.Sprint(got) != fmt.Sprint(tt.want) {
+				t.Errorf("statuses got %v, want %v", got, tt.want)
+			}
+			if len(s.store.saved) != tt.saved {
+				t.Errorf("saved %d deliveries, want %d", len(s.store.saved), tt.saved)
+			}
+		})
+	}
+}
+
+// TestHostileBodies are correctly signed and correctly framed.
+func TestHostileBodies(t *testing.T) {
+	var zipped bytes.Buffer
+	zip := gzip.NewWriter(&zipped)
+	_, _ = zip.Write([]byte(untypedImage))
+	_ = zip.Close()
+	many := func(format string, n int) string {
+		var all strings.Builder
+		for i := range n {
+			fmt.Fprintf(&all, format, i)
+		}
+		return all.String()
+	}
+	tests := []struct {
+		name, body string
+		status     int
+	}{
+		{"trailing garbage", "{}x", 400},
+		{"truncated", `{"a":[1,2`, 400},
+		{"duplicate names", `{"a":1,"a":1}`, 400},
+		{"100,000 members", `{` + many(`"m%d":0,`, 100_000) + `"z":0}`, 201},
+		{"100,000 members, one twice", `{` + many(`"m%d":0,`, 100_000) + `"m5":0}`, 400},
+		{"100,000 members further down", `{"a":{` + many(`"m":%d,`, 100_000) + `"z":0}}`, 201},
+		{"nested 9,000 deep", strings.Repeat(`{"a":`, 9_000) + `0` + strings.Repeat(`}`, 9_000), 201},
+		{"nested a million deep", `{"a":` + strings.Repeat(`[`, 1_000_000) + strings.Repeat(`]`, 1_000_000) + `}`, 400},
+		{"a number of a million digits", `{"version":` + strings.Repeat("9", 1_000_000) + `}`, 201},
+		{"a large exponent", `{"version":1e999999999,"duration":1e999999999}`, 201},
+		{"lone surrogates", `{"public_id":"\ud800\udc00\ud800"}`, 201},
+		{"invalid UTF-8", "{\"public_id\":\"\xff\xc0\x80\"}", 201},
+		{"NUL", `{"public_id":"` + "\x00" + `"}`, 400},
+		{"escaped NUL", `{"public_id":"\u0000"}`, 201},
+		{"byte order mark", "\ufeff{}", 400},
+		{"UTF-16", "{\x00}\x00", 400},
+		{"gzip", zipped.String(), 400},
+		{"single quotes", `{'a':1}`, 400},
+		{"comment", `{"a":1}//`, 400},
+		{"a form", "payload=%7B%7D", 400},
+		{"four MiB", `{"a":"` + strings.Repeat("x", 4<<20-8) + `"}`, 201},
+		{"a byte more", `{"a":"` + strings.Repeat("x", 4<<20-7) + `"}`, 413},
+	}
+	for _, tt := range tests {
+		for _, length := range []int64{int64(len(tt.body)), -1} {
+			t.Run(fmt.Sprintf("%s, declared %v", tt.name, length >= 0), func(t *testing.T) {
+				s := newSocketServer(t, nil)
+				r, err := http.NewRequest(http.MethodPost, s.URL+"/hook?token="+testToken(), struct{ io.Reader }{strings.NewReader(tt.body)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.ContentLength = length
+				r.Header.Set("Content-Encoding", "gzip") // says nothing about the bytes that were signed
+				r.Header.Set(TimestampHeader, testTimestamp)
+				r.Header.Set(SignatureHeader, Sign(crypto.SHA256, []byte(tt.body), testTimestamp, testSecret))
+				resp, err := s.Client().Do(r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = resp.Body.Close()
+				if resp.StatusCode != tt.status {
+					t.Errorf("status got %d, want %d", resp.StatusCode, tt.status)
+				}
+				if o := <-s.outcomes; o.Delivery != nil {
+					if _, err := o.Delivery.Payload(); err != nil {
+						t.Errorf("payload got %v, want nil", err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestSlowAndBrokenClients: what does not arrive ends, and nothing is left.
+func TestSlowAndBrokenClients(t *testing.T) {
+	before := runtime.NumGoroutine()
+	tests := []struct {
+		name  string
+		write func(*testing.T, *net.TCPConn)
+		want  []int
+		err   error // of the outcome; nil: none is expected
+	}{
+		{"a byte now and then in the body", func(t *testing.T, conn *net.TCPConn) {
+			_, _ = io.WriteString(conn, head(untypedImage, contentLength(len(untypedImage))))
+			trickle(conn, untypedImage)
+		}, []int{408}, ErrBodyTimeout},
+		{"a byte now and then in the headers", func(t *testing.T, conn *net.TCPConn) {
+			trickle(conn, head(untypedImage, contentLength(len(untypedImage))))
+		}, []int{400}, nil}, // by net/http, and the connection is closed
+		{"nothing after the headers", func(t *testing.T, conn *net.TCPConn) {
+			_, _ = io.WriteString(conn, head(untypedImage, contentLength(len(untypedImage))))
+		}, []int{408}, ErrBodyTimeout},
+		{"half-closed in mid-body", func(t *testing.T, conn *net.TCPConn) {
+			_, _ = io.WriteString(conn, head(untypedImage, contentLength(len(untypedImage)))+"{")
+			_ = conn.CloseWrite()
+		}, []int{400}, ErrBodyRead},
+		{"reset in mid-body", func(t *testing.T, conn *net.TCPConn) {
+			_, _ = io.WriteString(conn, head(untypedImage, contentLength(len(untypedImage)))+"{")
+			_ = conn.SetLinger(0)
+			_ = conn.Close()
+		}, nil, ErrBodyRead},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSocketServer(t, func(c *Config) { c.Timeout = 200 * time.Millisecond }, func(server *http.Server) {
+				server.ReadHeaderTimeout = 200 * time.Millisecond // the app's part
+			})
+			conn := s.dial(t)
+			tt.write(t, conn)
+			if got := readStatuses(t, conn); fmt.Sprint(got) != fmt.Sprint(tt.want) {
+				t.Errorf("statuses got %v, want %v", got, tt.want)
+			}
+			if tt.err != nil {
+				if o := <-s.outcomes; !errors.Is(o.Err, tt.err) {
+					t.Errorf("outcome got %v, want %v", o.Err, tt.err)
+				}
+			}
+			if len(s.store.saved) != 0 {
+				t.Errorf("saved %d deliveries, want none", len(s.store.saved))
+			}
+			s.Close()
+		})
+	}
+	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+2; runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines are left, %d were there before", runtime.NumGoroutine(), before)
+		}
+	}
+}
+
+// trickle writes a byte at a time, until nobody reads any more.
+func trickle(conn *net.TCPConn, text string) {
+	for i := range text {
+		if _, err := io.WriteString(conn, text[i:i+1]); err != nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond) // the slowness is what is tested
+	}
+}
+
+// TestMemoryOfLargeBodies measures what the largest body costs, declared and
+// not, and that 200 of them at the same time stay under their bound.
+func TestMemoryOfLargeBodies(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector multiplies memory; without it CI runs this test for the coverage")
+	}
+	const size = 4 << 20
+	body := `{"a":"` + strings.Repeat("x", size-8) + `"}`
+	h := newHandler(t, func(c *Config) { c.Processor = &Processor{Store: &countingStore{}, Deferred: true} })
+	for name, length := range map[string]int64{"declared": size, "chunked": -1} {
+		r := testing.Benchmark(func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r := newRequest(body)
+				r.ContentLength = length
+				h.ServeHTTP(discardWriter{http.Header{}}, r)
+			}
+		})
+		cost := float64(r.AllocedBytesPerOp())/size - 1 // the copy that newRequest signs is not the handler's
+		t.Logf("%s: %.2f times its size", name, cost)
+		if cost > 3 {
+			t.Errorf("a body of 4 MiB, %s, costs %.2f times its size, want 3 at most", name, cost)
+		}
+	}
+}
+
+func TestManyLargeBodiesAtOnce(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector multiplies memory; without it CI runs this test for the coverage")
+	}
+	const size, requests = 4 << 20, 200
+	body := `{"a":"` + strings.Repeat("x", size-8) + `"}`
+	release := make(chan struct{})
+	var inside sync.WaitGroup
+	inside.Add(requests)
+	s := newSocketServer(t, func(c *Config) {
+		c.Processor = &Processor{Store: holdingStore{&inside, release}, Deferred: true}
+		c.Timeout = time.Minute
+	})
+	var before, during runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var clients sync.WaitGroup
+	start := head(body, contentLength(size)+"Connection: close\r\n")
+	for range requests {
+		clients.Go(func() {
+			conn := s.dial(t)
+			_, _ = io.WriteString(conn, start)
+			_, _ = io.WriteString(conn, body)
+			if got := readStatuses(t, conn); fmt.Sprint(got) != "[201]" {
+				t.Errorf("statuses got %v, want [201]", got)
+			}
+		})
+	}
+	inside.Wait() // all bodies are read and held
+	runtime.GC()
+	runtime.ReadMemStats(&during)
+	close(release)
+	clients.Wait()
+	used := int64(during.HeapAlloc) - int64(before.HeapAlloc)
+	t.Logf("%d bodies of 4 MiB hold %.2f times their size", requests, float64(used)/(requests*size))
+	if bound := int64(requests * size * 3 / 2); used > bound {
+		t.Errorf("%d bodies of 4 MiB hold %d MiB, want %d at most", requests, used>>20, bound>>20)
+	}
+}
+
+// holdingStore holds every Save until all have come.
+type holdingStore struct {
+	inside  *sync.WaitGroup
+	release chan struct{}
+}
+
+func (s holdingStore) Save(context.Context, *Delivery) (State, error) {
+	s.inside.Done()
+	<-s.release
+	return StateNew, nil
+}
+
+func (s holdingStore) Complete(context.Context, string, error) error { return nil }
+
+// TestOneTokenOneSpelling changes every character of a valid token to every
+// other: none of these is accepted, so no notification has two identities.
+func TestOneTokenOneSpelling(t *testing.T) {
+	v := (&TokenVerifier{Keys: [][]byte{testKey}}).prepared()
+	good := testToken()
+	if _, err := v.Verify(good); err != nil {
+		t.Fatal(err)
+	}
+	for i := range good {
+		for c := range 256 {
+			changed := good[:i] + string([]byte{byte(c)}) + good[i+1:]
+			if _, err := v.Verify(changed); err == nil && changed != good {
+				t.Errorf("accepted with byte %d in place %d: %q", c, i, changed)
+			}
+		}
+		if _, err := v.Verify(good[:i] + "\n" + good[i:]); err == nil {
+			t.Errorf("accepted with a line break before place %d", i)
+		}
+	}
+}
+
+// TestOddSecrets: a secret is bytes, whatever they are.
+func TestOddSecrets(t *testing.T) {
+	for _, secret := range []string{" ", "\x00", "\xff\xfe", "a\nb", "ключ", strings.Repeat("long", 1<<10), "0", "1700000000"} {
+		t.Run(fmt.Sprintf("%.8q", secret), func(t *testing.T) {
+			v := &SignatureVerifier{Secrets: []string{"other", secret}, Now: at(1700000000)}
+			for _, hash := range []crypto.Hash{crypto.SHA1, crypto.SHA256} {
+				if err := v.Verify(testBody, testTimestamp, Sign(hash, testBody, testTimestamp, secret)); err != nil {
+					t.Errorf("Verify got %v, want nil", err)
+				}
+				if err := v.Verify(testBody, testTimestamp, Sign(hash, testBody, testTimestamp, secret+"x")); !errors.Is(err, ErrSignatureMismatch) {
+					t.Errorf("Verify with a longer secret got %v, want %v", err, ErrSignatureMismatch)
+				}
+			}
+		})
+	}
+}
+
+// TestShiftedBoundaries moves bytes between body, timestamp and secret, which
+// keeps the digest.
+func TestShiftedBoundaries(t *testing.T) {
+	signature := Sign(crypto.SHA1, []byte("{}"), "1700000000", "7secret")
+	tests := []struct {
+		name, body, timestamp string
+		secrets               []string
+		now                   int64
+	}{
+		{"from timestamp to body", "{}1", "700000000", []string{"7secret"}, 700000000},
+		{"from body to timestamp", "{", "}1700000000", []string{"7secret"}, 1700000000},
+		{"from timestamp to secret", "{}", "170000000", []string{"07secret"}, 170000000},
+		{"from secret to timestamp", "{}", "17000000007", []string{"secret"}, 17000000007},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := Sign(crypto.SHA1, []byte(tt.body), tt.timestamp, tt.secrets[0]); got != signature {
+				t.Fatalf("the digest changed: got %s, want %s", got, signature)
+			}
+			for _, now := range []int64{tt.now, 1700000000} {
+				h := newHandler(t, func(c *Config) {
+					c.Signature.Now = at(now)
+					// The one secret that the account has, whatever the clock says.
+					c.Signature.Secrets = []string{"7secret"}
+				})
+				r := newRequest(tt.body)
+				r.Header.Set(TimestampHeader, tt.timestamp)
+				r.Header.Set(SignatureHeader, signature)
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, r)
+				if w.Code < 400 || w.Code > 401 {
+					t.Errorf("at %d, status got %d, want it refused", now, w.Code)
+				}
+			}
+		})
+	}
+}
