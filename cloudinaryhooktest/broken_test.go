@@ -2,6 +2,7 @@ package cloudinaryhooktest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,11 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
@@ -24,6 +27,24 @@ func TestMemoryStoreKeepsTheContract(t *testing.T) {
 
 func TestStoreWithoutPending(t *testing.T) {
 	TestStore(t, func(*testing.T) cloudinaryhook.Store { return struct{ cloudinaryhook.Store }{new(MemoryStore)} })
+}
+
+// A store that pages as it should: by time and ID.
+func TestPagingStoreKeepsTheContract(t *testing.T) {
+	compare := func(a, b *cloudinaryhook.Delivery) int {
+		return cmp.Or(a.ReceivedAt.Compare(b.ReceivedAt), cmp.Compare(a.ID, b.ID))
+	}
+	TestStore(t, func(*testing.T) cloudinaryhook.Store {
+		s := &broken{MemoryStore: new(MemoryStore)}
+		s.paged(func(all []*cloudinaryhook.Delivery, last *cloudinaryhook.Delivery, _ int) []*cloudinaryhook.Delivery {
+			slices.SortFunc(all, compare)
+			for last != nil && len(all) > 0 && compare(all[0], last) <= 0 {
+				all = all[1:]
+			}
+			return all
+		})
+		return s
+	})
 }
 
 func TestGoodCreatorKeepsTheContract(t *testing.T) {
@@ -83,6 +104,36 @@ func (b *broken) change(f func(i int, d *cloudinaryhook.Delivery) *cloudinaryhoo
 	}
 }
 
+// paged lists page by page: next picks a page from what is pending by then, given
+// the last delivery of the page before and how many came so far.
+func (b *broken) paged(next func(all []*cloudinaryhook.Delivery, last *cloudinaryhook.Delivery, n int) []*cloudinaryhook.Delivery) {
+	const size = 200
+	b.pending = func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+		return func(yield func(*cloudinaryhook.Delivery, error) bool) {
+			var last *cloudinaryhook.Delivery
+			for n := 0; ; {
+				var all []*cloudinaryhook.Delivery
+				for d, err := range b.MemoryStore.Pending(ctx, before) {
+					if err != nil {
+						yield(nil, err)
+						return
+					}
+					all = append(all, d)
+				}
+				page := next(all, last, n)
+				if len(page) == 0 {
+					return
+				}
+				for _, last = range page[:min(size, len(page))] {
+					if n++; !yield(last, nil) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
 var brokenStores = []struct {
 	name, clause string
 	breakIt      func(*broken)
@@ -115,6 +166,45 @@ var brokenStores = []struct {
 			return b.MemoryStore.Complete(ctx, id, cause)
 		}
 	}},
+	{"done is forgotten when it is told", "SaveTellsNewPendingDone", func(b *broken) {
+		var told sync.Map
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			state, err := b.MemoryStore.Save(ctx, d)
+			if state == cloudinaryhook.StateDone {
+				if _, again := told.LoadOrStore(d.ID, true); again {
+					state = cloudinaryhook.StatePending
+				}
+			}
+			return state, err
+		}
+	}},
+	{"a cause must be text", "SaveTellsNewPendingDone", func(b *broken) {
+		b.complete = func(ctx context.Context, id string, cause error) error {
+			if cause != nil && !utf8.ValidString(cause.Error()) {
+				return errors.New("invalid byte sequence")
+			}
+			return b.MemoryStore.Complete(ctx, id, cause)
+		}
+	}},
+	{"goes by the body", "SaveGoesByID", func(b *broken) {
+		var bodies sync.Map
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			if id, known := bodies.LoadOrStore(string(d.Body), d.ID); known && id != d.ID {
+				return cloudinaryhook.StatePending, ctx.Err()
+			}
+			return b.MemoryStore.Save(ctx, d)
+		}
+	}},
+	{"goes by the signature", "SaveGoesByID", func(b *broken) {
+		var signatures sync.Map
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			state, err := b.MemoryStore.Save(ctx, d)
+			if _, known := signatures.LoadOrStore(d.SignedAt.String()+d.ID, true); !known {
+				state = cloudinaryhook.StateNew
+			}
+			return state, err
+		}
+	}},
 	{"reads, then writes", "ConcurrentSavesOneIsNew", func(b *broken) {
 		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 			known := b.State(d.ID)
@@ -130,6 +220,24 @@ var brokenStores = []struct {
 		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 			state, err := b.MemoryStore.Save(ctx, d)
 			d.Body[0] = '['
+			return state, err
+		}
+	}},
+	{"changes the claims", "SaveLeavesItsArgument", func(b *broken) {
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			state, err := b.MemoryStore.Save(ctx, d)
+			d.Claims.UserID = "somebody"
+			return state, err
+		}
+	}},
+	{"puts the first into its argument", "SaveLeavesItsArgument", func(b *broken) {
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			state, err := b.MemoryStore.Save(ctx, d)
+			for _, known := range b.Deliveries() {
+				if known.ID == d.ID {
+					*d = *known
+				}
+			}
 			return state, err
 		}
 	}},
@@ -154,6 +262,26 @@ var brokenStores = []struct {
 		b.complete = func(ctx context.Context, id string, cause error) error {
 			_ = b.MemoryStore.Complete(ctx, id, cause)
 			return ctx.Err()
+		}
+	}},
+	{"complete with a cause takes any ID", "CompleteUnknownIsAnError", func(b *broken) {
+		b.complete = func(ctx context.Context, id string, cause error) error {
+			err := b.MemoryStore.Complete(ctx, id, cause)
+			if cause != nil {
+				err = ctx.Err()
+			}
+			return err
+		}
+	}},
+	{"the second complete at the same time fails", "CompleteTwiceIsNone", func(b *broken) {
+		var working sync.Map
+		b.complete = func(ctx context.Context, id string, cause error) error {
+			if _, busy := working.LoadOrStore(id, true); busy {
+				return errors.New("somebody else is at it")
+			}
+			defer working.Delete(id)
+			time.Sleep(time.Millisecond) // the others come meanwhile
+			return b.MemoryStore.Complete(ctx, id, cause)
 		}
 	}},
 	{"the second complete fails", "CompleteTwiceIsNone", func(b *broken) {
@@ -216,6 +344,18 @@ var brokenStores = []struct {
 			return d
 		})
 	}},
+	{"overwrites the claims", "PendingKeepsTheFirst", func(b *broken) {
+		var last sync.Map
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			last.Store(d.ID, d.Claims)
+			return b.MemoryStore.Save(ctx, d)
+		}
+		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
+			claims, _ := last.Load(d.ID)
+			d.Claims = claims.(*cloudinaryhook.Claims)
+			return d
+		})
+	}},
 	{"lists what is done", "PendingLeavesOutDone", func(b *broken) {
 		b.pending = func(context.Context, time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 			return func(yield func(*cloudinaryhook.Delivery, error) bool) {
@@ -247,6 +387,25 @@ var brokenStores = []struct {
 			}
 		}
 	}},
+	{"has one connection", "PendingHoldsNothingWhileItYields", func(b *broken) {
+		connections := make(chan struct{}, 1)
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			select {
+			case connections <- struct{}{}:
+				defer func() { <-connections }()
+				return b.MemoryStore.Save(ctx, d)
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			}
+		}
+		b.pending = func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+			return func(yield func(*cloudinaryhook.Delivery, error) bool) {
+				connections <- struct{}{}
+				defer func() { <-connections }()
+				b.MemoryStore.Pending(ctx, before)(yield)
+			}
+		}
+	}},
 	{"leaks a connection of ten", "PendingMayBeLeftEarly", func(b *broken) {
 		connections := make(chan struct{}, 10)
 		b.pending = func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
@@ -270,12 +429,31 @@ var brokenStores = []struct {
 		})
 	}},
 	{"pages by time alone", "PendingPages", func(b *broken) {
-		seen := 0
-		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
-			if seen++; seen == 250 { // what shares its time with the end of a page is passed over
-				return nil
+		b.paged(func(all []*cloudinaryhook.Delivery, last *cloudinaryhook.Delivery, _ int) []*cloudinaryhook.Delivery {
+			for last != nil && len(all) > 0 && !all[0].ReceivedAt.After(last.ReceivedAt) {
+				all = all[1:]
 			}
-			return d
+			return all
+		})
+	}},
+	{"asks for the first page for ever", "PendingPages", func(b *broken) {
+		b.paged(func(all []*cloudinaryhook.Delivery, _ *cloudinaryhook.Delivery, _ int) []*cloudinaryhook.Delivery {
+			return all
+		})
+	}},
+	{"pages by count", "PendingPagesWhileTheLoopWrites", func(b *broken) {
+		b.paged(func(all []*cloudinaryhook.Delivery, _ *cloudinaryhook.Delivery, n int) []*cloudinaryhook.Delivery {
+			return all[min(n, len(all)):]
+		})
+	}},
+	{"counts on its rows being done", "PendingPagesWhileTheLoopWrites", func(b *broken) {
+		first := ""
+		b.paged(func(all []*cloudinaryhook.Delivery, _ *cloudinaryhook.Delivery, n int) []*cloudinaryhook.Delivery {
+			if len(all) == 0 || n > 0 && all[0].ID == first {
+				return nil // nothing was done: it must be the end
+			}
+			first = all[0].ID
+			return all
 		})
 	}},
 	{"repeats a row", "PendingPages", func(b *broken) {
@@ -374,9 +552,10 @@ func TestBrokenAreFound(t *testing.T) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			cmd := exec.Command(os.Args[0], "-test.run=^TestBrokenChild$/^"+b.clause+"$", "-test.timeout=60s")
-			cmd.Env = append(os.Environ(), brokenVariable+"="+b.name)
+			cmd.Env = append(os.Environ(), brokenVariable+"="+b.name, "GORACE=atexit_sleep_ms=0") // else a second each
 			out, err := cmd.CombinedOutput()
-			if _, ok := errors.AsType[*exec.ExitError](err); !ok || !strings.Contains(string(out), "--- FAIL: TestBrokenChild/"+b.clause) {
+			_, failed := errors.AsType[*exec.ExitError](err)
+			if !failed || !strings.Contains(string(out), "--- FAIL: TestBrokenChild/"+b.clause+" ") || strings.Contains(string(out), "panic:") {
 				t.Errorf("what breaks %s (%s) got %v, want it to fail by that name:\n%s", b.clause, b.name, err, out)
 			}
 		})
@@ -406,7 +585,7 @@ func TestBrokenChild(t *testing.T) {
 	if name == "" {
 		return // only TestBrokenAreFound runs it, in a process of its own
 	}
-	blocked = 200 * time.Millisecond
+	blocked = 500 * time.Millisecond
 	for _, b := range brokenStores {
 		if b.name == name {
 			TestStore(t, func(*testing.T) cloudinaryhook.Store {

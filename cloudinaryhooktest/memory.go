@@ -2,7 +2,6 @@ package cloudinaryhooktest
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"slices"
@@ -29,24 +28,28 @@ type record struct {
 	rejected error
 }
 
-// Save implements cloudinaryhook.Store. It keeps a copy.
+// Save implements cloudinaryhook.Store. It keeps a copy, and refuses what was not
+// made by NewDelivery or from JSON, as a durable store could not bring it back.
 func (s *MemoryStore) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	data, err := json.Marshal(d)
+	data, err := d.MarshalJSON()
 	if err != nil {
+		return 0, err
+	}
+	r := &record{delivery: data, id: d.ID, received: d.ReceivedAt}
+	if _, err := r.decode(); err != nil {
 		return 0, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r, ok := s.byID[d.ID]; ok {
-		return r.state(), nil
+	if known, ok := s.byID[d.ID]; ok {
+		return known.state(), nil
 	}
 	if s.byID == nil {
 		s.byID = make(map[string]*record)
 	}
-	r := &record{delivery: data, id: d.ID, received: d.ReceivedAt}
 	s.byID[d.ID] = r
 	s.arrived = append(s.arrived, r)
 	return cloudinaryhook.StateNew, nil
@@ -70,8 +73,8 @@ func (s *MemoryStore) Complete(ctx context.Context, id string, cause error) erro
 }
 
 // Pending returns what was saved and not completed and was received before this
-// time, oldest first, as Processor.Resume takes it. It holds no lock while it
-// yields.
+// time, oldest first, as Processor.Resume takes it. It leaves out what is
+// completed before its turn comes, and holds no lock while it yields.
 func (s *MemoryStore) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
 		pending := s.list(func(r *record) bool { return !r.done && r.received.Before(before) })
@@ -80,6 +83,9 @@ func (s *MemoryStore) Pending(ctx context.Context, before time.Time) iter.Seq2[*
 			if err := ctx.Err(); err != nil {
 				yield(nil, err)
 				return
+			}
+			if s.State(r.id) == cloudinaryhook.StateDone {
+				continue
 			}
 			if !yield(r.decode()) {
 				return
@@ -95,7 +101,7 @@ func (s *MemoryStore) Deliveries() []*cloudinaryhook.Delivery {
 	for _, r := range s.list(func(*record) bool { return true }) {
 		d, err := r.decode()
 		if err != nil {
-			panic(err) // it was encoded by Save
+			panic(err) // Save has decoded it before
 		}
 		deliveries = append(deliveries, d)
 	}
@@ -144,7 +150,7 @@ func (r *record) state() cloudinaryhook.State {
 
 func (r *record) decode() (*cloudinaryhook.Delivery, error) {
 	d := new(cloudinaryhook.Delivery)
-	if err := json.Unmarshal(r.delivery, d); err != nil {
+	if err := d.UnmarshalJSON(r.delivery); err != nil {
 		return nil, err
 	}
 	return d, nil

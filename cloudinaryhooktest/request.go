@@ -3,7 +3,10 @@ package cloudinaryhooktest
 import (
 	"bytes"
 	"crypto"
+	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -37,8 +40,9 @@ type options struct {
 	timestamp   string
 	key         []byte
 	claims      jwt.Claims
-	token       string
+	token       *string // sent as it is; nil: made of claims and key
 	tokenless   bool
+	tokenChosen bool // by an option
 	contentType string
 	header      http.Header // values that replace, or nil to remove
 }
@@ -46,7 +50,7 @@ type options struct {
 // WithSecret signs the body with another API secret.
 func WithSecret(secret string) Option { return func(o *options) { o.secret = secret } }
 
-// WithHash signs with crypto.SHA256 instead of crypto.SHA1.
+// WithHash signs with crypto.SHA256 instead of crypto.SHA1; others fail the test.
 func WithHash(hash crypto.Hash) Option { return func(o *options) { o.hash = hash } }
 
 // WithTime signs at another time than now.
@@ -57,18 +61,24 @@ func WithTimestamp(timestamp string) Option { return func(o *options) { o.timest
 
 // WithClaims puts other claims into the token: *cloudinaryhook.Claims, or the
 // app's own type.
-func WithClaims(claims jwt.Claims) Option { return func(o *options) { o.claims = claims } }
-
-// WithKey signs the token with another key, of at least 32 bytes.
-func WithKey(key []byte) Option { return func(o *options) { o.key = key } }
-
-// WithToken sends this text for a token.
-func WithToken(token string) Option {
-	return func(o *options) { o.token, o.tokenless = token, false }
+func WithClaims(claims jwt.Claims) Option {
+	return func(o *options) { o.claims, o.token, o.tokenless, o.tokenChosen = claims, nil, false, true }
 }
 
-// WithoutToken sends no token.
-func WithoutToken() Option { return func(o *options) { o.token, o.tokenless = "", true } }
+// WithKey signs the token with another key, of at least 32 bytes.
+func WithKey(key []byte) Option {
+	return func(o *options) { o.key, o.token, o.tokenless, o.tokenChosen = key, nil, false, true }
+}
+
+// WithToken sends this text for a token; it may be empty.
+func WithToken(token string) Option {
+	return func(o *options) { o.token, o.tokenless, o.tokenChosen = &token, false, true }
+}
+
+// WithoutToken adds no token to the URL.
+func WithoutToken() Option {
+	return func(o *options) { o.token, o.tokenless, o.tokenChosen = nil, true, true }
+}
 
 // WithContentType sends another Content-Type. The default is that of recorded
 // requests, "application/x-www-form-urlencoded", though the body is JSON: a
@@ -88,9 +98,14 @@ func WithHeader(name string, values ...string) Option {
 // signed now with SHA-1 and DefaultSecret, and the token has DefaultClaims and is
 // signed with DefaultKey.
 //
-// The url may be a path, for a handler that is called directly, or absolute, for
-// an http.Client. A query it has is kept. What cannot be made fails the test; tb
-// may be nil, in examples, where it panics instead.
+// The url may be a path, for a handler that is called directly: the request is
+// then as a server gets it, from the address 192.0.2.1. Or it is absolute, for an
+// http.Client, and as good for a handler, but for RequestURI, which a client may
+// not set. Its query is kept as it is; where that has tokens, as a notification
+// URL has one, none is added, and options for the token fail.
+//
+// What cannot be made fails the test; tb may be nil, in examples, where it panics
+// instead. The body is not copied.
 func NewRequest(tb testing.TB, url string, body []byte, opts ...Option) *http.Request {
 	if tb != nil {
 		tb.Helper()
@@ -103,21 +118,32 @@ func NewRequest(tb testing.TB, url string, body []byte, opts ...Option) *http.Re
 	for _, opt := range opts {
 		opt(&o)
 	}
-	r, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
-	if err == nil && o.token == "" && !o.tokenless {
-		o.token, err = cloudinaryhook.SignToken(o.key, o.claims)
-	}
+	r, err := o.request(url, body)
 	if err != nil {
 		fail(tb, err)
 		return nil
 	}
-	if !o.tokenless {
-		query := r.URL.Query()
-		query.Set("token", o.token)
-		r.URL.RawQuery = query.Encode()
+	return r
+}
+
+func (o *options) request(url string, body []byte) (*http.Request, error) {
+	if o.hash != crypto.SHA1 && o.hash != crypto.SHA256 {
+		return nil, fmt.Errorf("the hash is %v, neither SHA-1 nor SHA-256", o.hash)
 	}
-	if strings.HasPrefix(url, "/") {
-		r.Host = "example.com" // what a server would have
+	r, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, errors.New("the URL is malformed") // the error quotes it, and a token in it
+	}
+	if err := o.addToken(r.URL); err != nil {
+		return nil, err
+	}
+	r.RemoteAddr = "192.0.2.1:1234" // kept for documentation (RFC 5737); a client ignores it
+	switch {
+	case r.URL.Host == "" && strings.HasPrefix(url, "/"):
+		r.Host = "example.com"
+		r.RequestURI = r.URL.RequestURI()
+	case r.URL.Host == "" || r.URL.Scheme == "":
+		return nil, errors.New("the URL is neither absolute nor a path that begins with a slash")
 	}
 	r.Header.Set("Content-Type", o.contentType)
 	r.Header.Set(cloudinaryhook.TimestampHeader, o.timestamp)
@@ -128,7 +154,29 @@ func NewRequest(tb testing.TB, url string, body []byte, opts ...Option) *http.Re
 			r.Header.Del(name)
 		}
 	}
-	return r
+	return r, nil
+}
+
+func (o *options) addToken(u *url.URL) error {
+	switch has := u.Query().Has("token"); {
+	case has && o.tokenChosen:
+		return errors.New("the URL has a token already, and an option asks for another or none")
+	case has || o.tokenless:
+		return nil
+	}
+	token := o.token
+	if token == nil {
+		signed, err := cloudinaryhook.SignToken(o.key, o.claims)
+		if err != nil {
+			return err
+		}
+		token = &signed
+	}
+	if u.RawQuery != "" {
+		u.RawQuery += "&"
+	}
+	u.RawQuery += "token=" + url.QueryEscape(*token)
+	return nil
 }
 
 func fail(tb testing.TB, err error) {

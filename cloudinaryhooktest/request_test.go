@@ -3,7 +3,9 @@ package cloudinaryhooktest_test
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
@@ -46,11 +49,13 @@ func TestNewRequest(t *testing.T) {
 		{"own claims", []cloudinaryhooktest.Option{cloudinaryhooktest.WithClaims(jwt.MapClaims{"tenant": 1})}, 201},
 		{"JSON's content type", []cloudinaryhooktest.Option{cloudinaryhooktest.WithContentType("application/json")}, 201},
 		{"another header", []cloudinaryhooktest.Option{cloudinaryhooktest.WithHeader("x-request-id", "1")}, 201},
-		{"a token again", []cloudinaryhooktest.Option{cloudinaryhooktest.WithoutToken(), cloudinaryhooktest.WithToken("")}, 201},
+		{"claims after no token", []cloudinaryhooktest.Option{cloudinaryhooktest.WithoutToken(), cloudinaryhooktest.WithClaims(cloudinaryhooktest.DefaultClaims())}, 201},
+		{"key after a token", []cloudinaryhooktest.Option{cloudinaryhooktest.WithToken("x"), cloudinaryhooktest.WithKey([]byte(cloudinaryhooktest.DefaultKey))}, 201},
 		{"other secret", []cloudinaryhooktest.Option{cloudinaryhooktest.WithSecret("x")}, 401},
 		{"three hours ago", []cloudinaryhooktest.Option{cloudinaryhooktest.WithTime(time.Now().Add(-3 * time.Hour))}, 401},
 		{"odd timestamp", []cloudinaryhooktest.Option{cloudinaryhooktest.WithTimestamp("soon")}, 401},
 		{"other key", []cloudinaryhooktest.Option{cloudinaryhooktest.WithKey(otherKey)}, 401},
+		{"empty token", []cloudinaryhooktest.Option{cloudinaryhooktest.WithToken("")}, 401},
 		{"odd token", []cloudinaryhooktest.Option{cloudinaryhooktest.WithToken("x")}, 401},
 		{"no token", []cloudinaryhooktest.Option{cloudinaryhooktest.WithToken("x"), cloudinaryhooktest.WithoutToken()}, 401},
 		{"expired", []cloudinaryhooktest.Option{cloudinaryhooktest.WithClaims(jwt.MapClaims{"exp": 1})}, 401},
@@ -76,6 +81,153 @@ func TestNewRequest(t *testing.T) {
 				t.Errorf("over HTTP, status got %d, want %d", resp.StatusCode, tt.want)
 			}
 		})
+	}
+}
+
+func TestNewRequestKeepsTheQuery(t *testing.T) {
+	tests := []struct{ url, want string }{
+		{"/hook?z=1&a=%7E&flag&token=mine", "z=1&a=%7E&flag&token=mine"},
+		{"/hook?token=mine&token=other", "token=mine&token=other"},
+		{"/hook?z=1&a=%7E&flag", "z=1&a=%7E&flag&token=a%26b"},
+		{"https://app.example/hook", "token=a%26b"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.url, func(t *testing.T) {
+			var opts []cloudinaryhooktest.Option
+			if !strings.Contains(tt.url, "token") {
+				opts = append(opts, cloudinaryhooktest.WithToken("a&b"))
+			}
+			if got := cloudinaryhooktest.NewRequest(t, tt.url, nil, opts...).URL.RawQuery; got != tt.want {
+				t.Errorf("query of %s got %q, want %q", tt.url, got, tt.want)
+			}
+		})
+	}
+}
+
+// What middleware of an app may look at.
+func TestNewRequestIsAsAServersOrAClients(t *testing.T) {
+	type parts struct{ Host, RequestURI, RemoteAddr, ContentType, Body, BodyAgain string }
+	tests := []struct {
+		url  string
+		want parts
+	}{
+		{"/hook?token=t", parts{"example.com", "/hook?token=t", "192.0.2.1:1234", "application/x-www-form-urlencoded", "{}", "{}"}},
+		{"https://app.example/hook?token=t", parts{"app.example", "", "192.0.2.1:1234", "application/x-www-form-urlencoded", "{}", "{}"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.url, func(t *testing.T) {
+			r := cloudinaryhooktest.NewRequest(t, tt.url, []byte("{}"))
+			got := parts{Host: r.Host, RequestURI: r.RequestURI, RemoteAddr: r.RemoteAddr, ContentType: r.Header.Get("Content-Type")}
+			again, err := r.GetBody()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for body, text := range map[io.Reader]*string{r.Body: &got.Body, again: &got.BodyAgain} {
+				read, err := io.ReadAll(body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				*text = string(read)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tt.url, diff)
+			}
+		})
+	}
+}
+
+// failing notes how a test would have ended.
+type failing struct {
+	testing.TB
+	text string
+}
+
+func (f *failing) Helper()                           {}
+func (f *failing) Fatalf(format string, args ...any) { f.text = fmt.Sprintf(format, args...) }
+
+func TestNewRequestFailsTheTest(t *testing.T) {
+	tests := []struct {
+		name, url string
+		opt       cloudinaryhooktest.Option
+		want      string
+	}{
+		{"hash", "/", cloudinaryhooktest.WithHash(crypto.MD5), "neither SHA-1 nor SHA-256"},
+		{"key", "/", cloudinaryhooktest.WithKey([]byte("short")), "fewer than 32"},
+		{"malformed", "http://a b/?token=s3cret", cloudinaryhooktest.WithSecret("x"), "malformed"},
+		{"relative", "hook", cloudinaryhooktest.WithSecret("x"), "neither absolute nor a path"},
+		{"empty", "", cloudinaryhooktest.WithSecret("x"), "neither absolute nor a path"},
+		{"two tokens", "/?token=s3cret", cloudinaryhooktest.WithToken("x"), "has a token already"},
+		{"a token and none", "/?token=s3cret", cloudinaryhooktest.WithoutToken(), "has a token already"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tb := new(failing)
+			if r := cloudinaryhooktest.NewRequest(tb, tt.url, nil, tt.opt); r != nil {
+				t.Errorf("NewRequest of %q got a request, want nil", tt.url)
+			}
+			if !strings.Contains(tb.text, tt.want) || strings.Contains(tb.text, "s3cret") {
+				t.Errorf("NewRequest of %q failed with %q, want %q in it and no token", tt.url, tb.text, tt.want)
+			}
+		})
+	}
+}
+
+func TestMemoryStoreTakesRealDeliveriesOnly(t *testing.T) {
+	store := new(cloudinaryhooktest.MemoryStore)
+	byHand := &cloudinaryhook.Delivery{ID: "a", Claims: new(cloudinaryhook.Claims), Body: []byte("{}")}
+	if state, err := store.Save(t.Context(), byHand); !errors.Is(err, cloudinaryhook.ErrInvalidDelivery) {
+		t.Errorf("Save of a delivery made by hand got %v and %v, want ErrInvalidDelivery", state, err)
+	}
+	if got := store.Deliveries(); len(got) != 0 {
+		t.Errorf("Deliveries got %v, want none", got)
+	}
+}
+
+// Deliveries are in the order of their Saves, Pending in that of their receipt;
+// what either returns is the caller's own.
+func TestMemoryStoreOrder(t *testing.T) {
+	store, now := new(cloudinaryhooktest.MemoryStore), time.Now()
+	for i, publicID := range []string{"young", "old", "done"} {
+		d, err := cloudinaryhook.NewDelivery([]byte(`{"public_id":"`+publicID+`"}`), nil, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.ReceivedAt = now.Add(-time.Duration(i+1) * time.Hour)
+		if _, err := store.Save(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		d.Body[0], d.PublicID = '[', "changed by the caller"
+	}
+	all := store.Deliveries()
+	all[0].Body[0] = '['
+	cause := errors.New("no")
+	var pending []string
+	for d, err := range store.Pending(t.Context(), now) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		pending = append(pending, d.PublicID)
+		if d.PublicID == "done" { // and with it what comes next
+			if err := store.Complete(t.Context(), all[1].ID, cause); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var saved []string
+	for _, d := range store.Deliveries() {
+		saved = append(saved, d.PublicID+" "+store.State(d.ID).String())
+	}
+	if diff := cmp.Diff([]string{"young pending", "old done", "done pending"}, saved); diff != "" {
+		t.Errorf("Deliveries (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"done", "young"}, pending); diff != "" {
+		t.Errorf("Pending (-want +got):\n%s", diff)
+	}
+	if got := store.Rejected(all[1].ID); got != cause {
+		t.Errorf("Rejected got %v, want %v", got, cause)
+	}
+	if got := store.State("unknown"); got != 0 || store.Rejected("unknown") != nil {
+		t.Errorf("an unknown ID got state %v and cause %v, want none", got, store.Rejected("unknown"))
 	}
 }
 
