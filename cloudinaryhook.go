@@ -381,7 +381,7 @@ func (e *permanentError) Unwrap() error { return e.err }
 // isPermanent wants every branch of an error to be permanent, not only one, as
 // errors.As would.
 func isPermanent(err error) bool {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // this is what unwraps
 	case *permanentError:
 		return true
 	case *panicError:

@@ -127,7 +127,7 @@ func (c *Config) check() error {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	o := h.receive(w, r, start)
-	if err, ok := errors.AsType[*panicError](o.Err); ok && err.value == http.ErrAbortHandler {
+	if p, ok := errors.AsType[*panicError](o.Err); ok && errors.Is(p, http.ErrAbortHandler) {
 		panic(http.ErrAbortHandler) // the app asks net/http to drop the connection
 	}
 	o.Status = StatusCode(o.Err)
@@ -138,7 +138,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	o.Duration = time.Since(start)
 	h.log(r.Context(), o)
 	if h.config.Observe != nil {
-		_ = contain(func() error {
+		_ = contain(func() error { //nolint:contextcheck // the request's context is passed
 			h.config.Observe(r.Context(), o)
 			return nil
 		})

@@ -151,8 +151,8 @@ func answerRows() []answerRow {
 // heedless is a store that ignores its context.
 type heedless struct{ *memory }
 
-func (s heedless) Save(_ context.Context, d *Delivery) (State, error) {
-	return s.memory.Save(context.Background(), d)
+func (s heedless) Save(ctx context.Context, d *Delivery) (State, error) {
+	return s.memory.Save(context.WithoutCancel(ctx), d)
 }
 
 type panicBody struct{ io.Closer }
@@ -434,7 +434,7 @@ func TestAbortHandlerIsRaisedAgain(t *testing.T) {
 		c.Processor.Images = &calls{onCreate: func(context.Context) { panic(http.ErrAbortHandler) }}
 	})
 	defer func() {
-		if got := recover(); got != http.ErrAbortHandler {
+		if got, _ := recover().(error); !errors.Is(got, http.ErrAbortHandler) {
 			t.Errorf("recovered %v, want %v", got, http.ErrAbortHandler)
 		}
 	}()

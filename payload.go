@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	stdjson "encoding/json"
+	"errors"
 	"io"
 	"iter"
 	"reflect"
@@ -183,7 +184,7 @@ func parseEnvelope(body []byte) (*envelope, error) {
 	if _, err := dec.ReadToken(); err != nil {
 		return nil, ErrMalformedBody
 	}
-	if _, err := dec.ReadToken(); err != io.EOF || repeats(names) {
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) || repeats(names) {
 		return nil, ErrMalformedBody
 	}
 	return env, nil

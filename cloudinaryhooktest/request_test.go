@@ -223,7 +223,7 @@ func TestMemoryStoreOrder(t *testing.T) {
 	if diff := cmp.Diff([]string{"done", "young"}, pending); diff != "" {
 		t.Errorf("Pending (-want +got):\n%s", diff)
 	}
-	if got := store.Rejected(all[1].ID); got != cause {
+	if got := store.Rejected(all[1].ID); !errors.Is(got, cause) {
 		t.Errorf("Rejected got %v, want %v", got, cause)
 	}
 	if got := store.State("unknown"); got != 0 || store.Rejected("unknown") != nil {

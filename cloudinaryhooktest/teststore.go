@@ -450,11 +450,15 @@ func inTime(t *testing.T, clause string, limit time.Duration, f func(ctx context
 
 // write is what Processor.Resume does with each delivery.
 func write(ctx context.Context, s cloudinaryhook.Store, d *cloudinaryhook.Delivery) error {
-	if state, err := s.Save(ctx, d); state != cloudinaryhook.StatePending || err != nil {
-		return fmt.Errorf("Save got %v and %v, want pending and nil", state, err)
+	state, err := s.Save(ctx, d)
+	if err != nil {
+		return fmt.Errorf("Save got %w, want nil", err)
+	}
+	if state != cloudinaryhook.StatePending {
+		return fmt.Errorf("Save got %v, want pending", state)
 	}
 	if err := s.Complete(ctx, d.ID, nil); err != nil {
-		return fmt.Errorf("Complete got %v, want nil", err)
+		return fmt.Errorf("Complete got %w, want nil", err)
 	}
 	return nil
 }

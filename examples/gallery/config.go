@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	secretVariable = "CLOUDINARY_API_SECRET"
+	secretVariable = "CLOUDINARY_API_SECRET" //nolint:gosec // a variable's name
 	keyVariable    = "GALLERY_TOKEN_KEY"
 
 	// A delivery must be known for as long as it could be replayed: the replay
@@ -119,6 +119,6 @@ func (c *config) checkAddress(public bool) error {
 // cleanUp removes the demo's temporary database.
 func (c *config) cleanUp() {
 	if c.temporary != "" {
-		_ = os.RemoveAll(c.temporary)
+		_ = os.RemoveAll(c.temporary) //nolint:gosec // a folder that parseConfig has made
 	}
 }
