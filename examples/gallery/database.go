@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"iter"
+	"net/url"
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
@@ -56,6 +57,18 @@ func newImage(img *cloudinaryhook.Image) image {
 		ResourceType: img.ResourceType, DeliveryType: img.DeliveryType, OriginalFilename: img.OriginalFilename,
 		Width: img.Width, Height: img.Height, Bytes: img.Bytes, URL: img.URL, SecureURL: img.SecureURL,
 	}
+}
+
+// Source is where a browser may load the image from, or "". The URL is a
+// payload's, so nothing but another host over http or https is let through.
+func (i image) Source() string {
+	for _, source := range []string{i.SecureURL, i.URL} {
+		u, err := url.Parse(source)
+		if err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
+			return source
+		}
+	}
+	return ""
 }
 
 // A delivery is a row of the log.

@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -85,6 +87,9 @@ func (d *demo) send(ctx context.Context) error {
 	r.Header.Set(cloudinaryhook.TimestampHeader, n.timestamp)
 	r.Header.Set(cloudinaryhook.SignatureHeader, n.signature)
 	resp, err := d.client.Do(r)
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		return failed.Err // without the URL, which has the token and would be logged
+	}
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,7 +35,9 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for what is in flight
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "gallery:", err)
 		os.Exit(1)
 	}
@@ -55,21 +58,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 
-	// The three parts of cloudinaryhook: two verifiers and a processor.
 	processor := &cloudinaryhook.Processor{Store: db, Images: db, Logger: logger}
-	hook, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
-		Signature: &cloudinaryhook.SignatureVerifier{Secrets: cfg.secrets},
-		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{cfg.tokenKey}, Require: []string{"album_id"}},
-		Processor: processor,
-		Logger:    logger,
-	})
+	handler, err := newHandler(cfg, db, processor, logger)
 	if err != nil {
 		return err
 	}
-	mux := http.NewServeMux()
-	mux.Handle("POST "+hookPath, hook)
-	newWeb(db, logger).register(mux)
-
+	started := time.Now() // what comes later is a request's, and not left over
 	listener, err := net.Listen("tcp", cfg.addr)
 	if err != nil {
 		return err
@@ -81,14 +75,32 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	defer background.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	background.Go(func() { resume(ctx, processor, db) })
+	background.Go(func() { resume(ctx, processor, db, started) })
 	background.Go(func() { prune(ctx, db, cfg.keep, logger) })
 	if cfg.demo {
 		d := newDemo(url+hookPath, cfg.secrets[0], cfg.tokenKey)
 		fmt.Fprintf(stdout, "gallery: a demo, with secrets of its own; one more image:\n\n%s\n\n", d.curl())
 		background.Go(func() { d.run(ctx, logger) })
 	}
-	return serve(ctx, listener, mux, logger)
+	return serve(ctx, listener, handler, logger)
+}
+
+// newHandler mounts the hook beside the app's own pages. The three parts of
+// cloudinaryhook are two verifiers and a processor.
+func newHandler(cfg *config, db database, processor *cloudinaryhook.Processor, logger *slog.Logger) (http.Handler, error) {
+	hook, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
+		Signature: &cloudinaryhook.SignatureVerifier{Secrets: cfg.secrets},
+		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{cfg.tokenKey}, Require: []string{"album_id"}},
+		Processor: processor,
+		Logger:    logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST "+hookPath, hook)
+	newWeb(db, logger).register(mux)
+	return mux, nil
 }
 
 func serve(ctx context.Context, listener net.Listener, handler http.Handler, logger *slog.Logger) error {
@@ -116,8 +128,8 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, log
 // resume does what a crash or a failure left undone: at once all that came
 // before this start, and then every minute what is older than one, which no
 // request can still be at work on. The processor logs what fails.
-func resume(ctx context.Context, processor *cloudinaryhook.Processor, db database) {
-	_ = processor.Resume(ctx, db.Pending(ctx, time.Now()))
+func resume(ctx context.Context, processor *cloudinaryhook.Processor, db database, started time.Time) {
+	_ = processor.Resume(ctx, db.Pending(ctx, started))
 	every(ctx, resumeEvery, func() {
 		_ = processor.Resume(ctx, db.Pending(ctx, time.Now().Add(-resumeEvery)))
 	})

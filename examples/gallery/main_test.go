@@ -45,16 +45,17 @@ func TestMain(m *testing.M) {
 
 // A program is a gallery that runs.
 type program struct {
-	url string
-	cmd *exec.Cmd
-	log *bytes.Buffer
+	url    string
+	cmd    *exec.Cmd
+	log    *bytes.Buffer
+	output chan string // lines after the first, until the program ends
 }
 
 // start runs the gallery on a database and waits until it listens. It ends with
 // the test, if not before.
 func start(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
-	p := &program{cmd: exec.Command(binary, append([]string{"-addr", "127.0.0.1:0"}, args...)...), log: new(bytes.Buffer)}
+	p := &program{cmd: exec.Command(binary, append([]string{"-addr", "127.0.0.1:0"}, args...)...), log: new(bytes.Buffer), output: make(chan string, 100)}
 	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+t.TempDir()), env...) // a demo that is killed cannot clean up
 	p.cmd.Stderr = p.log
 	stdout, err := p.cmd.StdoutPipe()
@@ -76,8 +77,10 @@ func start(t *testing.T, env []string, args ...string) *program {
 		t.Fatalf("the program ended:\n%s", p.log)
 	}
 	p.url = strings.TrimSuffix(strings.TrimPrefix(lines.Text(), "gallery: "), "/")
-	go func() { // so that it never waits for a reader
+	go func() {
+		defer close(p.output)
 		for lines.Scan() {
+			p.output <- lines.Text()
 		}
 	}()
 	return p
@@ -265,14 +268,20 @@ func TestKill9(t *testing.T) {
 	}
 }
 
-// TestPendingIsResumedAtStart: a crash between Save and CreateImage.
+// TestPendingIsResumedAtStart: a crash between Save and CreateImage, in a
+// database that holds finished work too.
 func TestPendingIsResumedAtStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "gallery.db")
+	p := start(t, testEnv(), "-db", path)
+	if status := p.post(t, golden(t, "upload-simple.json")); status != http.StatusCreated {
+		t.Fatalf("answered %d, want 201", status)
+	}
+	p.kill()
 	db := openTestDB(t, path)
 	saved(t, db, `{"notification_type":"upload","public_id":"left","version":1}`)
 	saved(t, db, `{"notification_type":"delete","resources":[]}`)
-	p := start(t, testEnv(), "-db", path)
-	p.waitFor(t, "both to be done, with one image", func(s stats) bool { return s == stats{Deliveries: 2, Images: 1} })
+	p = start(t, testEnv(), "-db", path)
+	p.waitFor(t, "all three to be done, with two images", func(s stats) bool { return s == stats{Deliveries: 3, Images: 2} })
 }
 
 func TestSecretsRotate(t *testing.T) {
@@ -316,6 +325,45 @@ func TestHostileText(t *testing.T) {
 	}
 	if !strings.Contains(page, "&lt;script&gt;alert(1)") {
 		t.Error("the page does not show the public ID as text")
+	}
+}
+
+// TestPageHeaders: the second line of defence, should escaping ever fail.
+func TestPageHeaders(t *testing.T) {
+	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
+	resp, err := http.Get(p.url + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	for name, want := range map[string]string{
+		"Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src https: http:;",
+		"X-Content-Type-Options":  "nosniff",
+		"Referrer-Policy":         "no-referrer",
+	} {
+		if got := resp.Header.Get(name); !strings.HasPrefix(got, want) {
+			t.Errorf("%s got %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestImageSource(t *testing.T) {
+	tests := []struct{ secureURL, url, want string }{
+		{"https://a.example/1.jpg", "http://a.example/1.jpg", "https://a.example/1.jpg"},
+		{"", "http://a.example/1.jpg", "http://a.example/1.jpg"},
+		{"javascript:alert(1)", "http://a.example/1.jpg", "http://a.example/1.jpg"},
+		{"HTTPS://a.example/1.jpg", "", "HTTPS://a.example/1.jpg"},
+		{"javascript:alert(1)", "data:image/svg+xml,x", ""},
+		{"mailto:a@example.com", "", ""},
+		{"/api/v1/stats", "//a.example/1.jpg", ""}, // this app's own pages are no images
+		{"https:///1.jpg", "http:opaque", ""},
+		{"https://a b/%zz", "", ""},
+		{"", "", ""},
+	}
+	for _, tt := range tests {
+		if got := (image{SecureURL: tt.secureURL, URL: tt.url}).Source(); got != tt.want {
+			t.Errorf("Source of %q and %q got %q, want %q", tt.secureURL, tt.url, got, tt.want)
+		}
 	}
 }
 
@@ -389,15 +437,61 @@ func TestDemoFillsThePage(t *testing.T) {
 	}
 }
 
+// TestDemoCurl runs the very line that the demo prints, and ends the demo as
+// Ctrl-C does: its database goes with it.
 func TestDemoCurl(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil && os.Getenv("CI") == "" {
 		t.Skip("curl is not installed")
 	}
-	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
-	line := newDemo(p.url+hookPath, cloudinaryhooktest.DefaultSecret, []byte(cloudinaryhooktest.DefaultKey)).curl()
+	temporary := t.TempDir()
+	p := start(t, []string{secretVariable + "=", keyVariable + "=", "TMPDIR=" + temporary})
+	var line string
+	for !strings.HasPrefix(line, "curl ") {
+		var ok bool
+		if line, ok = <-p.output; !ok {
+			t.Fatal("the demo printed no curl line")
+		}
+	}
 	out, err := exec.Command("sh", "-c", line).CombinedOutput()
 	if err != nil || !bytes.Contains(out, []byte("201 Created")) {
 		t.Errorf("%s\ngot %v and %s, want 201", line, err, out)
+	}
+	if _, page := p.get(t, "/"); !strings.Contains(page, "by-hand-") {
+		t.Error("the page does not hold the image that curl brought")
+	}
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	for range p.output { // until the program closes it: Wait must not come before
+	}
+	if err := p.cmd.Wait(); err != nil {
+		t.Errorf("the demo ended with %v, want nil", err)
+	}
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Errorf("the demo left %v and %v, want nothing", left, err)
+	}
+}
+
+// TestDemoLogsNoToken: what net/http says of a failed request quotes its URL.
+func TestDemoLogsNoToken(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := "http://" + listener.Addr().String() + hookPath
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	err = newDemo(nobody, cloudinaryhooktest.DefaultSecret, []byte(cloudinaryhooktest.DefaultKey)).send(t.Context())
+	if err == nil || strings.Contains(err.Error(), "token") || strings.Contains(err.Error(), hookPath) {
+		t.Errorf("sending to nobody got %v, want an error without the URL", err)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	out, err := exec.Command(binary, "-h").CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("-keep")) || bytes.Contains(out, []byte("help requested")) {
+		t.Errorf("-h got %v and %s, want the flags and no error", err, out)
 	}
 }
 

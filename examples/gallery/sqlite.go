@@ -21,9 +21,12 @@ import (
 var migrations embed.FS
 
 // pendingPage is how many IDs Pending reads at a time.
-const pendingPage = 500
+const pendingPage = 200
 
-var errUnknownDelivery = errors.New("unknown delivery")
+var (
+	errUnknownDelivery = errors.New("unknown delivery")
+	errNoAlbum         = errors.New("the token names no album")
+)
 
 // sqliteDB is a database in one file.
 type sqliteDB struct {
@@ -36,7 +39,7 @@ type sqliteDB struct {
 func openSQLite(ctx context.Context, path string) (*sqliteDB, error) {
 	// synchronous=FULL syncs the write-ahead log at each commit: what was
 	// answered 201 survives the loss of power.
-	const pragmas = "?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
+	const pragmas = "?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
 	name := "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path) + pragmas
 	write, err := sql.Open("sqlite", name)
 	if err != nil {
@@ -64,11 +67,10 @@ func (db *sqliteDB) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tx, err := db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // after a commit, nothing
+	return db.inTx(ctx, func(tx *sql.Tx) error { return runMigrations(ctx, tx, files) })
+}
+
+func runMigrations(ctx context.Context, tx *sql.Tx, files []string) error {
 	var version int
 	if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
 		return err
@@ -85,20 +87,43 @@ func (db *sqliteDB) migrate(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 	}
-	if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(files))); err != nil {
+	_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(files)))
+	return err
+}
+
+// inTx runs f in one transaction of the writer: all of it is durable, or none.
+func (db *sqliteDB) inTx(ctx context.Context, f func(*sql.Tx) error) error {
+	tx, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // after a commit, nothing
+	if err := f(tx); err != nil {
 		return err
 	}
 	return tx.Commit()
 }
 
-// Save implements cloudinaryhook.Store. The insert decides, atomically, who is
-// told that the delivery is new.
-func (db *sqliteDB) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+// Save implements cloudinaryhook.Store. The insert decides who is told that the
+// delivery is new; the state of one that is not is read in the same transaction,
+// before Prune could delete it.
+func (db *sqliteDB) Save(ctx context.Context, d *cloudinaryhook.Delivery) (state cloudinaryhook.State, err error) {
 	data, err := json.Marshal(d)
 	if err != nil {
 		return 0, err
 	}
-	result, err := db.write.ExecContext(ctx, `
+	err = db.inTx(ctx, func(tx *sql.Tx) (err error) {
+		state, err = save(ctx, tx, d, data)
+		return err
+	})
+	if err != nil {
+		return 0, err // whatever was read, it is not durable
+	}
+	return state, nil
+}
+
+func save(ctx context.Context, tx *sql.Tx, d *cloudinaryhook.Delivery, data []byte) (cloudinaryhook.State, error) {
+	result, err := tx.ExecContext(ctx, `
 		INSERT INTO deliveries (id, delivery, notification_type, public_id, request_id, organization_id, album_id, received_at, signed_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
 		d.ID, data, string(d.Type), d.PublicID, requestID(d), d.Claims.OrganizationID, d.Claims.AlbumID,
@@ -110,7 +135,7 @@ func (db *sqliteDB) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloud
 		return cloudinaryhook.StateNew, err
 	}
 	var done bool
-	err = db.read.QueryRowContext(ctx, "SELECT completed_at IS NOT NULL FROM deliveries WHERE id = ?", d.ID).Scan(&done)
+	err = tx.QueryRowContext(ctx, "SELECT completed_at IS NOT NULL FROM deliveries WHERE id = ?", d.ID).Scan(&done)
 	switch {
 	case err != nil:
 		return 0, err
@@ -151,8 +176,12 @@ func (db *sqliteDB) Complete(ctx context.Context, id string, cause error) error 
 	return err
 }
 
-// CreateImage implements cloudinaryhook.ImageCreator.
+// CreateImage implements cloudinaryhook.ImageCreator. An image without an album
+// has no place here, and trying again would not give it one.
 func (db *sqliteDB) CreateImage(ctx context.Context, announced *cloudinaryhook.Image) error {
+	if announced.Claims.AlbumID == "" {
+		return cloudinaryhook.Permanent(errNoAlbum)
+	}
 	img := newImage(announced)
 	_, err := db.write.ExecContext(ctx, `
 		INSERT INTO images (key, delivery_id, organization_id, album_id, asset_id, public_id, version, format,
@@ -221,14 +250,23 @@ func (db *sqliteDB) pendingDelivery(ctx context.Context, id string) (*cloudinary
 
 // Images implements database.
 func (db *sqliteDB) Images(ctx context.Context, albumID string, limit int) ([]image, error) {
+	text, args := imagesQuery(albumID, limit)
 	return query(ctx, db.read, func(rows *sql.Rows, i *image) error {
 		return rows.Scan(&i.Key, &i.DeliveryID, &i.OrganizationID, &i.AlbumID, &i.AssetID, &i.PublicID, &i.Version,
 			&i.Format, &i.ResourceType, &i.DeliveryType, &i.OriginalFilename, &i.Width, &i.Height, &i.Bytes, &i.URL, &i.SecureURL)
-	}, `
+	}, text, args...)
+}
+
+// imagesQuery makes two queries, since one for both would use no album's index.
+func imagesQuery(albumID string, limit int) (text string, args []any) {
+	text = `
 		SELECT key, delivery_id, organization_id, album_id, asset_id, public_id, version,
 			format, resource_type, type, original_filename, width, height, bytes, url, secure_url
-		FROM images WHERE ? = '' OR album_id = ?
-		ORDER BY created_at DESC, key DESC LIMIT ?`, albumID, albumID, limit)
+		FROM images `
+	if albumID != "" {
+		text, args = text+"WHERE album_id = ? ", append(args, albumID)
+	}
+	return text + "ORDER BY created_at DESC, key DESC LIMIT ?", append(args, limit)
 }
 
 // Deliveries implements database.

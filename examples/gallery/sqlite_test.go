@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +59,40 @@ func saved(t *testing.T, db database, body string) *cloudinaryhook.Delivery {
 		t.Fatal(err)
 	}
 	return d
+}
+
+// TestNoAlbum: the verifier refuses such tokens, but a delivery may come another
+// way, and no retry would give it an album.
+func TestNoAlbum(t *testing.T) {
+	db := openTestDB(t, filepath.Join(t.TempDir(), "gallery.db"))
+	d, err := cloudinaryhook.NewDelivery([]byte(`{"notification_type":"upload","public_id":"a","version":1}`),
+		&cloudinaryhook.Claims{OrganizationID: "o"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	processor := &cloudinaryhook.Processor{Store: db, Images: db}
+	if state, err := processor.Accept(t.Context(), d); state != cloudinaryhook.StateDone || err != nil {
+		t.Errorf("Accept got %v and %v, want done", state, err)
+	}
+	got, err := db.Stats(t.Context())
+	if diff := cmp.Diff(stats{Deliveries: 1, Rejected: 1}, got); err != nil || diff != "" {
+		t.Errorf("stats differ (-want +got), error %v:\n%s", err, diff)
+	}
+}
+
+// TestAlbumHasAnIndex: an album's page must not cost a walk through all others.
+func TestAlbumHasAnIndex(t *testing.T) {
+	db := openTestDB(t, filepath.Join(t.TempDir(), "gallery.db"))
+	for albumID, want := range map[string]string{"a": "SEARCH images USING INDEX images_album", "": "SCAN images USING INDEX images_created"} {
+		text, args := imagesQuery(albumID, 10)
+		steps, err := query(t.Context(), db.read, func(rows *sql.Rows, step *string) error {
+			var ignored int
+			return rows.Scan(&ignored, &ignored, &ignored, step)
+		}, "EXPLAIN QUERY PLAN "+text, args...)
+		if err != nil || len(steps) != 1 || !strings.HasPrefix(steps[0], want) {
+			t.Errorf("album %q is read by %q and %v, want %q alone, without a sort", albumID, steps, err, want)
+		}
+	}
 }
 
 func TestPrune(t *testing.T) {
