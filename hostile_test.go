@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
@@ -429,4 +431,65 @@ func TestShiftedBoundaries(t *testing.T) {
 			}
 		})
 	}
+}
+
+const idleVariable = "CLOUDINARYHOOK_IDLE"
+
+// TestIdleConnections: 8,000 connections of another process that say nothing,
+// or half a request line, do not keep a good request from its answer.
+func TestIdleConnections(t *testing.T) {
+	s := newSocketServer(t, nil)
+	cmd := exec.Command(os.Args[0], "-test.run=^TestIdleChild$")
+	cmd.Env = append(os.Environ(), idleVariable+"="+s.Listener.Addr().String())
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = stdin.Close()
+		_ = cmd.Wait()
+	}()
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); err != nil || line != "8000 connections\n" {
+		t.Fatalf("the other process said %q and %v, want 8000 connections", line, err)
+	}
+	for range 20 {
+		conn := s.dial(t)
+		if _, err := io.WriteString(conn, head(untypedImage, contentLength(len(untypedImage))+"Connection: close\r\n")+untypedImage); err != nil {
+			t.Fatal(err)
+		}
+		if got := readStatuses(t, conn); fmt.Sprint(got) != "[201]" {
+			t.Errorf("statuses got %v, want [201]", got)
+		}
+	}
+	if got := len(s.store.saved); got != 1 {
+		t.Errorf("saved %d deliveries, want the one", got)
+	}
+}
+
+// TestIdleChild is the other process.
+func TestIdleChild(t *testing.T) {
+	addr := os.Getenv(idleVariable)
+	if addr == "" {
+		return
+	}
+	for i := range 8000 {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		defer conn.Close()
+		if i%2 == 0 {
+			_, _ = io.WriteString(conn, "POST /hook?tok")
+		}
+	}
+	fmt.Println("8000 connections")
+	_, _ = io.Copy(io.Discard, os.Stdin) // until the test is over
 }
