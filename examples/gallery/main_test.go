@@ -318,7 +318,7 @@ func TestHostileText(t *testing.T) {
 		t.Fatalf("answered %d, want 201", status)
 	}
 	_, page := p.get(t, "/")
-	for _, hostile := range []string{"<script", "<b>&lt;", "<img src=x", "javascript:"} {
+	for _, hostile := range []string{"<script", "<b>&lt;", "<img", "javascript:"} {
 		if strings.Contains(page, hostile) {
 			t.Errorf("the page holds %q", hostile)
 		}
