@@ -22,13 +22,18 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
 const (
 	hookPath        = "/api/v1/cloudinary"
 	resumeEvery     = time.Minute
 	pruneEvery      = time.Hour
+	sampleEvery     = 5 * time.Second
 	shutdownTimeout = 20 * time.Second // a request in flight has 18 s at most
 )
 
@@ -52,14 +57,17 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	defer cfg.cleanUp()
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
-	db, err := openSQLite(ctx, cfg.db)
+	db, err := database.OpenSQLite(ctx, cfg.db)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 
 	processor := &cloudinaryhook.Processor{Store: db, Images: db, Logger: logger}
-	handler, err := newHandler(cfg, db, processor, logger)
+	registry := prometheus.NewRegistry()
+	monitor := newMonitor(registry, db)
+	defer monitor.close()
+	handler, err := newHandler(cfg, db, processor, monitor, logger)
 	if err != nil {
 		return err
 	}
@@ -82,28 +90,31 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		fmt.Fprintf(stdout, "gallery: a demo, with secrets of its own; one more image:\n\n%s\n\n", d.curl())
 		background.Go(func() { d.run(ctx, logger) })
 	}
-	return serve(ctx, listener, handler, logger)
+	background.Go(func() { sample(ctx, monitor, db) })
+	handler.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	return serve(ctx, listener, handler, monitor, logger)
 }
 
 // newHandler mounts the hook beside the app's own pages. The three parts of
 // cloudinaryhook are two verifiers and a processor.
-func newHandler(cfg *config, db database, processor *cloudinaryhook.Processor, logger *slog.Logger) (http.Handler, error) {
+func newHandler(cfg *config, db database.DB, processor *cloudinaryhook.Processor, monitor *monitor, logger *slog.Logger) (*http.ServeMux, error) {
 	hook, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
 		Signature: &cloudinaryhook.SignatureVerifier{Secrets: cfg.secrets},
 		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{cfg.tokenKey}, Require: []string{"album_id"}},
 		Processor: processor,
 		Logger:    logger,
+		Observe:   monitor.observe,
 	})
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("POST "+hookPath, hook)
-	newWeb(db, logger).register(mux)
+	newWeb(db, monitor, logger).register(mux)
 	return mux, nil
 }
 
-func serve(ctx context.Context, listener net.Listener, handler http.Handler, logger *slog.Logger) error {
+func serve(ctx context.Context, listener net.Listener, handler http.Handler, monitor *monitor, logger *slog.Logger) error {
 	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -112,6 +123,7 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, log
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}
+	server.RegisterOnShutdown(monitor.close) // pages that watch would never end
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {
@@ -128,14 +140,23 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, log
 // resume does what a crash or a failure left undone: at once all that came
 // before this start, and then every minute what is older than one, which no
 // request can still be at work on. The processor logs what fails.
-func resume(ctx context.Context, processor *cloudinaryhook.Processor, db database, started time.Time) {
+func resume(ctx context.Context, processor *cloudinaryhook.Processor, db database.DB, started time.Time) {
 	_ = processor.Resume(ctx, db.Pending(ctx, started))
 	every(ctx, resumeEvery, func() {
 		_ = processor.Resume(ctx, db.Pending(ctx, time.Now().Add(-resumeEvery)))
 	})
 }
 
-func prune(ctx context.Context, db database, keep time.Duration, logger *slog.Logger) {
+// sample has the page draw how many deliveries were pending.
+func sample(ctx context.Context, monitor *monitor, db database.DB) {
+	every(ctx, sampleEvery, func() {
+		if s, err := db.Stats(ctx); err == nil {
+			monitor.sample(s.Pending)
+		}
+	})
+}
+
+func prune(ctx context.Context, db database.DB, keep time.Duration, logger *slog.Logger) {
 	once := func() {
 		if n, err := db.Prune(ctx, time.Now().Add(-keep)); err != nil && ctx.Err() == nil {
 			logger.ErrorContext(ctx, "pruning failed", "error", err)

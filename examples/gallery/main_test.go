@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
 // binary is the real program, built once.
@@ -130,13 +132,13 @@ func getJSON[T any](t *testing.T, p *program, path string) (v T) {
 }
 
 // waitFor asks until the counts are right.
-func (p *program) waitFor(t *testing.T, what string, ok func(stats) bool) {
+func (p *program) waitFor(t *testing.T, what string, ok func(database.Stats) bool) {
 	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	timeout := time.After(20 * time.Second)
 	for {
-		s := getJSON[stats](t, p, "/api/v1/stats")
+		s := getJSON[database.Stats](t, p, "/api/v1/stats")
 		if ok(s) {
 			return
 		}
@@ -167,21 +169,21 @@ func TestNotificationsBecomeImages(t *testing.T) {
 	if status := p.post(t, golden(t, "upload-full.json"), cloudinaryhooktest.WithSecret("another")); status != http.StatusUnauthorized {
 		t.Errorf("a body signed with another secret was answered %d, want 401", status)
 	}
-	if diff := cmp.Diff(stats{Deliveries: 4, Images: 2}, getJSON[stats](t, p, "/api/v1/stats")); diff != "" {
+	if diff := cmp.Diff(database.Stats{Deliveries: 4, Images: 2}, getJSON[database.Stats](t, p, "/api/v1/stats")); diff != "" {
 		t.Errorf("stats differ (-want +got):\n%s", diff)
 	}
-	wantImages := []image{
+	wantImages := []database.Image{
 		{OrganizationID: "test-organization", AlbumID: "test-album", PublicID: "hat", Version: 1741079726, Format: "png",
 			ResourceType: "image", DeliveryType: "upload", OriginalFilename: "hat-3", Width: 1600, Height: 1200, Bytes: 318204},
 		{OrganizationID: "test-organization", AlbumID: "test-album", PublicID: "lobby1", Version: 1507784500, Format: "jpg",
 			ResourceType: "image", DeliveryType: "authenticated", OriginalFilename: "Image"},
 	}
-	made := cmpopts.IgnoreFields(image{}, "Key", "DeliveryID", "AssetID", "URL", "SecureURL")
-	if diff := cmp.Diff(wantImages, getJSON[[]image](t, p, "/api/v1/images"), made); diff != "" {
+	made := cmpopts.IgnoreFields(database.Image{}, "Key", "DeliveryID", "AssetID", "URL", "SecureURL")
+	if diff := cmp.Diff(wantImages, getJSON[[]database.Image](t, p, "/api/v1/images"), made); diff != "" {
 		t.Errorf("images differ (-want +got):\n%s", diff)
 	}
 	var types []string
-	for _, d := range getJSON[[]delivery](t, p, "/api/v1/deliveries") {
+	for _, d := range getJSON[[]database.Delivery](t, p, "/api/v1/deliveries") {
 		types = append(types, d.Type+" "+d.State)
 		if len(d.ID) != 64 || d.ReceivedAt.IsZero() || d.SignedAt.IsZero() || d.AlbumID != "test-album" {
 			t.Errorf("delivery got %+v, want it filled", d)
@@ -232,7 +234,7 @@ func TestLists(t *testing.T) {
 		"/api/v1/images?album_id=album":     nil,
 	} {
 		var got []string
-		for _, img := range getJSON[[]image](t, p, path) {
+		for _, img := range getJSON[[]database.Image](t, p, path) {
 			got = append(got, img.PublicID)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -254,8 +256,8 @@ func TestKill9(t *testing.T) {
 	}
 	p.kill()
 	p = start(t, testEnv(), "-db", path)
-	want := stats{Deliveries: 50, Images: 50}
-	if diff := cmp.Diff(want, getJSON[stats](t, p, "/api/v1/stats")); diff != "" {
+	want := database.Stats{Deliveries: 50, Images: 50}
+	if diff := cmp.Diff(want, getJSON[database.Stats](t, p, "/api/v1/stats")); diff != "" {
 		t.Errorf("after kill -9 stats differ (-want +got):\n%s", diff)
 	}
 	for _, body := range bodies {
@@ -263,7 +265,7 @@ func TestKill9(t *testing.T) {
 			t.Errorf("sent again, answered %d, want 201", status)
 		}
 	}
-	if diff := cmp.Diff(want, getJSON[stats](t, p, "/api/v1/stats")); diff != "" {
+	if diff := cmp.Diff(want, getJSON[database.Stats](t, p, "/api/v1/stats")); diff != "" {
 		t.Errorf("sent again, stats differ (-want +got):\n%s", diff)
 	}
 }
@@ -277,11 +279,26 @@ func TestPendingIsResumedAtStart(t *testing.T) {
 		t.Fatalf("answered %d, want 201", status)
 	}
 	p.kill()
-	db := openTestDB(t, path)
-	saved(t, db, `{"notification_type":"upload","public_id":"left","version":1}`)
-	saved(t, db, `{"notification_type":"delete","resources":[]}`)
+	save(t, path, `{"notification_type":"upload","public_id":"left","version":1}`)
+	save(t, path, `{"notification_type":"delete","resources":[]}`)
 	p = start(t, testEnv(), "-db", path)
-	p.waitFor(t, "all three to be done, with two images", func(s stats) bool { return s == stats{Deliveries: 3, Images: 2} })
+	p.waitFor(t, "all three to be done, with two images", func(s database.Stats) bool { return s == database.Stats{Deliveries: 3, Images: 2} })
+}
+
+// save saves a delivery and does none of its work.
+func save(t *testing.T, path, body string) {
+	t.Helper()
+	db, err := database.OpenSQLite(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := cloudinaryhook.NewDelivery([]byte(body), cloudinaryhooktest.DefaultClaims(), time.Now())
+	if err == nil {
+		_, err = db.Save(t.Context(), d)
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestSecretsRotate(t *testing.T) {
@@ -318,7 +335,7 @@ func TestHostileText(t *testing.T) {
 		t.Fatalf("answered %d, want 201", status)
 	}
 	_, page := p.get(t, "/")
-	for _, hostile := range []string{"<script", "<b>&lt;", "<img", "javascript:"} {
+	for _, hostile := range []string{"<script>", "<b>&lt;", "<img", "javascript:"} {
 		if strings.Contains(page, hostile) {
 			t.Errorf("the page holds %q", hostile)
 		}
@@ -337,7 +354,7 @@ func TestPageHeaders(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	for name, want := range map[string]string{
-		"Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src https: http:;",
+		"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src https: http:;",
 		"X-Content-Type-Options":  "nosniff",
 		"Referrer-Policy":         "no-referrer",
 	} {
@@ -361,7 +378,7 @@ func TestImageSource(t *testing.T) {
 		{"", "", ""},
 	}
 	for _, tt := range tests {
-		if got := (image{SecureURL: tt.secureURL, URL: tt.url}).Source(); got != tt.want {
+		if got := (database.Image{SecureURL: tt.secureURL, URL: tt.url}).Source(); got != tt.want {
 			t.Errorf("Source of %q and %q got %q, want %q", tt.secureURL, tt.url, got, tt.want)
 		}
 	}
@@ -428,7 +445,7 @@ func waitUntilRefused(t *testing.T, addr string) {
 
 func TestDemoFillsThePage(t *testing.T) {
 	p := start(t, []string{secretVariable + "=", keyVariable + "="})
-	p.waitFor(t, "the demo to bring five images and seven deliveries", func(s stats) bool { return s.Images >= 5 && s.Deliveries >= 7 })
+	p.waitFor(t, "the demo to bring five images and seven deliveries", func(s database.Stats) bool { return s.Images >= 5 && s.Deliveries >= 7 })
 	_, page := p.get(t, "/")
 	for _, want := range []string{"Summer exhibition", "Catalogue", "pier-", "upload"} {
 		if !strings.Contains(page, want) {

@@ -1,4 +1,4 @@
-package main
+package database
 
 import (
 	"context"
@@ -17,26 +17,23 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-//go:embed migrations/*.sql
+//go:embed migrations/sqlite/*.sql
 var migrations embed.FS
 
 // pendingPage is how many IDs Pending reads at a time.
 const pendingPage = 200
 
-var (
-	errUnknownDelivery = errors.New("unknown delivery")
-	errNoAlbum         = errors.New("the token names no album")
-)
+var errNoAlbum = errors.New("the token names no album")
 
-// sqliteDB is a database in one file.
-type sqliteDB struct {
+// SQLite is a DB in one file.
+type SQLite struct {
 	// SQLite has one writer at a time. One connection queues writers here, in
 	// order and without "database is locked"; readers have others.
 	write, read *sql.DB
 }
 
-// openSQLite opens the file, or creates it, and brings its schema up to date.
-func openSQLite(ctx context.Context, path string) (*sqliteDB, error) {
+// OpenSQLite opens the file, or creates it, and brings its schema up to date.
+func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
 	// synchronous=FULL syncs the write-ahead log at each commit: what was
 	// answered 201 survives the loss of power.
 	const pragmas = "?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
@@ -51,19 +48,20 @@ func openSQLite(ctx context.Context, path string) (*sqliteDB, error) {
 	}
 	write.SetMaxOpenConns(1)
 	read.SetMaxOpenConns(8)
-	db := &sqliteDB{write, read}
+	db := &SQLite{write, read}
 	if err := db.migrate(ctx); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, errors.Join(err, db.Close()))
 	}
 	return db, nil
 }
 
-func (db *sqliteDB) Close() error { return errors.Join(db.read.Close(), db.write.Close()) }
+// Close implements DB.
+func (db *SQLite) Close() error { return errors.Join(db.read.Close(), db.write.Close()) }
 
 // migrate runs the migrations that the file has not seen, in one transaction;
 // user_version counts them.
-func (db *sqliteDB) migrate(ctx context.Context) error {
-	files, err := fs.Glob(migrations, "migrations/*.sql") // sorted
+func (db *SQLite) migrate(ctx context.Context) error {
+	files, err := fs.Glob(migrations, "migrations/sqlite/*.sql") // sorted
 	if err != nil {
 		return err
 	}
@@ -92,7 +90,7 @@ func runMigrations(ctx context.Context, tx *sql.Tx, files []string) error {
 }
 
 // inTx runs f in one transaction of the writer: all of it is durable, or none.
-func (db *sqliteDB) inTx(ctx context.Context, f func(*sql.Tx) error) error {
+func (db *SQLite) inTx(ctx context.Context, f func(*sql.Tx) error) error {
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -107,7 +105,7 @@ func (db *sqliteDB) inTx(ctx context.Context, f func(*sql.Tx) error) error {
 // Save implements cloudinaryhook.Store. The insert decides who is told that the
 // delivery is new; the state of one that is not is read in the same transaction,
 // before Prune could delete it.
-func (db *sqliteDB) Save(ctx context.Context, d *cloudinaryhook.Delivery) (state cloudinaryhook.State, err error) {
+func (db *SQLite) Save(ctx context.Context, d *cloudinaryhook.Delivery) (state cloudinaryhook.State, err error) {
 	data, err := json.Marshal(d)
 	if err != nil {
 		return 0, err
@@ -154,7 +152,7 @@ func requestID(d *cloudinaryhook.Delivery) string {
 }
 
 // Complete implements cloudinaryhook.Store. Of two causes the first is kept.
-func (db *sqliteDB) Complete(ctx context.Context, id string, cause error) error {
+func (db *SQLite) Complete(ctx context.Context, id string, cause error) error {
 	var text sql.NullString
 	if cause != nil {
 		text = sql.NullString{String: cause.Error(), Valid: true}
@@ -171,14 +169,14 @@ func (db *sqliteDB) Complete(ctx context.Context, id string, cause error) error 
 	var known int
 	err = db.read.QueryRowContext(ctx, "SELECT 1 FROM deliveries WHERE id = ?", id).Scan(&known)
 	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("%w: %s", errUnknownDelivery, id)
+		return fmt.Errorf("%w: %s", ErrNotFound, id)
 	}
 	return err
 }
 
 // CreateImage implements cloudinaryhook.ImageCreator. An image without an album
 // has no place here, and trying again would not give it one.
-func (db *sqliteDB) CreateImage(ctx context.Context, announced *cloudinaryhook.Image) error {
+func (db *SQLite) CreateImage(ctx context.Context, announced *cloudinaryhook.Image) error {
 	if announced.Claims.AlbumID == "" {
 		return cloudinaryhook.Permanent(errNoAlbum)
 	}
@@ -193,9 +191,9 @@ func (db *sqliteDB) CreateImage(ctx context.Context, announced *cloudinaryhook.I
 	return err
 }
 
-// Pending implements database. It reads a page of IDs at a time, and then each
+// Pending implements DB. It reads a page of IDs at a time, and then each
 // delivery by itself: bodies may be large.
-func (db *sqliteDB) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+func (db *SQLite) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
 		var last position
 		for {
@@ -227,7 +225,7 @@ type position struct {
 	id         string
 }
 
-func (db *sqliteDB) pendingAfter(ctx context.Context, last position, before time.Time) ([]position, error) {
+func (db *SQLite) pendingAfter(ctx context.Context, last position, before time.Time) ([]position, error) {
 	return query(ctx, db.read, func(rows *sql.Rows, p *position) error { return rows.Scan(&p.receivedAt, &p.id) }, `
 		SELECT received_at, id FROM deliveries
 		WHERE completed_at IS NULL AND received_at < ? AND (received_at, id) > (?, ?)
@@ -235,7 +233,7 @@ func (db *sqliteDB) pendingAfter(ctx context.Context, last position, before time
 		before.UnixNano(), last.receivedAt, last.id, pendingPage)
 }
 
-func (db *sqliteDB) pendingDelivery(ctx context.Context, id string) (*cloudinaryhook.Delivery, error) {
+func (db *SQLite) pendingDelivery(ctx context.Context, id string) (*cloudinaryhook.Delivery, error) {
 	var data []byte
 	err := db.read.QueryRowContext(ctx, "SELECT delivery FROM deliveries WHERE id = ? AND completed_at IS NULL", id).Scan(&data)
 	if err != nil {
@@ -248,10 +246,10 @@ func (db *sqliteDB) pendingDelivery(ctx context.Context, id string) (*cloudinary
 	return d, nil
 }
 
-// Images implements database.
-func (db *sqliteDB) Images(ctx context.Context, albumID string, limit int) ([]image, error) {
+// Images implements DB.
+func (db *SQLite) Images(ctx context.Context, albumID string, limit int) ([]Image, error) {
 	text, args := imagesQuery(albumID, limit)
-	return query(ctx, db.read, func(rows *sql.Rows, i *image) error {
+	return query(ctx, db.read, func(rows *sql.Rows, i *Image) error {
 		return rows.Scan(&i.Key, &i.DeliveryID, &i.OrganizationID, &i.AlbumID, &i.AssetID, &i.PublicID, &i.Version,
 			&i.Format, &i.ResourceType, &i.DeliveryType, &i.OriginalFilename, &i.Width, &i.Height, &i.Bytes, &i.URL, &i.SecureURL)
 	}, text, args...)
@@ -269,22 +267,59 @@ func imagesQuery(albumID string, limit int) (text string, args []any) {
 	return text + "ORDER BY created_at DESC, key DESC LIMIT ?", append(args, limit)
 }
 
-// Deliveries implements database.
-func (db *sqliteDB) Deliveries(ctx context.Context, limit int) ([]delivery, error) {
-	return query(ctx, db.read, func(rows *sql.Rows, d *delivery) error {
-		var receivedAt, signedAt int64
-		err := rows.Scan(&d.ID, &d.Type, &d.PublicID, &d.RequestID, &d.State, &d.Cause,
-			&receivedAt, &signedAt, &d.OrganizationID, &d.AlbumID)
+const deliveryColumns = `id, notification_type, public_id, request_id, iif(completed_at IS NULL, 'pending', 'done'),
+	ifnull(cause, ''), received_at, signed_at, organization_id, album_id`
+
+// scanInto returns where to scan deliveryColumns, and what sets the times then.
+func (d *Delivery) scanInto() (fields []any, setTimes func()) {
+	var receivedAt, signedAt int64
+	fields = []any{&d.ID, &d.Type, &d.PublicID, &d.RequestID, &d.State, &d.Cause, &receivedAt, &signedAt, &d.OrganizationID, &d.AlbumID}
+	return fields, func() {
 		d.ReceivedAt, d.SignedAt = time.Unix(0, receivedAt).UTC(), time.Unix(0, signedAt).UTC()
-		return err
-	}, `
-		SELECT id, notification_type, public_id, request_id, iif(completed_at IS NULL, 'pending', 'done'), ifnull(cause, ''),
-			received_at, signed_at, organization_id, album_id
-		FROM deliveries ORDER BY received_at DESC, id DESC LIMIT ?`, limit)
+	}
 }
 
-// Stats implements database.
-func (db *sqliteDB) Stats(ctx context.Context) (s stats, err error) {
+// Deliveries implements DB.
+func (db *SQLite) Deliveries(ctx context.Context, only Filter, limit int) ([]Delivery, error) {
+	return query(ctx, db.read, func(rows *sql.Rows, d *Delivery) error {
+		fields, setTimes := d.scanInto()
+		defer setTimes()
+		return rows.Scan(fields...)
+	}, "SELECT "+deliveryColumns+` FROM deliveries
+		WHERE (? = '' OR album_id = ?) AND (? = '' OR notification_type = ?)
+		ORDER BY received_at DESC, id DESC LIMIT ?`, only.AlbumID, only.AlbumID, only.Type, only.Type, limit)
+}
+
+// Delivery implements DB.
+func (db *SQLite) Delivery(ctx context.Context, id string) (row Delivery, whole *cloudinaryhook.Delivery, err error) {
+	fields, setTimes := row.scanInto()
+	var data []byte
+	err = db.read.QueryRowContext(ctx, "SELECT "+deliveryColumns+", delivery FROM deliveries WHERE id = ?", id).Scan(append(fields, &data)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return row, nil, fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	if err != nil {
+		return row, nil, err
+	}
+	setTimes()
+	whole = new(cloudinaryhook.Delivery)
+	return row, whole, json.Unmarshal(data, whole)
+}
+
+// Albums implements DB.
+func (db *SQLite) Albums(ctx context.Context) ([]string, error) {
+	return query(ctx, db.read, func(rows *sql.Rows, name *string) error { return rows.Scan(name) },
+		"SELECT DISTINCT album_id FROM (SELECT album_id FROM images ORDER BY created_at DESC LIMIT 1000) ORDER BY 1")
+}
+
+// Types implements DB.
+func (db *SQLite) Types(ctx context.Context) ([]string, error) {
+	return query(ctx, db.read, func(rows *sql.Rows, name *string) error { return rows.Scan(name) },
+		"SELECT DISTINCT notification_type FROM (SELECT notification_type FROM deliveries ORDER BY received_at DESC LIMIT 1000) WHERE notification_type <> '' ORDER BY 1")
+}
+
+// Stats implements DB.
+func (db *SQLite) Stats(ctx context.Context) (s Stats, err error) {
 	err = db.read.QueryRowContext(ctx, `
 		SELECT (SELECT count(*) FROM deliveries),
 			(SELECT count(*) FROM deliveries WHERE completed_at IS NULL),
@@ -293,9 +328,9 @@ func (db *sqliteDB) Stats(ctx context.Context) (s stats, err error) {
 	return s, err
 }
 
-// Prune implements database. It deletes a little at a time, so that no
+// Prune implements DB. It deletes a little at a time, so that no
 // notification waits long for the writer.
-func (db *sqliteDB) Prune(ctx context.Context, before time.Time) (pruned int64, err error) {
+func (db *SQLite) Prune(ctx context.Context, before time.Time) (pruned int64, err error) {
 	for {
 		result, err := db.write.ExecContext(ctx, `
 			DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE completed_at < ? LIMIT 500)`, before.UnixNano())

@@ -1,4 +1,4 @@
-package main
+package database
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 )
 
-func openTestDB(t testing.TB, path string) *sqliteDB {
+func openTestDB(t testing.TB, path string) *SQLite {
 	t.Helper()
-	db, err := openSQLite(t.Context(), path)
+	db, err := OpenSQLite(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestSQLiteImageCreator(t *testing.T) {
 	})
 }
 
-func saved(t *testing.T, db database, body string) *cloudinaryhook.Delivery {
+func saved(t *testing.T, db DB, body string) *cloudinaryhook.Delivery {
 	t.Helper()
 	d, err := cloudinaryhook.NewDelivery([]byte(body), cloudinaryhooktest.DefaultClaims(), time.Now())
 	if err == nil {
@@ -75,7 +75,7 @@ func TestNoAlbum(t *testing.T) {
 		t.Errorf("Accept got %v and %v, want done", state, err)
 	}
 	got, err := db.Stats(t.Context())
-	if diff := cmp.Diff(stats{Deliveries: 1, Rejected: 1}, got); err != nil || diff != "" {
+	if diff := cmp.Diff(Stats{Deliveries: 1, Rejected: 1}, got); err != nil || diff != "" {
 		t.Errorf("stats differ (-want +got), error %v:\n%s", err, diff)
 	}
 }
@@ -105,10 +105,10 @@ func TestPrune(t *testing.T) {
 		name   string
 		before time.Time
 		pruned int64
-		want   stats
+		want   Stats
 	}{
-		{"nothing is as old", time.Now().Add(-time.Minute), 0, stats{Deliveries: 3, Pending: 1, Rejected: 1}},
-		{"all but the pending one", time.Now().Add(time.Minute), 2, stats{Deliveries: 1, Pending: 1}},
+		{"nothing is as old", time.Now().Add(-time.Minute), 0, Stats{Deliveries: 3, Pending: 1, Rejected: 1}},
+		{"all but the pending one", time.Now().Add(time.Minute), 2, Stats{Deliveries: 1, Pending: 1}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -135,7 +135,7 @@ func TestCauseIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rows, err := db.Deliveries(t.Context(), 10)
+	rows, err := db.Deliveries(t.Context(), Filter{}, 10)
 	if err != nil || len(rows) != 1 || rows[0].Cause != "first" || rows[0].State != "done" || rows[0].RequestID != "r1" {
 		t.Errorf("deliveries got %+v and %v, want one with the first cause and the error's request ID", rows, err)
 	}
@@ -147,7 +147,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	if _, err := db.write.ExecContext(t.Context(), "PRAGMA user_version = 99"); err != nil {
 		t.Fatal(err)
 	}
-	if other, err := openSQLite(t.Context(), path); err == nil {
+	if other, err := OpenSQLite(t.Context(), path); err == nil {
 		t.Errorf("opening a database of version 99 got %v, want an error", errors.Join(other.Close()))
 	}
 }
@@ -157,7 +157,7 @@ func TestUnusableFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte("this is no database, and long enough to be told from an empty one"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if db, err := openSQLite(t.Context(), path); err == nil {
+	if db, err := OpenSQLite(t.Context(), path); err == nil {
 		t.Errorf("opening a text file got %v, want an error", errors.Join(db.Close()))
 	}
 }

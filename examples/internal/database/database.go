@@ -1,7 +1,9 @@
-package main
+// Package database keeps the deliveries and images of the example apps.
+package database
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"net/url"
 	"time"
@@ -9,8 +11,11 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// A database keeps deliveries and images. Lists are newest first.
-type database interface {
+// ErrNotFound is wrapped by the error about a delivery that is not there.
+var ErrNotFound = errors.New("no such delivery")
+
+// A DB keeps deliveries and images. Lists are newest first.
+type DB interface {
 	cloudinaryhook.Store
 	cloudinaryhook.ImageCreator
 
@@ -19,17 +24,24 @@ type database interface {
 	Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]
 
 	// Images lists those of an album, or of all if albumID is empty.
-	Images(ctx context.Context, albumID string, limit int) ([]image, error)
-	Deliveries(ctx context.Context, limit int) ([]delivery, error)
-	Stats(ctx context.Context) (stats, error)
+	Images(ctx context.Context, albumID string, limit int) ([]Image, error)
+	Deliveries(ctx context.Context, only Filter, limit int) ([]Delivery, error)
+
+	// Delivery is one of them, whole; ErrNotFound if there is none.
+	Delivery(ctx context.Context, id string) (Delivery, *cloudinaryhook.Delivery, error)
+
+	// Albums and Types list what there is to filter by, of the last thousand rows.
+	Albums(ctx context.Context) ([]string, error)
+	Types(ctx context.Context) ([]string, error)
+	Stats(ctx context.Context) (Stats, error)
 
 	// Prune forgets deliveries that were completed before, and says how many.
 	Prune(ctx context.Context, before time.Time) (int64, error)
 	Close() error
 }
 
-// An image is a row of an album. Fields are named as in Cloudinary's bodies.
-type image struct {
+// An Image is a row of an album. Fields are named as in Cloudinary's bodies.
+type Image struct {
 	Key              string `json:"key"`
 	DeliveryID       string `json:"delivery_id"`
 	OrganizationID   string `json:"organization_id"`
@@ -49,8 +61,8 @@ type image struct {
 }
 
 // newImage is the row of an image that Cloudinary announced.
-func newImage(img *cloudinaryhook.Image) image {
-	return image{
+func newImage(img *cloudinaryhook.Image) Image {
+	return Image{
 		Key: img.Key, DeliveryID: img.Delivery.ID,
 		OrganizationID: img.Claims.OrganizationID, AlbumID: img.Claims.AlbumID,
 		AssetID: img.AssetID, PublicID: img.PublicID, Version: img.Version, Format: img.Format,
@@ -61,7 +73,7 @@ func newImage(img *cloudinaryhook.Image) image {
 
 // Source is where a browser may load the image from, or "". The URL is a
 // payload's, so nothing but another host over http or https is let through.
-func (i image) Source() string {
+func (i Image) Source() string {
 	for _, source := range []string{i.SecureURL, i.URL} {
 		u, err := url.Parse(source)
 		if err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
@@ -71,8 +83,14 @@ func (i image) Source() string {
 	return ""
 }
 
-// A delivery is a row of the log.
-type delivery struct {
+// A Filter leaves out what is not of an album or a type; empty: any.
+type Filter struct {
+	AlbumID string
+	Type    string
+}
+
+// A Delivery is a row of the log.
+type Delivery struct {
 	ID             string    `json:"id"`
 	Type           string    `json:"notification_type"`
 	PublicID       string    `json:"public_id"`
@@ -85,8 +103,8 @@ type delivery struct {
 	AlbumID        string    `json:"album_id"`
 }
 
-// stats are counts of rows. Rejected deliveries are completed ones.
-type stats struct {
+// Stats are counts of rows. Rejected deliveries are completed ones.
+type Stats struct {
 	Deliveries int64 `json:"deliveries"`
 	Pending    int64 `json:"pending"`
 	Rejected   int64 `json:"rejected"`
