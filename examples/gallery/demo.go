@@ -1,34 +1,24 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/http"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
-	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/sender"
 )
 
 // demo is Cloudinary, as far as this app can tell: it signs notifications and
 // posts them over HTTP.
 type demo struct {
-	hook     string // the URL of the app's hook
-	secret   string
-	tokenKey []byte
-	client   http.Client
-	sent     int
+	cloudinary sender.Sender
+	client     http.Client
+	sent       int
 }
 
 // What the demo sends, one after the other: mostly images.
@@ -47,7 +37,10 @@ var (
 )
 
 func newDemo(hook, secret string, tokenKey []byte) *demo {
-	return &demo{hook: hook, secret: secret, tokenKey: tokenKey, client: http.Client{Timeout: 20 * time.Second}}
+	return &demo{
+		cloudinary: sender.Sender{Endpoint: hook, Secret: secret, Key: tokenKey},
+		client:     http.Client{Timeout: 20 * time.Second},
+	}
 }
 
 // run sends a few a second at first, so that the page fills, and then one now
@@ -71,89 +64,34 @@ func (d *demo) run(ctx context.Context, logger *slog.Logger) {
 }
 
 func (d *demo) send(ctx context.Context) error {
-	body, err := freshBody(demoBodies[d.sent%len(demoBodies)], demoNames[d.sent%len(demoNames)])
-	if err != nil {
-		return err
-	}
-	n, err := d.notification(body, demoAlbums[d.sent%len(demoAlbums)])
+	n, err := d.notification(demoBodies[d.sent%len(demoBodies)], demoNames[d.sent%len(demoNames)], demoAlbums[d.sent%len(demoAlbums)])
 	if err != nil {
 		return err
 	}
 	d.sent++
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, n.url, bytes.NewReader(body))
-	if err != nil {
-		return err
+	answer, err := n.Post(ctx, &d.client)
+	if err == nil && answer.Status != http.StatusCreated {
+		err = fmt.Errorf("the answer was %d", answer.Status)
 	}
-	r.Header.Set(cloudinaryhook.TimestampHeader, n.timestamp)
-	r.Header.Set(cloudinaryhook.SignatureHeader, n.signature)
-	resp, err := d.client.Do(r)
-	if failed, ok := errors.AsType[*url.Error](err); ok {
-		return failed.Err // without the URL, which has the token and would be logged
-	}
-	if err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusCreated {
-		err = fmt.Errorf("the answer was %s", resp.Status)
-	}
-	_ = resp.Body.Close()
 	return err
 }
 
-// A notification is what is sent beside the body.
-type notification struct {
-	url, timestamp, signature string
-}
-
-func (d *demo) notification(body []byte, claims cloudinaryhook.Claims) (n notification, err error) {
+// notification is a golden body about an asset that nobody has seen yet.
+func (d *demo) notification(name, publicID string, claims cloudinaryhook.Claims) (*sender.Notification, error) {
+	body, err := sender.FreshBody(name, publicID)
+	if err != nil {
+		return nil, err
+	}
 	claims.ExpiresAt = jwt.NewNumericDate(time.Now().Add(2 * time.Hour))
-	token, err := cloudinaryhook.SignToken(d.tokenKey, &claims)
-	if err != nil {
-		return n, err
-	}
-	if n.url, err = cloudinaryhook.NotificationURL(d.hook, token); err != nil {
-		return n, err
-	}
-	n.timestamp = strconv.FormatInt(time.Now().Unix(), 10)
-	n.signature = cloudinaryhook.Sign(crypto.SHA1, body, n.timestamp, d.secret)
-	return n, nil
-}
-
-// freshBody is a golden body about an asset that nobody has seen yet.
-func freshBody(name, publicID string) ([]byte, error) {
-	body, err := fs.ReadFile(cloudinaryhooktest.Bodies(), name+".json")
-	if err != nil {
-		return nil, err
-	}
-	payload, err := cloudinaryhook.ParsePayload(body)
-	if err != nil {
-		return nil, err
-	}
-	n := payload.Common()
-	replace := func(old, fresh string) {
-		if old != "" {
-			body = bytes.ReplaceAll(body, []byte(old), []byte(fresh))
-		}
-	}
-	replace(n.PublicID, publicID+"-"+strings.ToLower(rand.Text()[:6]))
-	replace(n.RequestID, strings.ToLower(rand.Text()))
-	if n.Error != nil {
-		replace(n.Error.RequestID, strings.ToLower(rand.Text()[:16]))
-	}
-	return body, nil
+	return d.cloudinary.Sign(body, &claims)
 }
 
 // curl is a command that sends one more image. It works for two hours, as long
 // as its signature is in the replay window.
 func (d *demo) curl() string {
-	body, err := freshBody("upload-untyped", "by-hand")
+	n, err := d.notification("upload-untyped", "by-hand", demoAlbums[0])
 	if err != nil {
 		return err.Error()
 	}
-	n, err := d.notification(body, demoAlbums[0])
-	if err != nil {
-		return err.Error()
-	}
-	return fmt.Sprintf("curl -i -H '%s: %s' -H '%s: %s' --data-binary '%s' '%s'",
-		cloudinaryhook.TimestampHeader, n.timestamp, cloudinaryhook.SignatureHeader, n.signature, body, n.url)
+	return n.Curl()
 }

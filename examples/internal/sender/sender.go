@@ -1,0 +1,146 @@
+// Package sender is Cloudinary, as far as a receiver can tell: it signs
+// notifications and posts them.
+package sender
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+)
+
+// A Sender signs for one product environment. It is safe for concurrent use as
+// long as its fields are not changed.
+type Sender struct {
+	Endpoint string      // the receiver's URL, without a token
+	Secret   string      // the API secret
+	Hash     crypto.Hash // 0: SHA-1, Cloudinary's default
+	Key      []byte      // of the token; nil: the URL gets none
+}
+
+// A Notification is signed and ready to be posted, as often as one likes. It
+// holds a token and a valid signature, so it is as secret as they are.
+type Notification struct {
+	body      []byte
+	url       string
+	timestamp string
+	signature string
+}
+
+// Sign makes a notification of a body, signed now, with a token of these claims.
+func (s *Sender) Sign(body []byte, claims jwt.Claims) (*Notification, error) {
+	n := &Notification{body: body, url: s.Endpoint, timestamp: strconv.FormatInt(time.Now().Unix(), 10)}
+	if s.Key != nil {
+		token, err := cloudinaryhook.SignToken(s.Key, claims)
+		if err != nil {
+			return nil, err
+		}
+		if n.url, err = cloudinaryhook.NotificationURL(s.Endpoint, token); err != nil {
+			return nil, err
+		}
+	}
+	hash := s.Hash
+	if hash == 0 {
+		hash = crypto.SHA1
+	}
+	n.signature = cloudinaryhook.Sign(hash, body, n.timestamp, s.Secret)
+	return n, nil
+}
+
+// An Answer is what a receiver said.
+type Answer struct {
+	Status     int
+	DeliveryID string // empty if the receiver did not authenticate the notification
+}
+
+// Post sends the notification once. The error never holds the URL, which has
+// the token in it.
+func (n *Notification) Post(ctx context.Context, client *http.Client) (Answer, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, n.url, bytes.NewReader(n.body))
+	if err != nil {
+		return Answer{}, errors.New("the URL is malformed")
+	}
+	// As recorded, though the body is JSON.
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set(cloudinaryhook.TimestampHeader, n.timestamp)
+	r.Header.Set(cloudinaryhook.SignatureHeader, n.signature)
+	resp, err := client.Do(r)
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		return Answer{}, failed.Err
+	}
+	if err != nil {
+		return Answer{}, err
+	}
+	defer resp.Body.Close()
+	// Read to its end, within reason, so that the connection can be used again.
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
+	return Answer{resp.StatusCode, resp.Header.Get("X-Delivery-ID")}, nil
+}
+
+// Curl is a shell command that posts the notification. Whoever reads it can
+// send this notification for as long as its signature is in the replay window.
+func (n *Notification) Curl() string {
+	return fmt.Sprintf("curl -i -H '%s: %s' -H '%s: %s' --data-raw %s %s",
+		cloudinaryhook.TimestampHeader, n.timestamp, cloudinaryhook.SignatureHeader, n.signature,
+		quote(string(n.body)), quote(n.url))
+}
+
+// quote makes a text one word of a shell.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// FreshBody is the golden body of this name, as "upload-simple", about an event
+// and an asset that nobody has seen yet. Its public ID begins with publicID, or,
+// if that is empty, with the golden one.
+func FreshBody(name, publicID string) ([]byte, error) {
+	golden, err := fs.ReadFile(cloudinaryhooktest.Bodies(), name+".json")
+	if err != nil {
+		return nil, err
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(golden, &members); err != nil {
+		return nil, err
+	}
+	body := golden
+	// The bytes are replaced, and not the values, so that all else stays as it
+	// is; that includes a public ID's escapes, and the URLs it is part of.
+	replace := func(member json.RawMessage, fresh func(old string) string) {
+		if len(member) > 2 && member[0] == '"' {
+			old := string(member[1 : len(member)-1])
+			body = bytes.ReplaceAll(body, []byte(old), []byte(fresh(old)))
+		}
+	}
+	requestID := func(string) string { return strings.ToLower(rand.Text()) }
+	replace(members["public_id"], func(old string) string {
+		if publicID != "" {
+			old = publicID
+		}
+		return old + "-" + strings.ToLower(rand.Text()[:10])
+	})
+	replace(members["request_id"], requestID)
+	var failure struct {
+		RequestID json.RawMessage `json:"request_id"`
+	}
+	if json.Unmarshal(members["error"], &failure) == nil {
+		replace(failure.RequestID, requestID)
+	}
+	if bytes.Equal(body, golden) {
+		// Nothing in it tells one event from the next.
+		body = bytes.Replace(golden, []byte("{"), []byte(`{"request_id":"`+requestID("")+`",`), 1)
+	}
+	return body, nil
+}
