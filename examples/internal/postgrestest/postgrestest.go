@@ -1,0 +1,276 @@
+// Package postgrestest runs Postgres servers for tests: each with data of its
+// own in a temporary folder, on a port of the loopback address, and as durable
+// as a real one.
+package postgrestest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrMissing means that Postgres is not installed.
+var ErrMissing = errors.New("postgres is not installed")
+
+const superuser = "postgres"
+
+// startTimeout is for a server that has a crash to recover from, on a machine
+// that has other things to do.
+const startTimeout = time.Minute
+
+// A Server is one Postgres server. Its methods are for one goroutine at a time.
+type Server struct {
+	// Password is that of every URL. A test can look for it in what a program says.
+	Password string
+
+	bin, folder string
+	port        int
+	log         *buffer
+	cmd         *exec.Cmd // nil: it does not run
+	exited      chan struct{}
+}
+
+// Start starts a server that ends with the test. Without Postgres the test is
+// skipped, or fails where the environment variable CI is set.
+func Start(tb testing.TB) *Server {
+	tb.Helper()
+	s, err := New()
+	if errors.Is(err, ErrMissing) && os.Getenv("CI") == "" {
+		tb.Skip("postgres is not installed; CI installs it")
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if tb.Failed() {
+			tb.Logf("log of the server:\n%s", s.log)
+		}
+		if err := s.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return s
+}
+
+// New starts a server that ends with Close, for tests that share it. The error
+// wraps ErrMissing if Postgres is not installed.
+func New() (*Server, error) {
+	bin, err := findBinaries()
+	if err != nil {
+		return nil, err
+	}
+	folder, err := os.MkdirTemp("", "postgres")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Password: rand.Text(), bin: bin, folder: folder, log: new(buffer)}
+	if err := errors.Join(s.init(), s.choosePort()); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(folder))
+	}
+	if err := s.Start(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// findBinaries looks where Debian keeps them too, which is not in PATH.
+func findBinaries() (folder string, err error) {
+	if path, err := exec.LookPath("initdb"); err == nil {
+		return filepath.Dir(path), nil
+	}
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if err != nil || len(found) == 0 {
+		return "", ErrMissing
+	}
+	newest := 0
+	for _, path := range found {
+		if version, err := strconv.Atoi(strings.Split(path, "/")[4]); err == nil && version > newest {
+			newest, folder = version, filepath.Dir(path)
+		}
+	}
+	if newest == 0 {
+		return "", ErrMissing
+	}
+	return folder, nil
+}
+
+// init makes the data folder. It need not be synced: no test pulls the plug on
+// the whole machine.
+func (s *Server) init() error {
+	passwordFile := filepath.Join(s.folder, "password")
+	if err := os.WriteFile(passwordFile, []byte(s.Password), 0o600); err != nil {
+		return err
+	}
+	cmd := exec.Command(filepath.Join(s.bin, "initdb"), "--no-sync", "--pgdata", s.data(), "--username", superuser, //nolint:gosec // a program for tests
+		"--pwfile", passwordFile, "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C")
+	if err := asServerUser(cmd, s.folder, passwordFile); err != nil {
+		return err
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func (s *Server) data() string { return filepath.Join(s.folder, "data") }
+
+// choosePort has the system choose one. It is kept for all starts of the
+// server, so that its URLs are.
+func (s *Server) choosePort() error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	s.port = listener.Addr().(*net.TCPAddr).Port
+	return listener.Close()
+}
+
+// Start starts the server again, on the data and the port it had. After Kill
+// it first recovers.
+func (s *Server) Start() error {
+	for deadline := time.Now().Add(startTimeout); ; {
+		err := s.start()
+		if err == nil {
+			return nil
+		}
+		// The killed server's own processes live for a moment, and a new one
+		// refuses to start beside them.
+		if time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (s *Server) start() error {
+	s.log.reset()
+	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.data(), "-p", strconv.Itoa(s.port), //nolint:gosec // a program for tests
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
+		"-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "full_page_writes=on")
+	cmd.Stdout, cmd.Stderr = s.log, s.log
+	if err := asServerUser(cmd); err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait()
+	}()
+	s.cmd, s.exited = cmd, exited
+	return s.waitUntilReady()
+}
+
+func (s *Server) waitUntilReady() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for {
+		err := query(ctx, s.url("postgres"), "SELECT 1")
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.exited:
+			s.cmd = nil
+			return fmt.Errorf("postgres ended:\n%s", s.log)
+		case <-ctx.Done():
+			return fmt.Errorf("postgres is not ready: %w\n%s", err, s.log)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Stop has the server end as it should.
+func (s *Server) Stop() { s.end(os.Interrupt) }
+
+// Kill is kill -9 of the server's first process; those of its connections see
+// that it is gone and end by themselves.
+func (s *Server) Kill() { s.end(os.Kill) }
+
+func (s *Server) end(signal os.Signal) {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(signal)
+	<-s.exited
+	s.cmd = nil
+}
+
+// Close stops the server and forgets its data.
+func (s *Server) Close() error {
+	s.Stop()
+	return os.RemoveAll(s.folder)
+}
+
+// PID is that of the server's first process, or 0 if it does not run.
+func (s *Server) PID() int {
+	if s.cmd == nil {
+		return 0
+	}
+	return s.cmd.Process.Pid
+}
+
+// Log is what the server has written since it started.
+func (s *Server) Log() string { return s.log.String() }
+
+// Database makes an empty database and returns its URL, password included.
+func (s *Server) Database(tb testing.TB) string {
+	tb.Helper()
+	name := "test" + strings.ToLower(rand.Text())
+	if err := query(tb.Context(), s.url("postgres"), "CREATE DATABASE "+name); err != nil {
+		tb.Fatal(err)
+	}
+	return s.url(name)
+}
+
+func (s *Server) url(database string) string {
+	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", superuser, s.Password, s.port, database)
+}
+
+func query(ctx context.Context, url, statement string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, statement)
+	return errors.Join(err, conn.Close(ctx))
+}
+
+// A buffer is one that may be read while a program writes to it.
+type buffer struct {
+	mu   sync.Mutex
+	data bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.data.String()
+}
+
+func (b *buffer) reset() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.data.Reset()
+}
