@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+)
+
+// answers says what a status means, and what to do about it.
+var answers = map[int]string{
+	http.StatusNoContent: `accepted, as far as the receiver is concerned, but Cloudinary's documentation asks for 200
+and may take this for a failure, and send three times more.`,
+
+	http.StatusBadRequest: `the receiver knows who it is from but cannot take it: the body is not exactly one JSON
+object, repeats a name at its top level, or was cut off on the way. Sending it again will not help.`,
+
+	http.StatusUnauthorized: `refused: the receiver does not believe it. Check three things:
+  1. The API secret: the one used here must be among the receiver's SignatureVerifier.Secrets,
+     and belong to the same product environment.
+  2. The token: its key must be among the receiver's TokenVerifier.Keys, it must not have
+     expired, and its claims must have what TokenVerifier asks for: Issuer, Audience, Require.
+  3. What is in between: clocks that differ by more than the receiver's MaxSkew (5 minutes) or
+     MaxAge (2 hours); a proxy that changes the body, the query or a header.
+The receiver's log says which it was; the answer never does. If the log has no line about
+it, something in front of the receiver asked for a login.`,
+
+	http.StatusForbidden: `something in front of the receiver refused it: a firewall, a proxy, CSRF protection. The
+receiver itself never answers 403.`,
+
+	http.StatusNotFound: `nothing is mounted at this path. Check the path of -url, and the method with which the
+receiver is mounted: some routers answer 404 where they have another method.`,
+
+	http.StatusMethodNotAllowed: `something is mounted at this path, but takes no POST.`,
+
+	http.StatusRequestTimeout: `the body did not arrive within the receiver's Timeout. Cloudinary would send it again.`,
+
+	http.StatusRequestEntityTooLarge: `the body is larger than the receiver's MaxBody (4 MiB), or than the limit of something in
+front of it. Sending it again will not help; raise the limit.`,
+
+	http.StatusInternalServerError: `genuine, but the receiver failed: Save, CreateImage, Notify or Complete returned an error,
+panicked or took too long; or middleware has read the body before it. Its log says which.
+Cloudinary would send it again; what was saved is pending until then, or until Resume.`,
+
+	http.StatusBadGateway: `a proxy in front of the receiver could not reach it. Cloudinary would send it again.`,
+
+	http.StatusServiceUnavailable: `the receiver is overloaded or not up, or a handler around it (http.TimeoutHandler) lost
+patience. Cloudinary would send it again.`,
+
+	http.StatusGatewayTimeout: `a proxy in front of the receiver lost patience. Cloudinary would send it again.`,
+}
+
+// explain says in plain words what an attempt came to.
+func explain(a attempt) string {
+	if a.err != nil {
+		return explainError(a.err)
+	}
+	if a.accepted() {
+		return explainAccepted(a)
+	}
+	if text, ok := answers[a.answer.Status]; ok {
+		return text
+	}
+	switch a.answer.Status / 100 {
+	case 2:
+		return answers[http.StatusNoContent]
+	case 3:
+		return "redirected. Nobody knows that Cloudinary follows redirects: upload with the final URL, as https instead of http."
+	case 4:
+		return "something refused it, and it was not the receiver, which has no such answer."
+	}
+	return "something failed. Cloudinary would send it again."
+}
+
+func explainAccepted(a attempt) string {
+	if a.answer.DeliveryID == "" {
+		return `accepted, but by what? The answer has no X-Delivery-ID, as cloudinaryhook's has: something
+else is mounted there, or a proxy removes the header.`
+	}
+	return `accepted: authenticated, saved, and processed, unless a worker does that or the app
+rejected it. The receiver's log and store know it as delivery
+` + a.answer.DeliveryID
+}
+
+func explainError(err error) string {
+	if errors.Is(err, context.Canceled) {
+		return "interrupted before there was one."
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return "none in time. Cloudinary gives up after 20 s and would send it again; the receiver may have saved it."
+	}
+	return "nothing answered (" + err.Error() + "). Is the receiver up, and -url right?"
+}
