@@ -44,14 +44,14 @@ func parseConfig(args []string, getenv func(string) string, stderr io.Writer) (*
 	}
 	c := new(config)
 	flags.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to listen on")
-	flags.StringVar(&c.db, "db", "gallery.db", "SQLite database `file`; a demo has a temporary one unless this is given")
+	flags.StringVar(&c.db, "db", "gallery.db", "SQLite database `file`, or postgres:// URL (password better in PGPASSWORD); a demo has a temporary file unless this is given")
 	flags.DurationVar(&c.keep, "keep", 30*24*time.Hour, "how long completed deliveries are kept")
 	public := flags.Bool("public", false, "listen on an address that others can reach; the page has no login")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
 	if flags.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+		return nil, errors.New("there are arguments that belong to no flag") // not said: it may be a database's URL
 	}
 	if err := c.readSecrets(getenv(secretVariable), getenv(keyVariable)); err != nil {
 		return nil, err

@@ -2,6 +2,11 @@
 // organizations, in which images appear as Cloudinary announces them.
 //
 //	go run ./examples/gallery [-addr 127.0.0.1:8080] [-db gallery.db]
+//	go run ./examples/gallery -db postgres://gallery@db.internal/gallery
+//
+// Several galleries may share a Postgres database. Its password is better left to
+// PGPASSWORD or a password file than to the URL, which other users of the machine
+// can see.
 //
 // With CLOUDINARY_API_SECRET and GALLERY_TOKEN_KEY set it receives real
 // notifications; with neither it runs a demo that notifies itself.
@@ -57,7 +62,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	defer cfg.cleanUp()
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
-	db, err := database.OpenSQLite(ctx, cfg.db)
+	db, err := database.Open(ctx, cfg.db)
 	if err != nil {
 		return err
 	}

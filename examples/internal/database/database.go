@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
@@ -40,6 +41,27 @@ type DB interface {
 	Close() error
 }
 
+// Open opens the Postgres database of a URL that begins with postgres:// or
+// postgresql://, or else the SQLite database in a file. No error holds the URL.
+func Open(ctx context.Context, name string) (DB, error) {
+	scheme, _, isURL := strings.Cut(name, "://")
+	switch {
+	case isURL && (scheme == "postgres" || scheme == "postgresql"):
+		db, err := OpenPostgres(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		return db, nil
+	case isURL:
+		return nil, errors.New("opening the database: a URL begins with postgres:// or postgresql://")
+	}
+	db, err := OpenSQLite(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return db, nil
+}
+
 // An Image is a row of an album. Fields are named as in Cloudinary's bodies.
 type Image struct {
 	Key              string `json:"key"`
@@ -64,10 +86,10 @@ type Image struct {
 func newImage(img *cloudinaryhook.Image) Image {
 	return Image{
 		Key: img.Key, DeliveryID: img.Delivery.ID,
-		OrganizationID: img.Claims.OrganizationID, AlbumID: img.Claims.AlbumID,
-		AssetID: img.AssetID, PublicID: img.PublicID, Version: img.Version, Format: img.Format,
-		ResourceType: img.ResourceType, DeliveryType: img.DeliveryType, OriginalFilename: img.OriginalFilename,
-		Width: img.Width, Height: img.Height, Bytes: img.Bytes, URL: img.URL, SecureURL: img.SecureURL,
+		OrganizationID: text(img.Claims.OrganizationID), AlbumID: text(img.Claims.AlbumID),
+		AssetID: text(img.AssetID), PublicID: text(img.PublicID), Version: img.Version, Format: text(img.Format),
+		ResourceType: text(img.ResourceType), DeliveryType: text(img.DeliveryType), OriginalFilename: text(img.OriginalFilename),
+		Width: img.Width, Height: img.Height, Bytes: img.Bytes, URL: text(img.URL), SecureURL: text(img.SecureURL),
 	}
 }
 

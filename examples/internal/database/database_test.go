@@ -1,0 +1,364 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/postgrestest"
+)
+
+// databases are what every test below runs on; newName makes an empty one.
+var databases = []struct {
+	name    string
+	newName func(testing.TB) string
+}{
+	{"SQLite", func(tb testing.TB) string { return filepath.Join(tb.TempDir(), "gallery.db") }},
+	{"Postgres", func(tb testing.TB) string { return postgres(tb).Database(tb) }},
+}
+
+// One Postgres server serves all tests, each with a database of its own.
+var server struct {
+	once sync.Once
+	*postgrestest.Server
+	err error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if server.Server != nil {
+		if err := server.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+func postgres(tb testing.TB) *postgrestest.Server {
+	tb.Helper()
+	server.once.Do(func() { server.Server, server.err = postgrestest.New() })
+	if errors.Is(server.err, postgrestest.ErrMissing) && os.Getenv("CI") == "" {
+		tb.Skip("postgres is not installed; CI installs it")
+	}
+	if server.err != nil {
+		tb.Fatal(server.err)
+	}
+	return server.Server
+}
+
+// open opens a database until the test ends.
+func open(tb testing.TB, name string) DB {
+	tb.Helper()
+	db, err := Open(tb.Context(), name)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return db
+}
+
+// onEach runs a test on an empty database of each kind.
+func onEach(t *testing.T, test func(t *testing.T, db DB)) {
+	t.Helper()
+	for _, d := range databases {
+		t.Run(d.name, func(t *testing.T) { test(t, open(t, d.newName(t))) })
+	}
+}
+
+func TestStore(t *testing.T) {
+	onEach(t, func(t *testing.T, db DB) {
+		cloudinaryhooktest.TestStore(t, func(*testing.T) cloudinaryhook.Store { return db })
+	})
+}
+
+func TestImageCreator(t *testing.T) {
+	onEach(t, func(t *testing.T, db DB) {
+		cloudinaryhooktest.TestImageCreator(t, func(*testing.T) (cloudinaryhook.ImageCreator, func() int) {
+			return db, func() int { return int(stats(t, db).Images) }
+		})
+	})
+}
+
+func stats(t *testing.T, db DB) Stats {
+	t.Helper()
+	s, err := db.Stats(context.Background())
+	if err != nil {
+		t.Error(err)
+	}
+	return s
+}
+
+func newDelivery(t testing.TB, body string) *cloudinaryhook.Delivery {
+	t.Helper()
+	d, err := cloudinaryhook.NewDelivery([]byte(body), cloudinaryhooktest.DefaultClaims(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func saved(t *testing.T, db DB, body string) *cloudinaryhook.Delivery {
+	t.Helper()
+	d := newDelivery(t, body)
+	if state, err := db.Save(t.Context(), d); state != cloudinaryhook.StateNew || err != nil {
+		t.Fatalf("Save got %v and %v, want new", state, err)
+	}
+	return d
+}
+
+// TestNoAlbum: the verifier refuses such tokens, but a delivery may come another
+// way, and no retry would give it an album.
+func TestNoAlbum(t *testing.T) {
+	onEach(t, func(t *testing.T, db DB) {
+		d, err := cloudinaryhook.NewDelivery([]byte(`{"notification_type":"upload","public_id":"a","version":1}`),
+			&cloudinaryhook.Claims{OrganizationID: "o"}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		processor := &cloudinaryhook.Processor{Store: db, Images: db}
+		if state, err := processor.Accept(t.Context(), d); state != cloudinaryhook.StateDone || err != nil {
+			t.Errorf("Accept got %v and %v, want done", state, err)
+		}
+		if diff := cmp.Diff(Stats{Deliveries: 1, Rejected: 1}, stats(t, db)); diff != "" {
+			t.Errorf("stats differ (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestPrune(t *testing.T) {
+	onEach(t, func(t *testing.T, db DB) {
+		done, rejected, pending := saved(t, db, `{"request_id":"1"}`), saved(t, db, `{"request_id":"2"}`), saved(t, db, `{"request_id":"3"}`)
+		if err := errors.Join(db.Complete(t.Context(), done.ID, nil), db.Complete(t.Context(), rejected.ID, errors.New("bad"))); err != nil {
+			t.Fatal(err)
+		}
+		tests := []struct {
+			name   string
+			before time.Time
+			pruned int64
+			want   Stats
+		}{
+			{"nothing is as old", time.Now().Add(-time.Minute), 0, Stats{Deliveries: 3, Pending: 1, Rejected: 1}},
+			{"all but the pending one", time.Now().Add(time.Minute), 2, Stats{Deliveries: 1, Pending: 1}},
+		}
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) {
+				pruned, err := db.Prune(t.Context(), tt.before)
+				if err != nil || pruned != tt.pruned {
+					t.Errorf("Prune got %d and %v, want %d", pruned, err, tt.pruned)
+				}
+				if diff := cmp.Diff(tt.want, stats(t, db)); diff != "" {
+					t.Errorf("stats differ (-want +got):\n%s", diff)
+				}
+			})
+		}
+		if state, err := db.Save(t.Context(), pending); state != cloudinaryhook.StatePending || err != nil {
+			t.Errorf("Save of the pending one got %v and %v, want pending", state, err)
+		}
+	})
+}
+
+func TestCauseIsKept(t *testing.T) {
+	onEach(t, func(t *testing.T, db DB) {
+		d := saved(t, db, `{"error":{"request_id":"r1"}}`)
+		for _, cause := range []error{errors.New("first"), errors.New("second"), nil} {
+			if err := db.Complete(t.Context(), d.ID, cause); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rows, err := db.Deliveries(t.Context(), Filter{}, 10)
+		if err != nil || len(rows) != 1 || rows[0].Cause != "first" || rows[0].State != "done" || rows[0].RequestID != "r1" {
+			t.Errorf("deliveries got %+v and %v, want one with the first cause and the error's request ID", rows, err)
+		}
+	})
+}
+
+// TestLists: newest first, filtered, and whole.
+func TestLists(t *testing.T) {
+	onEach(t, func(t *testing.T, db DB) {
+		processor := &cloudinaryhook.Processor{Store: db, Images: db}
+		for i := range 3 {
+			claims := cloudinaryhooktest.DefaultClaims()
+			claims.AlbumID = fmt.Sprint("album ", i%2)
+			d, err := cloudinaryhook.NewDelivery(fmt.Appendf(nil, `{"notification_type":"upload","public_id":"p%d","version":1}`, i), claims, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.ReceivedAt = time.Date(2026, 1, 1, 0, 0, i, 7000, time.UTC)
+			if _, err := processor.Accept(t.Context(), d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		saved(t, db, `{"notification_type":"delete"}`)
+		for _, tt := range []struct {
+			albumID, kind string
+			limit         int
+			images, rows  []string
+		}{
+			{"", "", 10, []string{"p2", "p1", "p0"}, []string{"", "p2", "p1", "p0"}},
+			{"", "", 2, []string{"p2", "p1"}, []string{"", "p2"}},
+			{"album 0", "", 10, []string{"p2", "p0"}, []string{"p2", "p0"}},
+			{"album 0", "delete", 10, []string{"p2", "p0"}, nil},
+			{"", "delete", 10, []string{"p2", "p1", "p0"}, []string{""}},
+			{"al\x00bum\xff", "", 10, nil, nil},
+		} {
+			images, err := db.Images(t.Context(), tt.albumID, tt.limit)
+			var got []string
+			for _, img := range images {
+				got = append(got, img.PublicID)
+			}
+			if diff := cmp.Diff(tt.images, got); err != nil || images == nil || diff != "" {
+				t.Errorf("images of album %q differ, error %v (-want +got):\n%s", tt.albumID, err, diff)
+			}
+			rows, err := db.Deliveries(t.Context(), Filter{AlbumID: tt.albumID, Type: tt.kind}, tt.limit)
+			got = nil
+			for _, row := range rows {
+				got = append(got, row.PublicID)
+			}
+			if diff := cmp.Diff(tt.rows, got); err != nil || rows == nil || diff != "" {
+				t.Errorf("deliveries of album %q and type %q differ, error %v (-want +got):\n%s", tt.albumID, tt.kind, err, diff)
+			}
+		}
+		albums, err := db.Albums(t.Context())
+		if diff := cmp.Diff([]string{"album 0", "album 1"}, albums); err != nil || diff != "" {
+			t.Errorf("albums differ, error %v (-want +got):\n%s", err, diff)
+		}
+		types, err := db.Types(t.Context())
+		if diff := cmp.Diff([]string{"delete", "upload"}, types); err != nil || diff != "" {
+			t.Errorf("types differ, error %v (-want +got):\n%s", err, diff)
+		}
+	})
+}
+
+// TestOddText: what a text column cannot hold is no reason to lose a
+// notification. The delivery itself is kept byte for byte.
+func TestOddText(t *testing.T) {
+	onEach(t, func(t *testing.T, db DB) {
+		body := "{\"notification_type\":\"upload\",\"request_id\":\"r\\u0000\",\"public_id\":\"a\\u0000b\",\"version\":1,\"original_filename\":\"caf\xe9\"," +
+			"\"secure_url\":\"https://a.example/\\u0000\xff\",\"format\":\"\\ud800\"}"
+		claims := cloudinaryhooktest.DefaultClaims()
+		claims.AlbumID, claims.OrganizationID = "album\x00", "organization\x00"
+		d, err := cloudinaryhook.NewDelivery([]byte(body), claims, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		processor := &cloudinaryhook.Processor{Store: db, Images: db}
+		if state, err := processor.Accept(t.Context(), d); state != cloudinaryhook.StateDone || err != nil {
+			t.Fatalf("Accept got %v and %v, want done", state, err)
+		}
+		row, whole, err := db.Delivery(t.Context(), d.ID)
+		if err != nil || string(whole.Body) != body || row.PublicID != "a\ufffdb" || row.RequestID != "r\ufffd" {
+			t.Errorf("the delivery got %+v, body %q and %v, want the body as it came", row, whole.Body, err)
+		}
+		images, err := db.Images(t.Context(), claims.AlbumID, 10)
+		if err != nil || len(images) != 1 || images[0].PublicID != "a\ufffdb" || images[0].OriginalFilename != "caf\ufffd" {
+			t.Errorf("images got %+v and %v, want one", images, err)
+		}
+		if _, _, err := db.Delivery(t.Context(), "\x00\xff"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("a delivery of an odd ID got %v, want ErrNotFound", err)
+		}
+	})
+}
+
+// TestConcurrentSaves: of many Saves of one ID at the same time, over as many
+// connections as there are, one is told new.
+func TestConcurrentSaves(t *testing.T) {
+	onEach(t, func(t *testing.T, db DB) {
+		const savers, rounds = 64, 10
+		for round := range rounds {
+			d := newDelivery(t, fmt.Sprintf(`{"request_id":"%d"}`, round))
+			states := make(chan cloudinaryhook.State, savers)
+			start := make(chan struct{})
+			var wg sync.WaitGroup
+			for range savers {
+				wg.Go(func() {
+					<-start
+					state, err := db.Save(t.Context(), d)
+					if err != nil {
+						t.Error(err)
+					}
+					states <- state
+				})
+			}
+			close(start)
+			wg.Wait()
+			close(states)
+			count := make(map[cloudinaryhook.State]int)
+			for state := range states {
+				count[state]++
+			}
+			want := map[cloudinaryhook.State]int{cloudinaryhook.StateNew: 1, cloudinaryhook.StatePending: savers - 1}
+			if diff := cmp.Diff(want, count); diff != "" {
+				t.Fatalf("states differ (-want +got):\n%s", diff)
+			}
+		}
+	})
+}
+
+// TestOpenAtOnce: several instances that start on an empty database.
+func TestOpenAtOnce(t *testing.T) {
+	for _, d := range databases {
+		t.Run(d.name, func(t *testing.T) {
+			name := d.newName(t)
+			var wg sync.WaitGroup
+			start := make(chan struct{})
+			for i := range 8 {
+				wg.Go(func() {
+					<-start
+					db, err := Open(t.Context(), name)
+					if err != nil {
+						t.Errorf("opening it got %v, want nil", err)
+						return
+					}
+					if _, err := db.Save(t.Context(), newDelivery(t, fmt.Sprintf(`{"request_id":"%d"}`, i))); err != nil {
+						t.Error(err)
+					}
+					if err := db.Close(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			close(start)
+			wg.Wait()
+			if got := stats(t, open(t, name)).Deliveries; got != 8 {
+				t.Errorf("8 instances saved %d deliveries, want one each", got)
+			}
+		})
+	}
+}
+
+func TestNewerSchemaIsRefused(t *testing.T) {
+	onEach(t, func(t *testing.T, db DB) {
+		var name string
+		var err error
+		switch db := db.(type) {
+		case *SQLite:
+			_, err = db.write.ExecContext(t.Context(), "PRAGMA user_version = 99")
+			if err == nil {
+				err = db.write.QueryRowContext(t.Context(), "SELECT file FROM pragma_database_list").Scan(&name)
+			}
+		case *Postgres:
+			_, err = db.pool.Exec(t.Context(), "INSERT INTO schema_versions VALUES (99)")
+			name = db.pool.Config().ConnString()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if other, err := Open(t.Context(), name); err == nil {
+			t.Errorf("opening a database of version 99 got %v, want an error", errors.Join(other.Close()))
+		}
+	})
+}
