@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+)
+
+const (
+	demoClients  = 4
+	demoInterval = 100 * time.Millisecond // of each client
+)
+
+// A demo is a cluster, a receiver, two workers and Cloudinary, in one process.
+type demo struct {
+	out     io.Writer
+	started time.Time
+	nodes   []node
+	servers []*server.Server
+	db      *database.SQLite
+	conn    *nats.Conn
+	js      jetstream.JetStream
+	load    *load
+
+	stop  context.CancelFunc // of receiver and workers
+	tasks sync.WaitGroup
+	errs  chan error
+}
+
+// runDemo ends by itself after about half a minute. It needs nothing but a
+// temporary folder, which it removes.
+func runDemo(ctx context.Context, out io.Writer) (err error) {
+	dir, err := os.MkdirTemp("", "jetstream")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	d := &demo{out: out, started: time.Now(), errs: make(chan error, 16)}
+	defer d.close()
+	if err := d.startCluster(ctx, dir); err != nil {
+		return err
+	}
+	if err := d.startPrograms(ctx, dir); err != nil {
+		return err
+	}
+	return d.script(ctx)
+}
+
+func (d *demo) say(format string, args ...any) {
+	fmt.Fprintf(d.out, "%5.1fs  %s\n", time.Since(d.started).Seconds(), fmt.Sprintf(format, args...))
+}
+
+func (d *demo) startCluster(ctx context.Context, dir string) (err error) {
+	if d.nodes, err = newNodes(dir); err != nil {
+		return err
+	}
+	d.servers = make([]*server.Server, len(d.nodes))
+	for i, n := range d.nodes {
+		if d.servers[i], err = n.start(); err != nil {
+			return err
+		}
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	if d.conn, err = connect(clusterConfig{urls: urls(d.nodes)}, "demo", quiet); err != nil {
+		return err
+	}
+	if d.js, err = jetstream.New(d.conn); err != nil {
+		return err
+	}
+	return until(ctx, func(ctx context.Context) error {
+		return openStreams(ctx, d.js, clusterConfig{replicas: 3, maxBytes: 256 << 20})
+	})
+}
+
+// startPrograms starts a receiver, two workers that share a database, and the
+// senders; each has its own connection to the cluster.
+func (d *demo) startPrograms(ctx context.Context, dir string) (err error) {
+	quiet := slog.New(slog.DiscardHandler)
+	if d.db, err = database.OpenSQLite(ctx, filepath.Join(dir, "images.db")); err != nil {
+		return err
+	}
+	ctx, d.stop = context.WithCancel(ctx)
+	for i := range 2 {
+		nc, err := connect(clusterConfig{urls: urls(d.nodes)}, fmt.Sprintf("worker %d", i), quiet)
+		if err != nil {
+			return err
+		}
+		w := &worker{
+			processor: &cloudinaryhook.Processor{Store: d.db, Images: d.db}, concurrency: 8,
+			timeout: 5 * time.Second, maxTries: maxTries, backoff: backoff, logger: quiet,
+		}
+		d.task(func() error { defer nc.Close(); return w.run(ctx, nc) })
+	}
+	nc, err := connect(clusterConfig{urls: urls(d.nodes)}, "receiver", quiet)
+	if err != nil {
+		return err
+	}
+	secret, tokenKey := newSecrets()
+	q, err := newQueue(nc, publishTry, inFlight)
+	if err != nil {
+		return err
+	}
+	r := receiver{secrets: []string{secret}, tokenKey: tokenKey}
+	handler, err := r.handler(q, 0, quiet)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	d.load = newLoad(secret, tokenKey, time.Second, "http://"+listener.Addr().String()+hookPath)
+	d.task(func() error { defer nc.Close(); return serve(ctx, listener, newMux(handler, nc), quiet) })
+	return nil
+}
+
+func (d *demo) task(f func() error) {
+	d.tasks.Go(func() {
+		if err := f(); err != nil {
+			d.errs <- err
+		}
+	})
+}
+
+func (d *demo) close() {
+	if d.stop != nil {
+		d.stop()
+	}
+	d.tasks.Wait()
+	if d.conn != nil {
+		d.conn.Close()
+	}
+	for _, s := range d.servers {
+		if s != nil {
+			s.Shutdown()
+			s.WaitForShutdown()
+		}
+	}
+	if d.db != nil {
+		_ = d.db.Close()
+	}
+}
+
+// script is what the demo shows: the node that leads the stream goes and comes
+// back, then another.
+func (d *demo) script(ctx context.Context) error {
+	d.say("three nodes, each with its own files; a receiver; two workers; %d senders", demoClients)
+	sending, stop := context.WithCancel(ctx)
+	defer stop()
+	var senders sync.WaitGroup
+	for range demoClients {
+		senders.Go(func() {
+			if err := d.load.run(sending, demoInterval); err != nil {
+				d.errs <- err
+			}
+		})
+	}
+	steps := []func(context.Context) error{
+		func(ctx context.Context) error { return d.watch(ctx, 4) },
+		func(ctx context.Context) error { return d.restart(ctx, true) },
+		func(ctx context.Context) error { return d.restart(ctx, false) },
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	stop()
+	senders.Wait()
+	d.say("the senders have stopped; the workers finish")
+	return d.finish(ctx)
+}
+
+// watch prints a line a second.
+func (d *demo) watch(ctx context.Context, seconds int) error {
+	for range seconds {
+		before := d.load.acknowledged()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-d.errs:
+			return err
+		case <-time.After(time.Second):
+		}
+		stats, err := d.db.Stats(ctx)
+		if err != nil {
+			return err
+		}
+		after := d.load.acknowledged()
+		d.say("acknowledged %4d (+%d), images %4d", after, after-before, stats.Images)
+	}
+	return nil
+}
+
+// restart stops the node that leads the stream, or one that does not, and starts
+// it again.
+func (d *demo) restart(ctx context.Context, leads bool) error {
+	i, err := d.find(ctx, leads)
+	if err != nil {
+		return err
+	}
+	role := map[bool]string{true: "which leads the stream", false: "which follows"}[leads]
+	d.say("-- node %s, %s, is stopped", d.nodes[i].name, role)
+	d.servers[i].Shutdown()
+	d.servers[i].WaitForShutdown()
+	if err := d.watch(ctx, 6); err != nil {
+		return err
+	}
+	d.say("-- node %s is started again", d.nodes[i].name)
+	if d.servers[i], err = d.nodes[i].start(); err != nil {
+		return err
+	}
+	if err := d.watch(ctx, 2); err != nil {
+		return err
+	}
+	if err := until(ctx, func(ctx context.Context) error { return allCurrent(ctx, d.js) }); err != nil {
+		return err
+	}
+	d.say("-- node %s has caught up", d.nodes[i].name)
+	return nil
+}
+
+func (d *demo) find(ctx context.Context, leads bool) (int, error) {
+	var leader string
+	err := until(ctx, func(ctx context.Context) (err error) {
+		leader, err = streamLeader(ctx, d.js)
+		return err
+	})
+	for i, n := range d.nodes {
+		if (n.name == leader) == leads {
+			return i, err
+		}
+	}
+	return 0, errors.Join(err, fmt.Errorf("no node is named %s", leader))
+}
+
+// finish waits until nothing is left to do, and counts.
+func (d *demo) finish(ctx context.Context) error {
+	if err := until(ctx, func(ctx context.Context) error { return isEmpty(ctx, d.js) }); err != nil {
+		return err
+	}
+	r, err := d.load.compare(ctx, d.db)
+	if err != nil {
+		return err
+	}
+	d.say("%v", r)
+	if r.acknowledged == 0 || r.lost > 0 || r.doubled > 0 {
+		return errors.New("notifications were lost or doubled, or none came through")
+	}
+	return nil
+}

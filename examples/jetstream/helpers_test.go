@@ -1,0 +1,251 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/sender"
+)
+
+// binary is the real program, built once.
+var binary string
+
+func TestMain(m *testing.M) {
+	if url := os.Getenv(hangVariable); url != "" {
+		hang(url)
+	}
+	folder, err := os.MkdirTemp("", "jetstream")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binary = filepath.Join(folder, "jetstream")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(folder)
+	os.Exit(code)
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// one is what a cluster of one node can keep.
+var one = clusterConfig{replicas: 1, maxBytes: 64 << 20}
+
+// startAlone runs a node without others, which starts at once.
+func startAlone(t *testing.T) node {
+	t.Helper()
+	n := node{name: "alone", dir: t.TempDir(), clientAddr: "127.0.0.1:-1", lazySync: true}
+	return startNode(t, n)
+}
+
+func startNode(t *testing.T, n node) node {
+	t.Helper()
+	s, err := n.start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	n.clientAddr = s.Addr().String()
+	return n
+}
+
+func dial(t *testing.T, urls string, options ...nats.Option) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(urls, append(options, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+func mustQueue(t *testing.T, nc *nats.Conn, try time.Duration) *queue {
+	t.Helper()
+	q, err := newQueue(nc, try, inFlight)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// openQueue is a queue on a node that stands alone, with both streams.
+func openQueue(t *testing.T) *queue {
+	t.Helper()
+	q := mustQueue(t, dial(t, startAlone(t).url()), publishTry)
+	if err := openStreams(t.Context(), q.js, one); err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// announced is a new delivery that announces an image.
+func announced(t *testing.T, publicID string) *cloudinaryhook.Delivery {
+	t.Helper()
+	body, err := sender.FreshBody("upload-simple", publicID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return delivery(t, body)
+}
+
+func delivery(t *testing.T, body []byte) *cloudinaryhook.Delivery {
+	t.Helper()
+	d, err := cloudinaryhook.NewDelivery(body, cloudinaryhooktest.DefaultClaims(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func mustSave(t *testing.T, q *queue, d *cloudinaryhook.Delivery) {
+	t.Helper()
+	if _, err := q.Save(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openDB(t *testing.T) *database.SQLite {
+	t.Helper()
+	db, err := database.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "images.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return db
+}
+
+// newTestHandler is a receiver's, for requests of cloudinaryhooktest.
+func newTestHandler(t *testing.T, store cloudinaryhook.Store, timeout time.Duration) http.Handler {
+	t.Helper()
+	r := receiver{secrets: []string{cloudinaryhooktest.DefaultSecret}, tokenKey: []byte(cloudinaryhooktest.DefaultKey)}
+	handler, err := r.handler(store, timeout, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return handler
+}
+
+// wait is until, for a test.
+func wait(t *testing.T, what string, f func(context.Context) error) {
+	t.Helper()
+	if err := until(t.Context(), f); err != nil {
+		t.Fatalf("waiting for %s: %v", what, err)
+	}
+}
+
+// deadLetters are all of them, oldest first, once there are so many.
+func deadLetters(t *testing.T, js jetstream.JetStream, n uint64) []*jetstream.RawStreamMsg {
+	t.Helper()
+	stream, err := js.Stream(t.Context(), deadName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "dead letters", func(ctx context.Context) error {
+		info, err := stream.Info(ctx)
+		if err == nil && info.State.Msgs < n {
+			err = fmt.Errorf("there are %d, want %d", info.State.Msgs, n)
+		}
+		return err
+	})
+	var all []*jetstream.RawStreamMsg
+	for i := range stream.CachedInfo().State.Msgs {
+		msg, err := stream.GetMsg(t.Context(), i+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, msg)
+	}
+	return all
+}
+
+// A program is the real one, as a process of its own.
+type program struct {
+	cmd *exec.Cmd
+	log *lines
+}
+
+// start runs the program until it is told to end, or the test ends.
+func start(t *testing.T, name string, env []string, args ...string) *program {
+	t.Helper()
+	p := &program{cmd: exec.Command(name, args...), log: &lines{seen: make(chan string, 1000)}}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.kill)
+	return p
+}
+
+// kill is what a lack of memory does to a process, and returns when it is gone.
+func (p *program) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// expect waits for a line that has this text in it, and returns the rest of it.
+func (p *program) expect(t *testing.T, text string) string {
+	t.Helper()
+	timeout := time.After(time.Minute)
+	var log strings.Builder
+	for {
+		select {
+		case line := <-p.log.seen:
+			if _, rest, ok := strings.Cut(line, text); ok {
+				return rest
+			}
+			log.WriteString(line + "\n")
+		case <-timeout:
+			t.Fatalf("the program did not say %q within a minute, but:\n%s", text, log.String())
+		}
+	}
+}
+
+// lines is a writer that hands on what it gets line by line.
+type lines struct {
+	seen chan string
+	rest []byte
+	all  bytes.Buffer
+}
+
+// Write implements io.Writer. One goroutine of os/exec calls it.
+func (l *lines) Write(p []byte) (int, error) {
+	l.all.Write(p)
+	l.rest = append(l.rest, p...)
+	for {
+		line, rest, ok := bytes.Cut(l.rest, []byte("\n"))
+		if !ok {
+			return len(p), nil
+		}
+		l.rest = rest
+		select {
+		case l.seen <- string(line):
+		default: // nobody reads
+		}
+	}
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+)
+
+const (
+	maxTries   = 12
+	maxBackoff = 10 * time.Minute
+
+	// Messages that failed wait for their next try among those that are not
+	// acknowledged. So many may, and hold up no other; where more do, it is no
+	// longer about single messages, and workers pause.
+	maxUnacknowledged = 10_000
+
+	// A dead letter is the message as it came, and these headers.
+	causeHeader = "Cloudinary-Dead-Cause"
+	triesHeader = "Cloudinary-Dead-Tries"
+)
+
+var errNoWord = errors.New("workers took it and none has said what came of it: it may end the process")
+
+// backoff is the pause after the nth try: 1 s, 2 s, 4 s, up to maxBackoff.
+func backoff(tries uint64) time.Duration {
+	return min(time.Second<<min(tries-1, 20), maxBackoff)
+}
+
+// A worker takes deliveries from the stream and has its processor do what they
+// announce. It holds no secret: only receivers publish to the stream, and what
+// they publish was authenticated.
+type worker struct {
+	processor   *cloudinaryhook.Processor
+	concurrency int
+	timeout     time.Duration              // of one delivery's work
+	maxTries    uint64                     // of one delivery
+	backoff     func(uint64) time.Duration // after so many tries
+	logger      *slog.Logger
+
+	js jetstream.JetStream
+}
+
+// consumer is the workers' common place in the stream. A message that no worker
+// answers for within AckWait goes to another one: it may have waited behind one
+// that used up its whole time. The server counts tries but never stops, since
+// what it stops to deliver would lie in the stream for ever.
+func (w *worker) consumer() jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable: workersName, AckPolicy: jetstream.AckExplicitPolicy,
+		AckWait: 2*w.timeout + 5*time.Second, MaxDeliver: -1, MaxAckPending: maxUnacknowledged,
+	}
+}
+
+// run works until ctx is done, and then finishes what it has taken.
+func (w *worker) run(ctx context.Context, nc *nats.Conn) (err error) {
+	if w.js, err = jetstream.New(nc); err != nil {
+		return err
+	}
+	consumer, err := w.js.CreateOrUpdateConsumer(ctx, streamName, w.consumer())
+	if err != nil {
+		return fmt.Errorf("consumer %s: %w", workersName, err)
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(w.concurrency), jetstream.PullHeartbeat(5*time.Second))
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, messages.Drain)()
+	var working sync.WaitGroup
+	for range w.concurrency {
+		working.Go(func() {
+			for {
+				msg, err := messages.Next()
+				if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
+					return
+				}
+				if err == nil {
+					w.handle(context.WithoutCancel(ctx), msg)
+					continue
+				}
+				w.logger.WarnContext(ctx, "taking a message failed", "error", err)
+				if errors.Is(err, jetstream.ErrNoHeartbeat) {
+					_ = nc.ForceReconnect() // this node may be cut off from the others
+				}
+			}
+		})
+	}
+	working.Wait()
+	if ctx.Err() == nil {
+		return errors.New("the consumer was closed")
+	}
+	return nc.FlushTimeout(5 * time.Second) // of acknowledgements
+}
+
+// handle answers for one message: acknowledged, put off, or among the dead
+// letters. Where the answer fails the message comes again, and is a duplicate.
+func (w *worker) handle(ctx context.Context, msg jetstream.Msg) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		w.logger.ErrorContext(ctx, "not a message of a stream", "error", err)
+		return
+	}
+	tries := meta.NumDelivered
+	if err = w.process(ctx, msg, tries); err == nil {
+		err = msg.Ack()
+	} else if errors.Is(err, cloudinaryhook.ErrInvalidDelivery) || tries >= w.maxTries {
+		w.logger.ErrorContext(ctx, "a delivery goes to the dead letters", "tries", tries, "error", err)
+		err = w.bury(ctx, msg, meta, err)
+	} else {
+		err = msg.NakWithDelay(w.backoff(tries))
+	}
+	if err != nil {
+		w.logger.WarnContext(ctx, "answering for a message failed", "error", err)
+	}
+}
+
+func (w *worker) process(ctx context.Context, msg jetstream.Msg, tries uint64) error {
+	if tries > w.maxTries {
+		return errNoWord
+	}
+	d := new(cloudinaryhook.Delivery)
+	if err := d.UnmarshalJSON(msg.Data()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	_, err := w.processor.Accept(ctx, d)
+	return err
+}
+
+// bury puts a message among the dead letters, and takes it from the stream once
+// the dead letter is as durable as it was. The dead letter's ID names the message
+// and not the delivery, which may be put back and die again.
+func (w *worker) bury(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata, cause error) error {
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	defer cancel()
+	letter := nats.NewMsg(deadSubject)
+	letter.Data = msg.Data()
+	letter.Header.Set(causeHeader, headerText(cause))
+	letter.Header.Set(triesHeader, strconv.FormatUint(meta.NumDelivered, 10))
+	id := fmt.Sprintf("%s/%d", meta.Stream, meta.Sequence.Stream)
+	if _, err := w.js.PublishMsg(ctx, letter, jetstream.WithMsgID(id), jetstream.WithExpectStream(deadName)); err != nil {
+		return fmt.Errorf("it stays in the stream: %w", errors.Join(err, msg.NakWithDelay(w.backoff(meta.NumDelivered))))
+	}
+	return msg.TermWithReason("it is among the dead letters")
+}
+
+// headerText is an error on one line, and not so long that the message would
+// exceed what the cluster takes.
+func headerText(err error) string {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	return strings.ToValidUTF8(text[:min(len(text), 1000)], "")
+}
+
+// A workCommand is a worker with a database.
+type workCommand struct {
+	worker  worker
+	db      string
+	cluster clusterConfig
+}
+
+func parseWorker(args []string, stderr io.Writer) (*workCommand, error) {
+	c := &workCommand{worker: worker{maxTries: maxTries, backoff: backoff}}
+	flags := newFlags("work", stderr)
+	flags.StringVar(&c.db, "db", "images.db", "SQLite database `file`; workers on one machine may share it")
+	flags.IntVar(&c.worker.concurrency, "concurrency", 16, "deliveries at work at a time")
+	flags.DurationVar(&c.worker.timeout, "timeout", 30*time.Second, "how long the work of one may take")
+	c.cluster.register(flags)
+	if err := parseFlags(flags, args); err != nil {
+		return nil, err
+	}
+	if c.worker.concurrency < 1 || c.worker.timeout <= 0 {
+		return nil, errors.New("-concurrency and -timeout must be positive")
+	}
+	return c, nil
+}
+
+func (c *workCommand) run(ctx context.Context, logger *slog.Logger) (err error) {
+	db, err := database.OpenSQLite(ctx, c.db)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	nc, err := connect(c.cluster, "worker", logger)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	c.worker.logger = logger
+	c.worker.processor = &cloudinaryhook.Processor{Store: db, Images: db, Logger: logger}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	if err := openStreams(ctx, js, c.cluster); err != nil {
+		return err
+	}
+	return c.worker.run(ctx, nc)
+}
