@@ -57,7 +57,12 @@ type program struct {
 // the test, if not before.
 func start(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
-	p := &program{cmd: exec.Command(binary, append([]string{"-addr", "127.0.0.1:0"}, args...)...), log: new(bytes.Buffer), output: make(chan string, 100)}
+	return startBinary(t, binary, env, args...)
+}
+
+func startBinary(t *testing.T, path string, env []string, args ...string) *program {
+	t.Helper()
+	p := &program{cmd: exec.Command(path, append([]string{"-addr", "127.0.0.1:0"}, args...)...), log: new(bytes.Buffer), output: make(chan string, 100)}
 	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+t.TempDir()), env...) // a demo that is killed cannot clean up
 	p.cmd.Stderr = p.log
 	stdout, err := p.cmd.StdoutPipe()
@@ -93,6 +98,8 @@ func (p *program) kill() {
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 }
+
+func (p *program) hook() string { return p.url + hookPath }
 
 func testEnv() []string {
 	return []string{secretVariable + "=" + cloudinaryhooktest.DefaultSecret, keyVariable + "=" + cloudinaryhooktest.DefaultKey}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// An event is the beginning or the end of a system call, in the order in which
+// they happened: strace stops a thread at both.
+type event struct {
+	thread string
+	call   string // as "pwrite64"
+	ended  bool
+	file   string // or socket
+	data   string // what is written
+	offset int64  // at which, by pwrite64
+	size   int64  // how much was written; once ended
+}
+
+func (e event) isSync() bool { return e.call == "fsync" || e.call == "fdatasync" }
+
+// A tracer is strace, attached to programs.
+type tracer struct {
+	cmd  *exec.Cmd
+	path string
+	said chan string
+}
+
+// attach traces processes and whatever they start. CI installs strace and lets it
+// attach; elsewhere the test is skipped.
+func attach(t *testing.T, pids ...int) *tracer {
+	t.Helper()
+	tr := &tracer{path: filepath.Join(t.TempDir(), "trace"), said: make(chan string, 1000)}
+	args := []string{
+		"-f", "-y", "-x", "-s", "5000", "-o", tr.path, "-e", "signal=none",
+		"-e", "trace=write,writev,pwrite64,pwritev,sendto,sendmsg,fsync,fdatasync",
+	}
+	for _, pid := range pids {
+		args = append(args, "-p", strconv.Itoa(pid))
+	}
+	tr.cmd = exec.Command("strace", args...)
+	stderr, err := tr.cmd.StderrPipe()
+	if err == nil {
+		err = tr.cmd.Start()
+	}
+	if err != nil {
+		skipOutsideCI(t, err)
+	}
+	t.Cleanup(func() { _ = tr.cmd.Process.Kill() })
+	go func() {
+		defer close(tr.said)
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			tr.said <- lines.Text()
+		}
+	}()
+	for range pids {
+		if line := <-tr.said; !strings.Contains(line, "attached") {
+			skipOutsideCI(t, fmt.Errorf("strace does not attach: %s", line))
+		}
+	}
+	return tr
+}
+
+func skipOutsideCI(t *testing.T, err error) {
+	t.Helper()
+	if os.Getenv("CI") == "" {
+		t.Skipf("%v; CI has all that is needed", err)
+	}
+	t.Fatal(err)
+}
+
+// stop detaches, and returns what was seen.
+func (tr *tracer) stop(t *testing.T) []event {
+	t.Helper()
+	if err := tr.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	for range tr.said { // until strace ends
+	}
+	_ = tr.cmd.Wait() // it ends as interrupted
+	data, err := os.ReadFile(tr.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := traceParser{begun: make(map[string]event)}
+	for line := range bytes.Lines(data) {
+		if err := p.line(string(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p.events
+}
+
+// A traceParser reads what strace wrote. A call during which nothing else
+// happened is one line, another is two, "unfinished" and "resumed".
+type traceParser struct {
+	events []event
+	begun  map[string]event // by thread
+}
+
+func (p *traceParser) line(line string) error {
+	thread, call, _ := strings.Cut(line, " ")
+	call = strings.TrimSpace(call)
+	if strings.HasPrefix(call, "+++") || strings.HasPrefix(call, "---") { // a thread's end, a stop
+		return nil
+	}
+	if !strings.HasPrefix(call, "<... ") {
+		e, err := parseCall(call)
+		if err != nil {
+			return fmt.Errorf("strace wrote %.200q: %w", line, err)
+		}
+		e.thread = thread
+		p.events = append(p.events, e)
+		p.begun[thread] = e
+	}
+	if strings.HasSuffix(call, "<unfinished ...>") {
+		return nil
+	}
+	e, known := p.begun[thread]
+	delete(p.begun, thread)
+	result, err := strconv.ParseInt(strings.Fields(call[strings.LastIndex(call, "= ")+2:])[0], 10, 64)
+	if known && err == nil && result >= 0 { // else it began before, or failed
+		e.ended, e.size = true, result
+		p.events = append(p.events, e)
+	}
+	return nil
+}
+
+// parseCall reads, as pwrite64(8<gallery.db-wal>, "\x00\x01", 2, 4096) = 2.
+func parseCall(s string) (e event, err error) {
+	call, rest, ok1 := strings.Cut(s, "(")
+	_, rest, ok2 := strings.Cut(rest, "<")
+	file, rest, ok3 := strings.Cut(rest, ">")
+	if !ok1 || !ok2 || !ok3 {
+		return e, strconv.ErrSyntax
+	}
+	e.call, e.file = call, file
+	rest, ok := strings.CutPrefix(rest, ", ")
+	if !ok || !strings.HasPrefix(rest, `"`) {
+		return e, nil // there is no data, or it is in pieces
+	}
+	data, err := strconv.QuotedPrefix(rest)
+	if err != nil {
+		return e, err
+	}
+	if e.data, err = strconv.Unquote(data); err != nil {
+		return e, err
+	}
+	args := strings.Split(strings.TrimPrefix(rest[len(data):], "..."), ", ")
+	if call == "pwrite64" && len(args) > 2 {
+		offset, _, _ := strings.Cut(args[2], ")")
+		e.offset, err = strconv.ParseInt(strings.TrimSuffix(offset, " <unfinished ...>"), 10, 64)
+	}
+	return e, err
+}
