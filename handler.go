@@ -8,7 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 )
 
@@ -168,14 +171,13 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, start time.Tim
 // deadline set beforehand could be later than the server's own, and would have
 // to be taken back. The returned function ends the watch.
 func limitReading(w http.ResponseWriter, timeout time.Duration) (stop func()) {
-	fired := make(chan struct{})
+	var once sync.Once
 	timer := time.AfterFunc(timeout, func() {
-		defer close(fired)
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now())
+		once.Do(func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
 	})
 	return func() {
 		if !timer.Stop() {
-			<-fired // the ResponseWriter must not be used after ServeHTTP
+			once.Do(func() {}) // it has run then, or never will: w must not be used after ServeHTTP
 		}
 	}
 }
@@ -211,7 +213,7 @@ func (h *Handler) verifyToken(r *http.Request) (*Claims, error) {
 	if h.config.Tokenless {
 		return new(Claims), nil
 	}
-	switch tokens := r.URL.Query()[tokenParameter]; len(tokens) {
+	switch tokens := queryTokens(r.URL); len(tokens) {
 	case 0:
 		return nil, ErrMissingToken
 	case 1:
@@ -219,6 +221,16 @@ func (h *Handler) verifyToken(r *http.Request) (*Claims, error) {
 	default:
 		return nil, fmt.Errorf("%w: there are %d", ErrInvalidToken, len(tokens))
 	}
+}
+
+// queryTokens is u.Query()["token"], without a map for a query that is a token
+// and nothing else.
+func queryTokens(u *url.URL) []string {
+	token, ok := strings.CutPrefix(u.RawQuery, tokenParameter+"=")
+	if ok && !strings.ContainsAny(token, "&;%+") {
+		return []string{token}
+	}
+	return u.Query()[tokenParameter]
 }
 
 // verifyHeaders takes one header of each kind: of two, a proxy and this
