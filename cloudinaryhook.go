@@ -137,7 +137,7 @@ type Delivery struct {
 	Body       []byte    // the signed bytes, exactly
 	Notification
 
-	scope     []byte // of the claims
+	scope     string // of the claims
 	announces bool   // an image
 }
 
@@ -147,32 +147,37 @@ type Delivery struct {
 // none. The body is kept, not copied. The error is [ErrMalformedBody] if the
 // body is not exactly one JSON object or repeats a name at its top level.
 func NewDelivery(body []byte, claims *Claims, signedAt time.Time) (*Delivery, error) {
-	env, err := parseEnvelope(body)
-	if err != nil {
-		return nil, err
-	}
-	if claims == nil {
-		claims = new(Claims)
-	}
-	scope, err := claims.scope()
-	if err != nil {
-		return nil, err
-	}
 	d := &Delivery{
-		ReceivedAt:   time.Now().UTC().Round(0), // without the monotonic reading, which no store keeps
-		SignedAt:     signedAt.Truncate(time.Second).UTC(),
-		Claims:       claims,
-		Body:         body,
-		Notification: env.Notification,
-		scope:        scope,
-		announces:    env.announcesImage(),
+		ReceivedAt: time.Now().UTC().Round(0), // without the monotonic reading, which no store keeps
+		SignedAt:   signedAt.Truncate(time.Second).UTC(),
+		Claims:     claims,
+		Body:       body,
 	}
-	parts := [][]byte{[]byte("delivery"), scope, body}
-	if !env.identifiesItself() {
-		parts = append(parts, strconv.AppendInt(nil, d.SignedAt.Unix(), 10))
+	env, err := parseEnvelope(body, &d.Notification)
+	if err != nil {
+		return nil, err
 	}
-	d.ID = identity(parts...)
+	d.announces = env.announcesImage()
+	if d.Claims == nil {
+		d.Claims = new(Claims)
+	}
+	if d.scope, err = d.Claims.scope(); err != nil {
+		return nil, err
+	}
+	d.ID = deliveryID(d, env.identifiesItself())
 	return d, nil
+}
+
+// deliveryID streams the body, the one part that is large.
+func deliveryID(d *Delivery, identifiesItself bool) string {
+	h := sha256.New()
+	buf := appendParts(make([]byte, 0, 64+len(d.scope)), "delivery", d.scope)
+	h.Write(binary.BigEndian.AppendUint64(buf, uint64(len(d.Body))))
+	h.Write(d.Body)
+	if !identifiesItself {
+		h.Write(appendParts(buf[:0], strconv.FormatInt(d.SignedAt.Unix(), 10)))
+	}
+	return encodeHex(h.Sum(buf[:0]))
 }
 
 // identifiesItself reports whether another event could not have had this body.
@@ -189,16 +194,18 @@ func (env *envelope) announcesImage() bool {
 	return isUpload && isImage && env.PublicID != "" && env.Error == nil && !env.Placeholder
 }
 
-// identity hashes parts so that no byte can move from one to the next.
-func identity(parts ...[]byte) string {
-	h := sha256.New()
-	var size [8]byte
+// appendParts puts each part's length before it, so that no byte can move from
+// one to the next.
+func appendParts(b []byte, parts ...string) []byte {
 	for _, part := range parts {
-		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
-		h.Write(size[:])
-		h.Write(part)
+		b = binary.BigEndian.AppendUint64(b, uint64(len(part)))
+		b = append(b, part...)
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	return b
+}
+
+func encodeHex(sum []byte) string {
+	return string(hex.AppendEncode(make([]byte, 0, 2*sha256.Size), sum))
 }
 
 // Payload decodes the whole body now; see [ParsePayload]. It does so each time
@@ -224,9 +231,8 @@ func (d *Delivery) Image() (*Image, bool) {
 	case d.ETag != "":
 		kind, version = "etag", d.ETag
 	}
-	key := identity([]byte("image"), d.scope, []byte("image"), []byte(d.DeliveryType),
-		[]byte(d.PublicID), []byte(kind), []byte(version))
-	return &Image{Key: key, Claims: d.Claims, Asset: d.Asset, Delivery: d}, true
+	key := sha256.Sum256(appendParts(make([]byte, 0, 512), "image", d.scope, "image", d.DeliveryType, d.PublicID, kind, version))
+	return &Image{Key: encodeHex(key[:]), Claims: d.Claims, Asset: d.Asset, Delivery: d}, true
 }
 
 // deliveryJSON is a Delivery for queues and stores. The notification is not in

@@ -2,13 +2,10 @@ package cloudinaryhook
 
 import (
 	"bytes"
-	"cmp"
 	stdjson "encoding/json"
-	"errors"
-	"io"
+	"hash/maphash"
 	"iter"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -127,19 +124,15 @@ type Payload interface {
 // understand in two ways. Below the top level names may repeat, as in EXIF
 // metadata, and invalid UTF-8 is replaced, as in file names.
 func ParsePayload(body []byte) (Payload, error) {
-	env, err := parseEnvelope(body)
-	if err != nil {
+	n := new(Notification)
+	if _, err := parseEnvelope(body, n); err != nil {
 		return nil, err
 	}
-	return env.payload(body), nil
-}
-
-func (env *envelope) payload(body []byte) Payload {
-	p := newPayload(&env.Notification)
+	p := newPayload(n)
 	p.rest().Mismatched = decode(body, p)
 	// The envelope decides on the request path, so its word counts here too.
-	*p.Common() = env.Notification
-	return p
+	*p.Common() = *n
+	return p, nil
 }
 
 // jsonOptions relax what json/v2 is strict about: authentic mail repeats names
@@ -152,54 +145,79 @@ var (
 
 // An envelope is a Notification and what Delivery.Image must know beside it.
 type envelope struct {
-	Notification
+	*Notification
 	hasVersion, hasFormat bool // present and not null, whatever their kind
+
+	texts strings.Builder // one allocation for all strings of the Notification
 }
 
 // parseEnvelope walks once over the top level of a body, decodes the members
-// that a Notification has and skips the others. It is the only decoding on the
-// request path, and decides what a well-formed body is.
-func parseEnvelope(body []byte) (*envelope, error) {
-	// A buffer is decoded in place, so names and values alias the body. Errors
-	// of the decoder are never wrapped, because they quote it.
-	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsonOptions)
-	if start, err := dec.ReadToken(); err != nil || start.Kind() != '{' {
-		return nil, ErrMalformedBody
-	}
-	env := new(envelope)
-	names := make([][]byte, 0, 64) // few bodies have more
-	for dec.PeekKind() != '}' {
-		quoted, err := dec.ReadValue()
-		if err != nil {
-			return nil, ErrMalformedBody
-		}
-		name := unquote(quoted)
-		value, err := dec.ReadValue()
-		if err != nil {
-			return nil, ErrMalformedBody
-		}
-		names = append(names, name)
-		env.take(name, value)
-	}
-	if _, err := dec.ReadToken(); err != nil {
-		return nil, ErrMalformedBody
-	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) || repeats(names) {
-		return nil, ErrMalformedBody
+// that a Notification has into n and skips the others. It is the only decoding
+// on the request path, and decides what a well-formed body is.
+func parseEnvelope(body []byte, n *Notification) (*envelope, error) {
+	env := &envelope{Notification: n}
+	env.texts.Grow(min(len(body), 512)) // as much as most need
+	if json.Unmarshal(body, env, jsonOptions) != nil {
+		return nil, ErrMalformedBody // without the JSON error, which quotes the body
 	}
 	return env, nil
 }
 
-// repeats sorts the names. Doing so once is cheaper than keeping a set, and
-// than the decoder's own check, which looks at every level.
-func repeats(names [][]byte) bool {
-	slices.SortFunc(names, func(a, b []byte) int {
-		return cmp.Or(len(a)-len(b), bytes.Compare(a, b)) // lengths are cheap, and mostly decide
-	})
-	for i := range names {
-		if i > 0 && bytes.Equal(names[i], names[i-1]) {
-			return true
+// UnmarshalJSONFrom reads an object. Names and values alias the body.
+func (env *envelope) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if start, err := dec.ReadToken(); err != nil || start.Kind() != '{' {
+		return ErrMalformedBody
+	}
+	names := make([][]byte, 0, 64) // few bodies have more
+	for dec.PeekKind() != '}' {
+		quoted, err := dec.ReadValue()
+		if err != nil {
+			return err
 		}
+		name := unquote(quoted)
+		value, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		names = append(names, name)
+		env.take(name, value)
+	}
+	if repeats(names) {
+		return ErrMalformedBody
+	}
+	_, err := dec.ReadToken()
+	return err
+}
+
+// text returns the text of a JSON string.
+func (env *envelope) text(quoted jsontext.Value) string {
+	start := env.texts.Len()
+	env.texts.Write(unquote(quoted))
+	return env.texts.String()[start:] // stays as it is when the builder grows
+}
+
+var nameSeed = maphash.MakeSeed()
+
+// repeats looks each name up in a small hash table. Bodies have some 60 names:
+// sorting them would cost seven times as much, and a map or the decoder's own
+// check, which looks at every level, more than that.
+func repeats(names [][]byte) bool {
+	if len(names) > 128 {
+		seen := make(map[string]bool, len(names))
+		for _, name := range names {
+			seen[string(name)] = true
+		}
+		return len(seen) < len(names)
+	}
+	var table [256]uint8 // places in names, counted from 1
+	for i, name := range names {
+		slot := uint8(maphash.Bytes(nameSeed, name))
+		for ; table[slot] != 0; slot++ { // wraps around
+			if bytes.Equal(names[table[slot]-1], name) {
+				return true
+			}
+		}
+		table[slot] = uint8(i + 1)
 	}
 	return false
 }
@@ -240,10 +258,10 @@ func (env *envelope) take(name []byte, value jsontext.Value) {
 	case nil:
 	case *string:
 		if kind == '"' {
-			*field = string(unquote(value))
+			*field = env.text(value)
 		}
 	case *NotificationType:
-		*field = NotificationType(unquote(value))
+		*field = NotificationType(env.text(value))
 	case *int64:
 		*field, _ = parseInt(value)
 	case *time.Time:

@@ -20,7 +20,7 @@ func addGoldenBodies(f *testing.F) {
 func FuzzParsePayload(f *testing.F) {
 	addGoldenBodies(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		env, envErr := parseEnvelope(body)
+		env, envErr := parseEnvelope(body, new(Notification))
 		p, err := ParsePayload(body)
 		if (err == nil) != (envErr == nil) {
 			t.Fatalf("ParsePayload got %v, the envelope %v", err, envErr)
@@ -33,7 +33,7 @@ func FuzzParsePayload(f *testing.F) {
 		}
 		// What the typed decoding itself found must agree as well, where it
 		// decoded these fields: it is only overwritten for safety.
-		again := newPayload(&env.Notification)
+		again := newPayload(env.Notification)
 		decode(body, again)
 		if got := again.Common(); got.PublicID != env.PublicID || got.Version != env.Version || !reflect.DeepEqual(got.Tags, env.Tags) {
 			t.Errorf("decoded alone the payload says %+v, the envelope %+v", got.Asset, env.Asset)
@@ -83,7 +83,7 @@ func FuzzNewDelivery(f *testing.F) {
 func FuzzEnvelope(f *testing.F) {
 	addGoldenBodies(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		env, err := parseEnvelope(body)
+		env, err := parseEnvelope(body, new(Notification))
 		if err != nil {
 			return
 		}

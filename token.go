@@ -1,11 +1,13 @@
 package cloudinaryhook
 
 import (
+	"bytes"
 	stdjson "encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,7 +40,8 @@ type Claims struct {
 
 	// set is the whole claim set as it was signed; nil in claims made by hand,
 	// whose set is their fields.
-	set jsontext.Value
+	set     jsontext.Value
+	members claimMembers // of set
 }
 
 // Decode stores the token's whole claim set in v, a pointer to the app's own
@@ -69,71 +72,138 @@ func (c *Claims) claimSet() (jsontext.Value, error) {
 // nbf, exp, jti), as JSON without white space, with the names of every object
 // sorted and the text of numbers as it came. The last point keeps two ids
 // above 2^53 two.
-func (c *Claims) scope() ([]byte, error) {
+func (c *Claims) scope() (string, error) {
 	set, err := c.claimSet()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	sorted := set.Clone()
-	if err := sorted.Format(jsontext.ReorderRawObjects(true)); err != nil || sorted.Kind() != '{' {
-		return nil, fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
+	members := c.members
+	if members == nil && json.Unmarshal(set, &members) != nil {
+		return "", fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
 	}
-	scope := make([]byte, 1, len(sorted))
-	scope[0] = '{'
-	for name, value := range members(sorted) {
-		switch name {
+	scope := append(make(jsontext.Value, 0, len(set)+1), '{')
+	for _, m := range members {
+		switch string(m.name) {
 		case "iat", "nbf", "exp", "jti":
 			continue
 		}
 		if len(scope) > 1 {
 			scope = append(scope, ',')
 		}
-		scope, _ = jsontext.AppendQuote(scope, name) // it was valid UTF-8 in the set
-		scope = append(append(scope, ':'), value...)
+		scope, _ = jsontext.AppendQuote(scope, m.name) // it was valid UTF-8 in the set
+		scope = append(append(scope, ':'), m.value...)
 	}
-	return append(scope, '}'), nil
+	scope = append(scope, '}')
+	if err := scope.Format(jsontext.ReorderRawObjects(true)); err != nil {
+		return "", fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
+	}
+	return string(scope), nil
+}
+
+// claimMembers are the members of a claim set. They alias it.
+type claimMembers []claimMember
+
+type claimMember struct {
+	name  []byte
+	value jsontext.Value
+}
+
+// UnmarshalJSONFrom reads an object; the decoder refuses names that repeat.
+func (m *claimMembers) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if start, err := dec.ReadToken(); err != nil || start.Kind() != '{' {
+		return jwt.ErrTokenMalformed
+	}
+	*m = make(claimMembers, 0, 6) // few tokens have more
+	for dec.PeekKind() != '}' {
+		name, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		value, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		*m = append(*m, claimMember{unquote(name), value})
+	}
+	_, err := dec.ReadToken()
+	return err
 }
 
 // parseClaims reads a claim set. Names must be unique (RFC 7519 §4) and
 // members of the right kind: unlike a notification, a token is the app's own,
 // and one that says something unclear is refused.
 func parseClaims(set []byte) (*Claims, error) {
-	var wire struct {
-		jwt.RegisteredClaims
-		OrganizationID claimID `json:"organization_id"`
-		AlbumID        claimID `json:"album_id"`
-		UserID         claimID `json:"user_id"`
-	}
-	if jsontext.Value(set).Kind() != '{' || json.Unmarshal(set, &wire) != nil {
+	c := &Claims{set: set}
+	if json.Unmarshal(set, &c.members) != nil {
 		return nil, jwt.ErrTokenMalformed // the JSON error is dropped: it may quote a claim
 	}
-	for _, date := range []*jwt.NumericDate{wire.ExpiresAt, wire.NotBefore, wire.IssuedAt} {
-		// A date beyond these years is an overflow, and might compare either way.
-		if date != nil && (date.Year() < 0 || date.Year() > 9999) {
+	for _, m := range c.members {
+		if !c.take(m.name, m.value) {
 			return nil, jwt.ErrTokenMalformed
 		}
 	}
-	return &Claims{
-		RegisteredClaims: wire.RegisteredClaims,
-		OrganizationID:   string(wire.OrganizationID),
-		AlbumID:          string(wire.AlbumID),
-		UserID:           string(wire.UserID),
-		set:              set,
-	}, nil
+	return c, nil
 }
 
-// claimID is an id that a token may hold as a string or as a number.
-type claimID string
-
-func (id *claimID) UnmarshalJSON(data []byte) error {
-	switch jsontext.Value(data).Kind() {
-	case 'n':
-		return nil
-	case '0':
-		*id = claimID(data)
-		return nil
+func (c *Claims) take(name []byte, value jsontext.Value) (ok bool) {
+	switch string(name) {
+	case "iss":
+		c.Issuer, ok = claimText(value)
+	case "sub":
+		c.Subject, ok = claimText(value)
+	case "jti":
+		c.ID, ok = claimText(value)
+	case "aud":
+		ok = json.Unmarshal(value, &c.Audience) == nil
+	case "exp":
+		c.ExpiresAt, ok = claimDate(value)
+	case "nbf":
+		c.NotBefore, ok = claimDate(value)
+	case "iat":
+		c.IssuedAt, ok = claimDate(value)
+	case "organization_id":
+		c.OrganizationID, ok = claimID(value)
+	case "album_id":
+		c.AlbumID, ok = claimID(value)
+	case "user_id":
+		c.UserID, ok = claimID(value)
+	default:
+		ok = true
 	}
-	return json.Unmarshal(data, (*string)(id))
+	return ok
+}
+
+func claimText(value jsontext.Value) (string, bool) {
+	switch value.Kind() {
+	case 'n':
+		return "", true
+	case '"':
+		return string(unquote(value)), true
+	}
+	return "", false
+}
+
+// claimID reads an id, which a token may hold as a string or as a number.
+func claimID(value jsontext.Value) (string, bool) {
+	if value.Kind() == '0' {
+		return string(value), true
+	}
+	return claimText(value)
+}
+
+// claimDate leaves to golang-jwt all but whole seconds, which all issuers
+// write and which need no detour through floating point.
+func claimDate(value jsontext.Value) (date *jwt.NumericDate, ok bool) {
+	if value.Kind() == 'n' {
+		return nil, true
+	}
+	if seconds, err := strconv.ParseUint(string(value), 10, 40); err == nil {
+		date = jwt.NewNumericDate(time.Unix(int64(seconds), 0))
+	} else if date = new(jwt.NumericDate); date.UnmarshalJSON(value) != nil {
+		return nil, false
+	}
+	// A date beyond these years is an overflow, and might compare either way.
+	return date, date.Year() >= 0 && date.Year() <= 9999
 }
 
 // A TokenVerifier proves whom a notification is for. The app issued the token
@@ -174,7 +244,7 @@ type TokenVerifier struct {
 
 	// What golang-jwt needs of all this, built once by NewHandler for its copy;
 	// otherwise nil, and built for each token.
-	keySet    jwt.VerificationKeySet
+	keys      jwt.Keyfunc
 	validator *jwt.Validator
 }
 
@@ -209,7 +279,7 @@ func (v *TokenVerifier) Verify(token string) (*Claims, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, jwt.ErrTokenMalformed)
 	}
 	var raw rawClaims
-	parsed, err := tokenParser.ParseWithClaims(token, &raw, func(*jwt.Token) (any, error) { return v.keySet, nil })
+	parsed, err := tokenParser.ParseWithClaims(token, &raw, v.keys)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, tokenCause(err))
 	}
@@ -248,11 +318,13 @@ func (v *TokenVerifier) prepared() *TokenVerifier {
 	p := *v
 	p.Require = slices.Clone(v.Require)
 	p.Keys = make([][]byte, len(v.Keys))
-	p.keySet.Keys = make([]jwt.VerificationKey, len(v.Keys))
+	set := jwt.VerificationKeySet{Keys: make([]jwt.VerificationKey, len(v.Keys))}
 	for i, key := range v.Keys {
 		p.Keys[i] = slices.Clone(key)
-		p.keySet.Keys[i] = p.Keys[i]
+		set.Keys[i] = p.Keys[i]
 	}
+	var keys any = set // boxed once, not for each token
+	p.keys = func(*jwt.Token) (any, error) { return keys, nil }
 	options := []jwt.ParserOption{
 		jwt.WithLeeway(v.Leeway),
 		jwt.WithTimeFunc(func() time.Time { return clock(p.Now) }),
@@ -274,22 +346,31 @@ func (v *TokenVerifier) validate(claims *Claims) error {
 	if err := v.validator.Validate(claims); err != nil {
 		return err
 	}
-	if len(v.Require) == 0 {
-		return nil
-	}
-	var members map[string]jsontext.Value
-	if err := json.Unmarshal(claims.set, &members); err != nil {
-		return jwt.ErrTokenMalformed
-	}
 	for _, name := range v.Require {
-		value := members[name]
-		_ = value.Compact() // cannot fail: it was decoded just now
-		switch string(value) {
-		case "", "null", `""`, "[]", "{}":
+		if !claims.has(name) {
 			return fmt.Errorf("%w: %s", jwt.ErrTokenRequiredClaimMissing, name)
 		}
 	}
 	return nil
+}
+
+// has reports whether a claim is there and says something.
+func (c *Claims) has(name string) bool {
+	for _, m := range c.members {
+		if string(m.name) != name {
+			continue
+		}
+		switch m.value.Kind() {
+		case 'n':
+			return false
+		case '"':
+			return len(m.value) > len(`""`)
+		case '[', '{':
+			return len(bytes.TrimSpace(m.value[1:])) > 1 // more than the closing bracket
+		}
+		return true
+	}
+	return false
 }
 
 // rawClaims has the parser hand over the claim set's bytes. It is never
