@@ -7,47 +7,62 @@ import (
 )
 
 const (
-	livePace      = 300 * time.Millisecond // the most often that a page is told to look again
-	liveHeartbeat = 15 * time.Second       // keeps proxies from closing what is silent
+	livePace  = 500 * time.Millisecond // the most often that a page is told to look again
+	liveTick  = 15 * time.Second       // and the least: hours and waiting times go on by themselves
+	liveWrite = 10 * time.Second       // a reader that takes longer is gone, or asleep
 )
 
 // serveEvents tells a page that something changed, by Server-Sent Events. The
 // page then asks for itself: what is shown is made in one place, the template.
 func (s *web) serveEvents(w http.ResponseWriter, r *http.Request) {
-	control := http.NewResponseController(w)
-	if err := control.SetWriteDeadline(time.Time{}); err != nil { // the server's is for answers that end
-		s.fail(w, r, err)
+	changes, stop, err := s.monitor.watch()
+	if err != nil {
+		w.Header().Set("Retry-After", "30")
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	changes, stop := s.monitor.watch()
 	defer stop()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	heartbeat := time.NewTicker(liveHeartbeat)
-	defer heartbeat.Stop()
-	message := "retry: 2000\n\n"
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would wait for more
+	if !send(w, "retry: 2000\n\n") {
+		return
+	}
+	tick := time.NewTicker(liveTick)
+	defer tick.Stop()
+	pace := time.NewTimer(0)
+	defer pace.Stop()
 	for {
-		if _, err := io.WriteString(w, message); err != nil {
+		select {
+		case <-r.Context().Done():
 			return
-		}
-		if err := control.Flush(); err != nil {
-			return
+		case <-pace.C:
 		}
 		select {
 		case <-r.Context().Done():
 			return
-		case <-heartbeat.C:
-			message = ": still here\n\n"
-		case _, ok := <-changes:
-			if !ok {
+		case <-tick.C:
+		case _, open := <-changes:
+			if !open {
 				return // the program ends
 			}
-			message = "data: changed\n\n"
-			select {
-			case <-r.Context().Done():
-				return
-			case <-time.After(livePace):
-			}
 		}
+		if !send(w, "data: changed\n\n") {
+			return
+		}
+		pace.Reset(livePace)
 	}
+}
+
+// send writes one message with a deadline of its own: the server's is for
+// answers that end.
+func send(w http.ResponseWriter, message string) (ok bool) {
+	control := http.NewResponseController(w)
+	if err := control.SetWriteDeadline(time.Now().Add(liveWrite)); err != nil {
+		return false
+	}
+	if _, err := io.WriteString(w, message); err != nil {
+		return false
+	}
+	return control.Flush() == nil
 }

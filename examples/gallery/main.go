@@ -152,11 +152,11 @@ func resume(ctx context.Context, processor *cloudinaryhook.Processor, db databas
 	})
 }
 
-// sample has the page draw how many deliveries were pending.
+// sample has the page notice what came of no request: work that was resumed.
 func sample(ctx context.Context, monitor *monitor, db database.DB) {
 	every(ctx, sampleEvery, func() {
 		if s, err := db.Stats(ctx); err == nil {
-			monitor.sample(s.Pending)
+			monitor.sample(s)
 		}
 	})
 }

@@ -326,51 +326,6 @@ func TestTokenNeedsAnAlbum(t *testing.T) {
 	}
 }
 
-// TestHostileText: every value of a body is text on the page, and no scheme but
-// http and https gets into it.
-func TestHostileText(t *testing.T) {
-	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
-	body, err := json.Marshal(map[string]any{
-		"notification_type": "upload", "public_id": `"><script>alert(1)</script>`, "version": 1,
-		"format": `<b>`, "secure_url": `javascript:alert(2)`,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	claims := &cloudinaryhook.Claims{AlbumID: `<img src=x onerror=alert(3)>`}
-	if status := p.post(t, body, cloudinaryhooktest.WithClaims(claims)); status != http.StatusCreated {
-		t.Fatalf("answered %d, want 201", status)
-	}
-	_, page := p.get(t, "/")
-	for _, hostile := range []string{"<script>", "<b>&lt;", "<img", "javascript:"} {
-		if strings.Contains(page, hostile) {
-			t.Errorf("the page holds %q", hostile)
-		}
-	}
-	if !strings.Contains(page, "&lt;script&gt;alert(1)") {
-		t.Error("the page does not show the public ID as text")
-	}
-}
-
-// TestPageHeaders: the second line of defence, should escaping ever fail.
-func TestPageHeaders(t *testing.T) {
-	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
-	resp, err := http.Get(p.url + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	for name, want := range map[string]string{
-		"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src https: http:;",
-		"X-Content-Type-Options":  "nosniff",
-		"Referrer-Policy":         "no-referrer",
-	} {
-		if got := resp.Header.Get(name); !strings.HasPrefix(got, want) {
-			t.Errorf("%s got %q, want %q", name, got, want)
-		}
-	}
-}
-
 func TestImageSource(t *testing.T) {
 	tests := []struct{ secureURL, url, want string }{
 		{"https://a.example/1.jpg", "http://a.example/1.jpg", "https://a.example/1.jpg"},
@@ -382,6 +337,7 @@ func TestImageSource(t *testing.T) {
 		{"/api/v1/stats", "//a.example/1.jpg", ""}, // this app's own pages are no images
 		{"https:///1.jpg", "http:opaque", ""},
 		{"https://a b/%zz", "", ""},
+		{"https://a.example/" + strings.Repeat("x", 2000), "http://a.example/1.jpg", "http://a.example/1.jpg"},
 		{"", "", ""},
 	}
 	for _, tt := range tests {

@@ -1,47 +1,56 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
 const (
-	keptRefusals = 100
 	keptOutcomes = 1000
+	keptError    = 500 // bytes of an error's text
 	drawnMinutes = 60
+	maxWatchers  = 100
 )
 
-// A monitor remembers what came of requests, for the page and for Prometheus. It
-// lives in memory: after a restart it begins anew. It is told nothing secret,
-// since no error of cloudinaryhook holds anything that is.
+var errTooManyWatchers = errors.New("too many pages watch already")
+
+// A monitor remembers what came of requests, for the page. It lives in bounded
+// memory: after a restart it begins anew, and a flood of refused requests makes
+// counters larger and nothing else. It is told nothing secret, since no error of
+// cloudinaryhook holds anything that is. Nobody writes to a connection while
+// holding its lock, so that no slow reader holds up a notification.
 type monitor struct {
-	requests *prometheus.CounterVec
-	duration prometheus.Histogram
+	metrics metrics
 
 	mu       sync.Mutex
-	refusals []refusal // the newest last
+	minutes  [drawnMinutes]minute
+	last     map[string]seen // by cause
 	outcomes map[string]outcome
 	order    []string // of the outcomes' IDs
-	minutes  [drawnMinutes]minute
+	stats    database.Stats
 	watchers map[chan struct{}]bool
 	closed   bool
 }
 
-// A refusal is a request that was answered with an error.
-type refusal struct {
-	At     time.Time
-	Status int
-	Cause  string
+// A minute is what came of the requests within it.
+type minute struct {
+	start                      int64 // Unix minutes
+	Accepted, Refused, Pending int64
+	causes                     map[string]int64 // of the refused ones
+}
+
+type seen struct {
+	at     time.Time
+	status int
 }
 
 // An outcome is what the last request for a delivery came to.
@@ -50,57 +59,33 @@ type outcome struct {
 	Err      string // why it is pending
 }
 
-// A minute is what came of the requests within it.
-type minute struct {
-	start                      int64 // Unix minutes
-	Accepted, Refused, Pending int64
-}
-
 func newMonitor(registry prometheus.Registerer, db database.DB) *monitor {
-	factory := promauto.With(registry)
-	m := &monitor{
+	return &monitor{
+		metrics:  newMetrics(registry, db),
+		last:     make(map[string]seen),
 		outcomes: make(map[string]outcome),
 		watchers: make(map[chan struct{}]bool),
-		requests: factory.NewCounterVec(prometheus.CounterOpts{
-			Name: "gallery_notifications_total",
-			Help: "Requests to the hook by status, outcome and cause.",
-		}, []string{"status", "outcome", "cause"}),
-		duration: factory.NewHistogram(prometheus.HistogramOpts{
-			Name:    "gallery_notification_duration_seconds",
-			Help:    "Time from a request's arrival to its answer.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 20},
-		}),
 	}
-	factory.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "gallery_deliveries_pending",
-		Help: "Deliveries that are saved and not completed; -1 if the database cannot say.",
-	}, func() float64 {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		s, err := db.Stats(ctx)
-		if err != nil {
-			return -1
-		}
-		return float64(s.Pending)
-	})
-	return m
 }
 
 // observe is cloudinaryhook.Config's Observe.
 func (m *monitor) observe(_ context.Context, o cloudinaryhook.Outcome) {
 	name, cause := classify(o)
-	m.requests.WithLabelValues(strconv.Itoa(o.Status), name, cause).Inc()
-	m.duration.Observe(o.Duration.Seconds())
+	m.metrics.observe(o, name, cause)
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.minute(time.Now())
+	at := time.Now().UTC()
+	now := m.minute(at)
 	if o.Err == nil {
 		now.Accepted++
 	} else {
 		now.Refused++
-		m.refusals = append(m.refusals, refusal{time.Now().UTC(), o.Status, cause})
-		m.refusals = m.refusals[max(0, len(m.refusals)-keptRefusals):]
+		if now.causes == nil {
+			now.causes = make(map[string]int64)
+		}
+		now.causes[cause]++
+		m.last[cause] = seen{at, o.Status}
 	}
 	if o.Delivery != nil {
 		m.remember(o.Delivery.ID, o)
@@ -118,17 +103,22 @@ func (m *monitor) remember(id string, o cloudinaryhook.Outcome) {
 	}
 	note := outcome{Duration: o.Duration}
 	if o.Err != nil {
-		note.Err = o.Err.Error()
+		note.Err = cut(o.Err.Error(), keptError)
 	}
 	m.outcomes[id] = note
 }
 
-// sample notes how many deliveries are pending.
-func (m *monitor) sample(pending int64) {
+// sample notes how many deliveries are pending. Work that is resumed, and other
+// instances with the same database, come to the page's notice here.
+func (m *monitor) sample(stats database.Stats) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.minute(time.Now())
-	now.Pending = max(now.Pending, pending)
+	now.Pending = max(now.Pending, stats.Pending)
+	if stats != m.stats {
+		m.stats = stats
+		m.tellWatchers()
+	}
 }
 
 func (m *monitor) minute(t time.Time) *minute {
@@ -148,11 +138,44 @@ func (m *monitor) lastHour() []minute {
 	hour := make([]minute, drawnMinutes)
 	for i := range hour {
 		start := end - drawnMinutes + 1 + int64(i)
+		hour[i].start = start
 		if kept := m.minutes[start%drawnMinutes]; kept.start == start {
-			hour[i] = kept
+			hour[i].Accepted, hour[i].Refused, hour[i].Pending = kept.Accepted, kept.Refused, kept.Pending
 		}
 	}
 	return hour
+}
+
+// A failure is how often a cause was seen in the last hour, and when last.
+type failure struct {
+	Cause, Hint string
+	Status      int
+	Count       int64
+	Last        time.Time
+}
+
+// failures lists why requests were refused or failed in the last hour, the
+// latest cause first.
+func (m *monitor) failures() []failure {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	oldest := time.Now().Unix()/60 - drawnMinutes + 1
+	counts := make(map[string]int64)
+	for _, kept := range m.minutes {
+		if kept.start < oldest {
+			continue
+		}
+		for cause, n := range kept.causes {
+			counts[cause] += n
+		}
+	}
+	var all []failure
+	for cause, n := range counts {
+		last := m.last[cause]
+		all = append(all, failure{Cause: cause, Hint: hint(cause), Status: last.status, Count: n, Last: last.at})
+	}
+	slices.SortFunc(all, func(a, b failure) int { return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.Cause, b.Cause)) })
+	return all
 }
 
 func (m *monitor) outcome(id string) (outcome, bool) {
@@ -162,46 +185,26 @@ func (m *monitor) outcome(id string) (outcome, bool) {
 	return o, ok
 }
 
-// A failure is how often a cause was seen lately, and when last.
-type failure struct {
-	Cause  string
-	Status int
-	Count  int
-	Last   time.Time
-}
-
-// failures groups the last refusals by cause, the latest first.
-func (m *monitor) failures() []failure {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var all []failure
-	for _, r := range slices.Backward(m.refusals) {
-		i := slices.IndexFunc(all, func(f failure) bool { return f.Cause == r.Cause && f.Status == r.Status })
-		if i < 0 {
-			i = len(all)
-			all = append(all, failure{Cause: r.Cause, Status: r.Status, Last: r.At})
-		}
-		all[i].Count++
-	}
-	return all
-}
-
 // watch returns a channel that gets something after each change, and how to stop.
-// It is closed when the program ends.
-func (m *monitor) watch() (changes <-chan struct{}, stop func()) {
+// It is closed when the program ends. There is no login, so anybody could watch
+// a thousand times: over maxWatchers it is an error.
+func (m *monitor) watch() (changes <-chan struct{}, stop func(), err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if len(m.watchers) >= maxWatchers {
+		return nil, nil, errTooManyWatchers
+	}
 	watcher := make(chan struct{}, 1)
 	if m.closed {
 		close(watcher)
-		return watcher, func() {}
+		return watcher, func() {}, nil
 	}
 	m.watchers[watcher] = true
 	return watcher, func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		delete(m.watchers, watcher)
-	}
+	}, nil
 }
 
 func (m *monitor) tellWatchers() {
@@ -222,50 +225,4 @@ func (m *monitor) close() {
 		close(watcher)
 		delete(m.watchers, watcher)
 	}
-}
-
-// causes names errors for people and for metrics: a bounded set.
-var causes = []struct {
-	err  error
-	name string
-}{
-	{cloudinaryhook.ErrSave, "saving failed"},
-	{cloudinaryhook.ErrCreateImage, "creating the image failed"},
-	{cloudinaryhook.ErrNotify, "notifying failed"},
-	{cloudinaryhook.ErrComplete, "completing failed"},
-	{cloudinaryhook.ErrMethodNotAllowed, "other method"},
-	{cloudinaryhook.ErrMissingToken, "token missing"},
-	{cloudinaryhook.ErrInvalidToken, "token invalid"},
-	{cloudinaryhook.ErrMissingSignature, "signature missing"},
-	{cloudinaryhook.ErrUnsupportedSignature, "signature unsupported"},
-	{cloudinaryhook.ErrInvalidTimestamp, "timestamp invalid"},
-	{cloudinaryhook.ErrStaleTimestamp, "timestamp stale"},
-	{cloudinaryhook.ErrSignatureMismatch, "signature wrong"},
-	{cloudinaryhook.ErrBodyTooLarge, "body too large"},
-	{cloudinaryhook.ErrBodyConsumed, "body consumed"},
-	{cloudinaryhook.ErrBodyTimeout, "body late"},
-	{cloudinaryhook.ErrBodyRead, "body not read"},
-	{cloudinaryhook.ErrMalformedBody, "body malformed"},
-}
-
-func classify(o cloudinaryhook.Outcome) (name, cause string) {
-	err := o.Err
-	switch {
-	case err == nil && o.Rejected != nil:
-		name, err = "rejected", o.Rejected
-	case err == nil && o.Known == cloudinaryhook.StateDone:
-		return "duplicate", ""
-	case err == nil:
-		return "accepted", ""
-	case o.Status >= 500:
-		name = "failed"
-	default:
-		name = "refused"
-	}
-	for _, c := range causes {
-		if errors.Is(err, c.err) {
-			return name, c.name
-		}
-	}
-	return name, "other"
 }

@@ -1,12 +1,13 @@
 package main
 
 import (
-	"errors"
+	"encoding/json"
 	"net/http"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -15,6 +16,17 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
+// between returns the part of a page from one text to the next other.
+func between(t *testing.T, page, from, to string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(page, from)
+	part, _, ended := strings.Cut(rest, to)
+	if !ok || !ended {
+		t.Fatalf("the page has no part from %q to %q:\n%s", from, to, page)
+	}
+	return part
+}
+
 func TestFilters(t *testing.T) {
 	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
 	claims := cloudinaryhooktest.DefaultClaims()
@@ -22,117 +34,184 @@ func TestFilters(t *testing.T) {
 	p.post(t, golden(t, "upload-simple.json"))
 	p.post(t, golden(t, "upload-untyped.json"), cloudinaryhooktest.WithClaims(claims))
 	p.post(t, golden(t, "delete.json"))
+	const hat, lobby, deleted = "<bdi>hat</bdi>", "<bdi>lobby1</bdi>", `"type">delete<`
 	tests := []struct {
-		path       string
-		has, lacks []string
+		path          string
+		images, inLog []string
 	}{
-		{"/", []string{">hat</a>", ">lobby1</a>", "delete"}, nil},
-		{"/?album_id=other+album", []string{">lobby1</a>", "Show all"}, []string{">hat</a>"}},
-		{"/?type=delete", []string{"delete</span>", "delete ·"}, []string{"upload ·"}},
+		{"/", []string{hat, lobby}, []string{hat, lobby, deleted}},
+		{"/?album_id=other+album", []string{lobby}, []string{lobby}},
+		{"/?type=delete", []string{hat, lobby}, []string{deleted}},
+		{"/?album_id=other+album&type=delete", []string{lobby}, nil},
+		{"/?album_id=none&type=none", nil, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.path, func(t *testing.T) {
 			_, page := p.get(t, tt.path)
-			page = regexp.MustCompile(`(?s)<form.*?</form>`).ReplaceAllStringFunc(page, func(form string) string {
-				if strings.Contains(form, "Show all") {
-					return "Show all"
+			for _, part := range []struct {
+				from, to string
+				want     []string
+			}{{"<main", "</main>", tt.images}, {"<ol", "</ol>", tt.inLog}} {
+				shown := between(t, page, part.from, part.to)
+				var got []string
+				for _, text := range []string{hat, lobby, deleted} {
+					if strings.Contains(shown, text) {
+						got = append(got, text)
+					}
 				}
-				return ""
-			})
-			for _, want := range tt.has {
-				if want == "delete</span>" {
-					continue
-				}
-				if !strings.Contains(page, want) {
-					t.Errorf("the page lacks %q", want)
+				if diff := cmp.Diff(part.want, got); diff != "" {
+					t.Errorf("in %s> differs (-want +got):\n%s", part.from, diff)
 				}
 			}
-			for _, other := range tt.lacks {
-				if strings.Contains(page, other) {
-					t.Errorf("the page holds %q", other)
-				}
+			if got, want := strings.Contains(page, "Show all"), tt.path != "/"; got != want {
+				t.Errorf("a link to show all got %v, want %v", got, want)
 			}
 		})
 	}
 }
 
-func TestDeliveryPage(t *testing.T) {
+// hostile are texts that mean something to HTML, CSS, JavaScript, terminals or
+// the direction of text.
+var hostile = map[string]string{
+	"element":    `<script>hacked=1</script>`,
+	"attribute":  `" onerror="hacked=1" x="`,
+	"quote":      `' autofocus onfocus='hacked=1`,
+	"end of tag": `--></title></style></script><img src=x onerror=hacked=1>`,
+	"template":   `{{.}}${hacked=1}`,
+	"entity":     `&lt;img src=x onerror=hacked=1&gt;`,
+	"scheme":     `javascript:hacked=1`,
+	"direction":  "gpj.\u202eexe\u2066",
+	"control":    "a\x00b\x1b[31m\r\nc\u2028",
+	"long":       strings.Repeat("w", 100_000),
+	"marks":      "Z" + strings.Repeat("\u0335\u0489", 500),
+}
+
+// hostileBody has one text wherever a body can have it.
+func hostileBody(t *testing.T, notificationType, text string) []byte {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{
+		"notification_type": notificationType, "public_id": text, "version": 1, "format": text, "request_id": text,
+		"original_filename": text, "display_name": text, "asset_folder": text, "etag": text, "tags": []string{text},
+		"secure_url": text, "url": "https://a.example/" + text, text: text,
+		"notification_context": map[string]any{"triggered_by": map[string]any{"id": text}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// TestHostileText: every value of body and token is text on all pages, and no
+// scheme but http and https gets into one. A browser is asked in another test.
+func TestHostileText(t *testing.T) {
+	for name, text := range hostile {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
+			claim := cut(text, 2000) // a longer token is refused
+			claims := &cloudinaryhook.Claims{OrganizationID: claim, AlbumID: claim, UserID: claim}
+			errorBody, err := json.Marshal(map[string]any{"notification_type": "error", "error": map[string]any{"message": text, "request_id": text}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, body := range [][]byte{hostileBody(t, "upload", text), hostileBody(t, text, text), errorBody} {
+				if status := p.post(t, body, cloudinaryhooktest.WithClaims(claims)); status != http.StatusCreated {
+					t.Fatalf("answered %d, want 201", status)
+				}
+			}
+			paths := []string{"/", "/?type=delete"}
+			for _, d := range getJSON[[]database.Delivery](t, p, "/api/v1/deliveries") {
+				paths = append(paths, "/deliveries/"+d.ID)
+			}
+			for _, path := range paths {
+				_, page := p.get(t, path)
+				checkHostile(t, path, page)
+			}
+		})
+	}
+}
+
+func checkHostile(t *testing.T, path, page string) {
+	t.Helper()
+	page = regexp.MustCompile(`<option [^>]*>`).ReplaceAllString(page, "") // what a filter asks for is the name as it is
+	for _, markup := range []string{"<script>", `onerror="`, "onfocus='", "<img src=x", `src="javascript:`, `href="javascript:`, "\u202e", "\u2066", "\x00", "\x1b", "\u2028"} {
+		if strings.Contains(page, markup) {
+			t.Errorf("%s holds %q", path, markup)
+		}
+	}
+	if !strings.HasPrefix(path, "/deliveries/") && len(page) > 30_000 {
+		t.Errorf("%s has %d bytes, want names to be cut", path, len(page))
+	}
+}
+
+// TestPageHeaders: the second line of defence, should escaping ever fail.
+func TestPageHeaders(t *testing.T) {
 	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
-	body := `{"notification_type":"error","error":{"message":"<i>no</i>"},"params":{"notification_url":"https://a.example/?token=SECRET.a-b_c&x=1","b":"token\u003dSECRET2 token%3DSECRET3"}}`
-	p.post(t, []byte(body))
+	p.post(t, golden(t, "upload-simple.json"))
 	id := getJSON[[]database.Delivery](t, p, "/api/v1/deliveries")[0].ID
-	status, page := p.get(t, "/deliveries/"+id)
-	if status != http.StatusOK {
-		t.Fatalf("status got %d, want 200", status)
-	}
-	for _, want := range []string{"test-album", "token=•••&amp;x=1", "&lt;i&gt;no", "&#34;params&#34;: {", id} {
-		if !strings.Contains(page, want) {
-			t.Errorf("the page lacks %q:\n%s", want, page)
+	for _, path := range []string{"/", "/deliveries/" + id} {
+		resp, err := http.Get(p.url + path)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if strings.Contains(page, "SECRET") || strings.Contains(page, "<i>") {
-		t.Errorf("the page holds a token or markup of the body:\n%s", page)
-	}
-	if status, _ := p.get(t, "/deliveries/unknown"); status != http.StatusNotFound {
-		t.Errorf("an unknown delivery got %d, want 404", status)
+		_ = resp.Body.Close()
+		for name, want := range map[string]string{
+			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: http:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+			"Content-Type":            "text/html; charset=utf-8",
+			"Cache-Control":           "no-store",
+			"X-Content-Type-Options":  "nosniff",
+			"Referrer-Policy":         "no-referrer",
+		} {
+			if got := resp.Header.Get(name); got != want {
+				t.Errorf("%s of %s got %q, want %q", name, path, got, want)
+			}
+		}
 	}
 }
 
-// TestFailuresAndMetrics: what was refused is counted by cause, on the page and
-// at /metrics, and nothing secret is told there.
-func TestFailuresAndMetrics(t *testing.T) {
-	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
-	p.post(t, golden(t, "upload-simple.json"))
-	p.post(t, golden(t, "upload-simple.json"))
-	for range 3 {
-		p.post(t, golden(t, "upload-simple.json"), cloudinaryhooktest.WithSecret("wrong secret"))
-	}
-	p.post(t, golden(t, "upload-simple.json"), cloudinaryhooktest.WithToken("SECRET-TOKEN"))
-	p.post(t, []byte(`[]`))
+// TestWhyPending: the log says what the last attempt failed with, and of what
+// came before the start of the program, that nobody knows.
+func TestWhyPending(t *testing.T) {
+	p := inProcess(t)
+	p.post(t, []byte(`{"notification_type":"upload","public_id":"stuck","version":1}`))
 	_, page := p.get(t, "/")
-	_, metrics := p.get(t, "/metrics")
-	for _, want := range []string{"<b>3×</b> <span>signature wrong", "<b>1×</b> <span>token invalid", "<b>1×</b> <span>body malformed", "last hour: 2 accepted, 5 refused"} {
-		if !strings.Contains(page, want) {
-			t.Errorf("the page lacks %q", want)
-		}
+	if shown := between(t, page, "<ol", "</ol>"); !strings.Contains(shown, `"why">creating the image failed: the thumbnail service does not answer<`) {
+		t.Errorf("the log does not say why it is pending:\n%s", shown)
 	}
-	for _, want := range []string{
-		`gallery_notifications_total{cause="",outcome="accepted",status="201"} 1`,
-		`gallery_notifications_total{cause="",outcome="duplicate",status="201"} 1`,
-		`gallery_notifications_total{cause="signature wrong",outcome="refused",status="401"} 3`,
-		`gallery_notifications_total{cause="token invalid",outcome="refused",status="401"} 1`,
-		`gallery_notifications_total{cause="body malformed",outcome="refused",status="400"} 1`,
-		`gallery_notification_duration_seconds_count 7`,
-		`gallery_deliveries_pending 0`,
-	} {
-		if !strings.Contains(metrics, want+"\n") {
-			t.Errorf("/metrics lacks %s:\n%s", want, metrics)
-		}
-	}
-	if strings.Contains(page+metrics, "SECRET") {
-		t.Error("the page or /metrics holds a token")
-	}
-}
-
-func TestClassify(t *testing.T) {
-	boom := errors.New("boom")
+	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	web := &web{monitor: newTestMonitor(t)}
 	tests := []struct {
-		o           cloudinaryhook.Outcome
-		name, cause string
+		d    database.Delivery
+		want logEntry // without the delivery
 	}{
-		{cloudinaryhook.Outcome{Status: 201, Known: cloudinaryhook.StateNew}, "accepted", ""},
-		{cloudinaryhook.Outcome{Status: 201, Known: cloudinaryhook.StateDone}, "duplicate", ""},
-		{cloudinaryhook.Outcome{Status: 201, Rejected: errors.Join(cloudinaryhook.ErrCreateImage, boom)}, "rejected", "creating the image failed"},
-		{cloudinaryhook.Outcome{Status: 401, Err: cloudinaryhook.ErrStaleTimestamp}, "refused", "timestamp stale"},
-		{cloudinaryhook.Outcome{Status: 500, Err: errors.Join(cloudinaryhook.ErrSave, cloudinaryhook.ErrMissingToken)}, "failed", "saving failed"},
-		{cloudinaryhook.Outcome{Status: 500, Err: boom}, "failed", "other"},
+		{database.Delivery{State: "done"}, logEntry{Shown: "done"}},
+		{database.Delivery{State: "done", Cause: "cloudinaryhook: no"}, logEntry{Shown: "rejected", Why: "no"}},
+		{database.Delivery{State: "pending", ReceivedAt: now.Add(-90 * time.Second)},
+			logEntry{Shown: "pending", Took: "1 min", Why: "not done yet; if nobody is at it, it is resumed within a minute or two"}},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name+" "+tt.cause, func(t *testing.T) {
-			name, cause := classify(tt.o)
-			if diff := cmp.Diff([]string{tt.name, tt.cause}, []string{name, cause}); diff != "" {
-				t.Errorf("classify(%+v) differs (-want +got):\n%s", tt.o, diff)
-			}
-		})
+		tt.want.Delivery = tt.d
+		if diff := cmp.Diff(tt.want, web.logEntry(tt.d, now)); diff != "" {
+			t.Errorf("logEntry(%+v) differs (-want +got):\n%s", tt.d, diff)
+		}
+	}
+}
+
+func TestByAlbum(t *testing.T) {
+	images := []database.Image{
+		{PublicID: "4", OrganizationID: "b", AlbumID: "x"},
+		{PublicID: "3", OrganizationID: "a", AlbumID: "x"},
+		{PublicID: "2", OrganizationID: "a", AlbumID: "w"},
+		{PublicID: "1", OrganizationID: "b", AlbumID: "x"},
+	}
+	want := []album{
+		{"a", "w", images[2:3]},
+		{"a", "x", images[1:2]},
+		{"b", "x", []database.Image{images[0], images[3]}},
+	}
+	if diff := cmp.Diff(want, byAlbum(images)); diff != "" {
+		t.Errorf("differs (-want +got):\n%s", diff)
+	}
+	if a, b := (album{OrganizationID: `a" "b`, AlbumID: "c"}).Key(), (album{OrganizationID: "a", AlbumID: `b" "c`}).Key(); a == b {
+		t.Errorf("two albums share the key %s", a)
 	}
 }

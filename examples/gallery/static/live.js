@@ -1,54 +1,137 @@
-// Keeps the page up to date: when the server says that something changed, the
-// page is fetched again, and what is new or different in it is put in place.
-// Elements with a data-key keep their place and state; nothing else is script.
+// Keeps the page up to date. When the server says that something changed, the
+// page is fetched again, and what is different in it is put in place: nodes that
+// are there stay, and with them focus, scroll position and loaded images.
 (() => {
-  const merge = (old, fresh) => {
-    const known = new Map([...old.children].filter((e) => e.dataset.key).map((e) => [e.dataset.key, e]));
-    let place = old.firstElementChild;
-    for (const next of [...fresh.children]) {
-      const same = next.dataset.key && known.get(next.dataset.key);
+  'use strict';
+  const ELEMENT = 1;
+  const key = (node) => (node.nodeType === ELEMENT ? node.dataset.key : undefined);
+
+  // patch makes old look like fresh. What is data-fixed never changes.
+  const patch = (old, fresh) => {
+    if (old.isEqualNode(fresh)) return;
+    if (old.nodeType !== ELEMENT) {
+      old.data = fresh.data;
+      return;
+    }
+    if ('fixed' in old.dataset) return;
+    for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+    for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    patchChildren(old, fresh);
+  };
+
+  // Children with a data-key are told by it, others by their place. Those that
+  // are gone go first, so that the rest need not move: a moved node loses focus.
+  const patchChildren = (old, fresh) => {
+    const wanted = new Set([...fresh.childNodes].map(key));
+    const known = new Map();
+    for (const child of [...old.childNodes]) {
+      if (key(child) === undefined) continue;
+      if (wanted.has(key(child))) known.set(key(child), child);
+      else child.remove();
+    }
+    let place = old.firstChild;
+    for (const next of [...fresh.childNodes]) {
+      const same = key(next) === undefined ? unkeyed(place, next) : known.get(key(next));
       if (!same) {
         old.insertBefore(document.adoptNode(next), place);
         continue;
       }
-      known.delete(next.dataset.key);
-      if (same !== place) old.insertBefore(same, place);
-      else place = place.nextElementSibling;
-      const inner = same.querySelector(':scope > [data-list]');
-      if (inner) merge(inner, next.querySelector(':scope > [data-list]'));
-      else if (same.innerHTML !== next.innerHTML) same.replaceChildren(...next.childNodes);
-      same.className = next.className;
+      while (place && place !== same && key(place) === undefined) place = removeAndNext(place);
+      if (place === same) place = place.nextSibling;
+      else old.insertBefore(same, place);
+      patch(same, next);
     }
-    while (place) {
-      const gone = place;
-      place = place.nextElementSibling;
-      gone.remove();
-    }
+    while (place) place = removeAndNext(place);
+  };
+
+  const unkeyed = (place, next) => (place && key(place) === undefined && place.nodeName === next.nodeName ? place : null);
+
+  const removeAndNext = (node) => {
+    const next = node.nextSibling;
+    node.remove();
+    return next;
   };
 
   let busy = false, again = false;
   const refresh = async () => {
-    if (busy) { again = true; return; }
+    if (busy) {
+      again = true;
+      return;
+    }
     busy = true;
     try {
       const answer = await fetch(location.href, { cache: 'no-store' });
-      if (!answer.ok) return;
-      const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
-      for (const list of fresh.querySelectorAll('[data-live]')) {
-        const old = document.querySelector(`[data-live="${list.dataset.live}"]`);
-        if (list.hasAttribute('data-list')) merge(old, list);
-        else if (old.innerHTML !== list.innerHTML) old.replaceChildren(...list.childNodes);
-      }
-    } finally {
-      busy = false;
-      if (again) { again = false; refresh(); }
+      if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), 'text/html'));
+    } catch {
+      // The server is gone for now. What is shown stays, and the events come back.
+    }
+    busy = false;
+    if (again) {
+      again = false;
+      refresh();
     }
   };
 
-  const light = document.querySelector('[data-connection]');
-  const source = new EventSource('/events');
-  let lost = false;
-  source.onmessage = refresh;
-  source.onopen = () => { light.textContent = 'live'; if (lost) refresh(); lost = false; };
-  source.onerror = () => { light.textContent = 'reconnecting'; lost = true; };
+  const show = (page) => {
+    const before = new Set(deliveries());
+    for (const fresh of page.querySelectorAll('[data-live]')) {
+      const old = document.querySelector(`[data-live="${fresh.dataset.live}"]`);
+      if (old) patch(old, fresh);
+    }
+    unread += deliveries().filter((id) => !before.has(id)).length;
+    announce();
+  };
+
+  // What is new is said to those who listen instead of looking, in one sentence
+  // and not more often than they can bear.
+  const deliveries = () => [...document.querySelectorAll('.log > [data-key]')].map(key);
+  let unread = 0, quiet = false;
+  const announce = () => {
+    if (quiet || unread === 0) return;
+    document.querySelector('[data-news]').textContent = unread === 1 ? 'One new delivery.' : `${unread} new deliveries.`;
+    unread = 0;
+    quiet = true;
+    setTimeout(() => { quiet = false; announce(); }, 20000);
+  };
+
+  // The placeholder is behind the image. It must not shine through one that is
+  // transparent, nor a broken one cover it.
+  const settle = (img) => {
+    if (!img.complete) return;
+    img.hidden = img.naturalWidth === 0;
+    img.parentElement.classList.toggle('loaded', !img.hidden);
+  };
+  for (const event of ['load', 'error']) {
+    document.addEventListener(event, ({ target }) => { if (target.matches?.('.frame img')) settle(target); }, true);
+  }
+  document.querySelectorAll('.frame img').forEach(settle);
+
+  const connection = document.querySelector('[data-connection]');
+  const say = (state, text) => {
+    connection.dataset.connection = state;
+    if (connection.textContent !== text) connection.textContent = text;
+  };
+  let source = null, retry = 0;
+  const connect = () => {
+    source?.close();
+    clearTimeout(retry);
+    source = new EventSource('/events');
+    source.onopen = () => {
+      document.documentElement.classList.add('live');
+      say('live', 'Live');
+      refresh(); // what came before this connection was there
+    };
+    source.onmessage = refresh;
+    source.onerror = () => {
+      say('lost', 'Connection lost, trying again');
+      if (source.readyState === EventSource.CLOSED) retry = setTimeout(connect, 5000); // an answer that was no stream
+    };
+  };
+  // A browser has six connections to a server, and pages in the background need none.
+  document.addEventListener('visibilitychange', () => {
+    if (!document.hidden) return connect();
+    clearTimeout(retry);
+    source.close();
+  });
+  connect();
 })();

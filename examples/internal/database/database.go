@@ -93,12 +93,16 @@ func newImage(img *cloudinaryhook.Image) Image {
 	}
 }
 
+// maxSource is the longest URL, in bytes, that a page may have to hold.
+const maxSource = 2000
+
 // Source is where a browser may load the image from, or "". The URL is a
-// payload's, so nothing but another host over http or https is let through.
+// payload's, so nothing but another host over http or https is let through. It
+// is not rewritten to ask for a smaller image: an account may refuse that.
 func (i Image) Source() string {
 	for _, source := range []string{i.SecureURL, i.URL} {
 		u, err := url.Parse(source)
-		if err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
+		if err == nil && len(source) <= maxSource && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
 			return source
 		}
 	}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+)
+
+const (
+	shownBody  = 256 << 10 // bytes of a body that a page shows
+	shownDepth = 50        // levels of JSON that are indented; each costs every line below it
+)
+
+// serveDelivery shows one delivery with its claims and its body.
+func (s *web) serveDelivery(w http.ResponseWriter, r *http.Request) {
+	row, whole, err := s.db.Delivery(r.Context(), r.PathValue("id"))
+	if errors.Is(err, database.ErrNotFound) {
+		http.NotFound(w, r)
+		return
+	}
+	var claims json.RawMessage
+	if err == nil {
+		err = whole.Claims.Decode(&claims)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	now := time.Now().UTC()
+	s.render(w, r, "delivery.html", struct {
+		logEntry
+		Now          time.Time
+		Image        *database.Image // nil if it announces none
+		Claims, Body listing
+	}{s.logEntry(row, now), now, announced(whole), newListing("claims", claims), newListing("body", whole.Body)})
+}
+
+func announced(d *cloudinaryhook.Delivery) *database.Image {
+	img, ok := d.Image()
+	if !ok {
+		return nil
+	}
+	return &database.Image{Key: img.Key, PublicID: img.PublicID, Format: img.Format,
+		Width: img.Width, Height: img.Height, Bytes: img.Bytes, URL: img.URL, SecureURL: img.SecureURL}
+}
+
+// A listing is JSON for people: indented, in pieces of one kind each.
+type listing struct {
+	Heading string // the id of its heading
+	Pieces  []piece
+	Size    int64 // bytes, before it was indented
+	Cut     bool  // it is too long to be shown whole
+}
+
+// A piece is text of one kind: "key", "string", or "" for the rest.
+type piece struct{ Kind, Text string }
+
+var jsonString = regexp.MustCompile(`("(?:[^"\\]|\\.)*")(\s*:)?`)
+
+// newListing masks tokens first of all: a notification_url is a credential, and
+// whoever sees this page must not get it.
+func newListing(heading string, data []byte) listing {
+	text := indent(data)
+	l := listing{Heading: heading, Size: int64(len(data)), Cut: len(text) > shownBody}
+	text = mask(cut(text, shownBody))
+	add := func(kind, text string) {
+		if text != "" {
+			l.Pieces = append(l.Pieces, piece{kind, visibleLines(text)})
+		}
+	}
+	end := 0
+	for _, at := range jsonString.FindAllStringSubmatchIndex(text, -1) {
+		add("", text[end:at[0]])
+		kind := "string"
+		if at[4] >= 0 {
+			kind = "key"
+		}
+		add(kind, text[at[2]:at[3]])
+		end = at[3]
+	}
+	add("", text[end:])
+	return l
+}
+
+func visibleLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = visible(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func indent(data []byte) string {
+	var indented bytes.Buffer
+	if depth(data) > shownDepth || json.Indent(&indented, data, "", "  ") != nil {
+		return string(data)
+	}
+	return indented.String()
+}
+
+// depth is how far objects and arrays are nested.
+func depth(data []byte) (deepest int) {
+	now, inString := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			now++
+			deepest = max(deepest, now)
+		case c == '}' || c == ']':
+			now--
+		}
+	}
+	return deepest
+}
+
+// Where a token is: after "token=" in any of the encodings that URL, JSON and
+// HTML have for its characters, however often one was put over the other; in a
+// member that is named so; and wherever a JWT is. All up to the end of the
+// parameter or the string is masked, which may be too much and is not too little.
+var (
+	tokenParameter = regexp.MustCompile(`(?i)(` + encoded("token=") + `)(?:\\.|[^"&\s\\])*`)
+	tokenMember    = regexp.MustCompile(`(?i)(\\*"[\w-]*token\\*"\s*:\s*\\*")(?:[^"\\]|\\.)+`)
+	anyJWT         = regexp.MustCompile(`eyJ[\w-]+(?i:\.|%(?:25)*2e|\\+u002e)[^"&\s\\]*`)
+)
+
+// encoded is a regular expression for the name in all encodings.
+func encoded(name string) string {
+	var b strings.Builder
+	for _, c := range name {
+		fmt.Fprintf(&b, `(?:%s|%%(?:25)*%02x|\\+u00%02[2]x|\\+x%02[2]x|&#0*%[2]d;|&#x0*%[2]x;)`, regexp.QuoteMeta(string(c)), c)
+	}
+	return b.String()
+}
+
+func mask(text string) string {
+	const dots = "•••"
+	text = tokenParameter.ReplaceAllString(text, "${1}"+dots)
+	text = tokenMember.ReplaceAllString(text, "${1}"+dots)
+	return anyJWT.ReplaceAllString(text, dots)
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+)
+
+// TestEvents: a page that watches is told of a notification, and when the
+// program ends its stream ends, and does not hold up the shutdown.
+func TestEvents(t *testing.T) {
+	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
+	resp, err := http.Get(p.url + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got := resp.Header.Get("Content-Type"); got != "text/event-stream" {
+		t.Errorf("Content-Type got %q, want text/event-stream", got)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	next := func() string {
+		for lines.Scan() {
+			if lines.Text() != "" {
+				return lines.Text()
+			}
+		}
+		return "the end"
+	}
+	if got := next(); got != "retry: 2000" {
+		t.Errorf("first line got %q, want retry: 2000", got)
+	}
+	p.post(t, golden(t, "upload-simple.json"))
+	if got := next(); got != "data: changed" {
+		t.Errorf("after a notification got %q, want data: changed", got)
+	}
+	begun := time.Now()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for range p.output { // until the program closes it: Wait must not come before
+	}
+	if err := p.cmd.Wait(); err != nil || time.Since(begun) > shutdownTimeout/2 {
+		t.Errorf("the program ended with %v after %v, want nil and soon", err, time.Since(begun))
+	}
+	for line := next(); line != "the end"; line = next() {
+		if line != "data: changed" {
+			t.Errorf("got %q before the end", line)
+		}
+	}
+}
+
+func TestWatchersAreLimited(t *testing.T) {
+	m := newTestMonitor(t)
+	var stops []func()
+	for range maxWatchers {
+		_, stop, err := m.watch()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stops = append(stops, stop)
+	}
+	w := httptest.NewRecorder()
+	(&web{monitor: m}).serveEvents(w, httptest.NewRequest(http.MethodGet, "/events", nil))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("one watcher too many got %d and %v, want 503 and Retry-After", w.Code, w.Header())
+	}
+	stops[0]()
+	if _, _, err := m.watch(); err != nil {
+		t.Errorf("after one has stopped got %v, want nil", err)
+	}
+	m.close()
+	if changes, _, err := m.watch(); err != nil {
+		t.Errorf("after close got %v, want a closed channel", err)
+	} else if _, open := <-changes; open {
+		t.Error("after close a watcher was told something, want its channel closed")
+	}
+}
+
+// TestSlowWatcher: one that never reads holds up nobody who observes.
+func TestSlowWatcher(t *testing.T) {
+	m := newTestMonitor(t)
+	changes, stop, err := m.watch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	for range 1000 { // it would block at the second, if it waited
+		m.observe(t.Context(), cloudinaryhook.Outcome{Status: 201})
+		m.sample(database.Stats{Images: 1})
+	}
+	if len(changes) != 1 {
+		t.Errorf("%d changes wait, want them to be one", len(changes))
+	}
+}
+
+// stuckWriter is a client that reads nothing: a write to it ends at the deadline.
+type stuckWriter struct {
+	http.ResponseWriter
+	deadline time.Time
+}
+
+func (w *stuckWriter) SetWriteDeadline(t time.Time) error {
+	w.deadline = t
+	return nil
+}
+
+func (w *stuckWriter) Write([]byte) (int, error) {
+	time.Sleep(time.Until(w.deadline)) // for ever, if there is none
+	return 0, os.ErrDeadlineExceeded
+}
+
+// TestSlowReader: one that takes nothing from its connection is given up, and
+// before a shutdown would have to wait for it.
+func TestSlowReader(t *testing.T) {
+	m := newTestMonitor(t)
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		w := &stuckWriter{ResponseWriter: httptest.NewRecorder()}
+		(&web{monitor: m}).serveEvents(w, httptest.NewRequest(http.MethodGet, "/events", nil))
+		if took := time.Since(begun); took != liveWrite || took >= shutdownTimeout {
+			t.Errorf("it was given up after %v, want %v", took, liveWrite)
+		}
+		if len(m.watchers) != 0 {
+			t.Errorf("%d watchers are left, want none", len(m.watchers))
+		}
+	})
+}
+
+// TestEventsPace: a hundred changes at once are two messages, and where nothing
+// changes there is one every 15 s.
+func TestEventsPace(t *testing.T) {
+	m := newTestMonitor(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 35*time.Second)
+		defer cancel()
+		w := &flushRecorder{ResponseRecorder: httptest.NewRecorder(), begun: time.Now()}
+		time.AfterFunc(time.Second, func() {
+			for range 100 {
+				m.observe(ctx, cloudinaryhook.Outcome{Status: 201})
+				time.Sleep(time.Millisecond)
+			}
+		})
+		(&web{monitor: m}).serveEvents(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/events", nil))
+		want := []time.Duration{0, time.Second, time.Second + livePace, liveTick, 2 * liveTick}
+		if diff := cmp.Diff(want, w.flushed); diff != "" {
+			t.Errorf("times of messages differ (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A flushRecorder notes when something was sent.
+type flushRecorder struct {
+	*httptest.ResponseRecorder
+	begun   time.Time
+	flushed []time.Duration
+}
+
+func (w *flushRecorder) SetWriteDeadline(time.Time) error { return nil }
+func (w *flushRecorder) FlushError() error {
+	w.flushed = append(w.flushed, time.Since(w.begun))
+	return nil
+}

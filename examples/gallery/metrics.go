@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+)
+
+// metrics is what Prometheus asks for. Labels have a bounded set of values, all
+// of them ours: whoever sends requests cannot make series.
+type metrics struct {
+	requests *prometheus.CounterVec
+	duration prometheus.Histogram
+}
+
+func newMetrics(registry prometheus.Registerer, db database.DB) metrics {
+	factory := promauto.With(registry)
+	factory.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "gallery_deliveries_pending",
+		Help: "Deliveries that are saved and not completed; NaN if the database cannot say.",
+	}, func() float64 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		s, err := db.Stats(ctx)
+		if err != nil {
+			return math.NaN()
+		}
+		return float64(s.Pending)
+	})
+	return metrics{
+		requests: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "gallery_notifications_total",
+			Help: "Requests to the hook by status, outcome and cause.",
+		}, []string{"status", "outcome", "cause"}),
+		duration: factory.NewHistogram(prometheus.HistogramOpts{
+			Name:    "gallery_notification_duration_seconds",
+			Help:    "Time from a request's arrival to its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 20},
+		}),
+	}
+}
+
+func (m metrics) observe(o cloudinaryhook.Outcome, name, cause string) {
+	m.requests.WithLabelValues(strconv.Itoa(o.Status), name, cause).Inc()
+	m.duration.Observe(o.Duration.Seconds())
+}
+
+// causes names errors, for people and for metrics, and tells people where to
+// look. Stages come first: what an app's own error wraps says less.
+var causes = []struct {
+	err        error
+	name, hint string
+}{
+	{cloudinaryhook.ErrSave, "saving failed", "Look at the database; Cloudinary tries again."},
+	{cloudinaryhook.ErrCreateImage, "creating the image failed", "It is saved, and is resumed every minute."},
+	{cloudinaryhook.ErrNotify, "notifying failed", "It is saved, and is resumed every minute."},
+	{cloudinaryhook.ErrComplete, "completing failed", "Look at the database; the work itself was done."},
+	{cloudinaryhook.ErrMethodNotAllowed, "other method", "Notifications are POSTs: a browser or a health check, perhaps."},
+	{cloudinaryhook.ErrMissingToken, "token missing", "The notification_url was given without a token."},
+	{cloudinaryhook.ErrInvalidToken, "token invalid", "Expired, without an album, or signed with another key."},
+	{cloudinaryhook.ErrMissingSignature, "signature missing", "Not from Cloudinary, or a proxy dropped its headers."},
+	{cloudinaryhook.ErrUnsupportedSignature, "signature unsupported", "The account signs in a way that only Cloudinary can verify."},
+	{cloudinaryhook.ErrInvalidTimestamp, "timestamp invalid", "Not from Cloudinary, or changed on its way."},
+	{cloudinaryhook.ErrStaleTimestamp, "timestamp stale", "An old request sent again, or this machine's clock is wrong."},
+	{cloudinaryhook.ErrSignatureMismatch, "signature wrong", "Another API secret, or a body changed on its way."},
+	{cloudinaryhook.ErrBodyTooLarge, "body too large", "Over MaxBody."},
+	{cloudinaryhook.ErrBodyConsumed, "body consumed", "Middleware read it before the hook could."},
+	{cloudinaryhook.ErrBodyTimeout, "body late", "It did not arrive within the timeout."},
+	{cloudinaryhook.ErrBodyRead, "body not read", "The connection broke."},
+	{cloudinaryhook.ErrMalformedBody, "body malformed", "Signed, but not one JSON object."},
+}
+
+const otherCause = "other"
+
+// classify names what came of a request, and why if it did not go well.
+func classify(o cloudinaryhook.Outcome) (name, cause string) {
+	err := o.Err
+	switch {
+	case err == nil && o.Rejected != nil:
+		name, err = "rejected", o.Rejected
+	case err == nil && o.Known == cloudinaryhook.StateDone:
+		return "duplicate", ""
+	case err == nil:
+		return "accepted", ""
+	case o.Status >= 500:
+		name = "failed"
+	default:
+		name = "refused"
+	}
+	for _, c := range causes {
+		if errors.Is(err, c.err) {
+			return name, c.name
+		}
+	}
+	return name, otherCause
+}
+
+// hint says where to look when this was the cause.
+func hint(cause string) string {
+	for _, c := range causes {
+		if c.name == cause {
+			return c.hint
+		}
+	}
+	return "The log has the error."
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+)
+
+func newTestMonitor(t *testing.T) *monitor {
+	t.Helper()
+	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "gallery.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return newMonitor(prometheus.NewRegistry(), db)
+}
+
+// TestFailuresAndMetrics: what was refused is counted by cause, on the page and
+// at /metrics, and nothing secret is told there.
+func TestFailuresAndMetrics(t *testing.T) {
+	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
+	p.post(t, golden(t, "upload-simple.json"))
+	p.post(t, golden(t, "upload-simple.json"))
+	for range 3 {
+		p.post(t, golden(t, "upload-simple.json"), cloudinaryhooktest.WithSecret("wrong secret"))
+	}
+	p.post(t, golden(t, "upload-simple.json"), cloudinaryhooktest.WithToken("SECRET-TOKEN"))
+	p.post(t, []byte(`[]`))
+	_, page := p.get(t, "/")
+	failures := between(t, page, `data-live="failures"`, "</ul>")
+	for _, want := range []string{
+		`<b>3×</b> <span>signature wrong</span> <span class="status">401<`,
+		`<b>1×</b> <span>token invalid</span> <span class="status">401<`,
+		`<b>1×</b> <span>body malformed</span> <span class="status">400<`,
+	} {
+		if !strings.Contains(failures, want) {
+			t.Errorf("what failed lately lacks %q:\n%s", want, failures)
+		}
+	}
+	if want := "In all 2 accepted, 5 refused or failed; at most 0 pending."; !strings.Contains(page, want) {
+		t.Errorf("the drawing's text lacks %q", want)
+	}
+	resp, err := http.Get(p.url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var metrics bytes.Buffer
+	if _, err := metrics.ReadFrom(resp.Body); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(page+metrics.String(), "SECRET") {
+		t.Error("the page or /metrics holds a token")
+	}
+	const want = `
+# HELP gallery_deliveries_pending Deliveries that are saved and not completed; NaN if the database cannot say.
+# TYPE gallery_deliveries_pending gauge
+gallery_deliveries_pending 0
+# HELP gallery_notifications_total Requests to the hook by status, outcome and cause.
+# TYPE gallery_notifications_total counter
+gallery_notifications_total{cause="",outcome="accepted",status="201"} 1
+gallery_notifications_total{cause="",outcome="duplicate",status="201"} 1
+gallery_notifications_total{cause="body malformed",outcome="refused",status="400"} 1
+gallery_notifications_total{cause="signature wrong",outcome="refused",status="401"} 3
+gallery_notifications_total{cause="token invalid",outcome="refused",status="401"} 1
+`
+	if err := testutil.ScrapeAndCompare(p.url+"/metrics", strings.NewReader(want), "gallery_deliveries_pending", "gallery_notifications_total"); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(metrics.String(), "\ngallery_notification_duration_seconds_count 7\n") {
+		t.Errorf("/metrics does not count 7 durations:\n%s", &metrics)
+	}
+}
+
+func TestClassify(t *testing.T) {
+	boom := errors.New("boom")
+	tests := []struct {
+		o           cloudinaryhook.Outcome
+		name, cause string
+	}{
+		{cloudinaryhook.Outcome{Status: 201, Known: cloudinaryhook.StateNew}, "accepted", ""},
+		{cloudinaryhook.Outcome{Status: 201, Known: cloudinaryhook.StateDone}, "duplicate", ""},
+		{cloudinaryhook.Outcome{Status: 201, Rejected: errors.Join(cloudinaryhook.ErrCreateImage, boom)}, "rejected", "creating the image failed"},
+		{cloudinaryhook.Outcome{Status: 401, Err: cloudinaryhook.ErrStaleTimestamp}, "refused", "timestamp stale"},
+		{cloudinaryhook.Outcome{Status: 500, Err: errors.Join(cloudinaryhook.ErrSave, cloudinaryhook.ErrMissingToken)}, "failed", "saving failed"},
+		{cloudinaryhook.Outcome{Status: 500, Err: boom}, "failed", "other"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name+" "+tt.cause, func(t *testing.T) {
+			name, cause := classify(tt.o)
+			if diff := cmp.Diff([]string{tt.name, tt.cause}, []string{name, cause}); diff != "" {
+				t.Errorf("classify(%+v) differs (-want +got):\n%s", tt.o, diff)
+			}
+		})
+	}
+}
+
+// TestMonitorIsBounded: whatever is sent, and however much, memory and series do
+// not grow, and what was seen before a flood is still told.
+func TestMonitorIsBounded(t *testing.T) {
+	m := newTestMonitor(t)
+	m.observe(t.Context(), cloudinaryhook.Outcome{Status: 500, Err: cloudinaryhook.ErrSave})
+	for i := range 20 * keptOutcomes {
+		d := &cloudinaryhook.Delivery{ID: fmt.Sprint(i)}
+		err := fmt.Errorf("%w: %d %s", cloudinaryhook.ErrCreateImage, i, strings.Repeat("x", 1000))
+		m.observe(t.Context(), cloudinaryhook.Outcome{Delivery: d, Status: 500, Err: err})
+		m.observe(t.Context(), cloudinaryhook.Outcome{Status: 401, Err: fmt.Errorf("%w: %d", cloudinaryhook.ErrInvalidToken, i)})
+		m.observe(t.Context(), cloudinaryhook.Outcome{Status: 500, Err: fmt.Errorf("%d", i)})
+	}
+	if len(m.outcomes) != keptOutcomes || len(m.order) != keptOutcomes || len(m.last) > len(causes)+1 {
+		t.Errorf("it keeps %d outcomes in an order of %d, and %d causes", len(m.outcomes), len(m.order), len(m.last))
+	}
+	newest, _ := m.outcome(fmt.Sprint(20*keptOutcomes - 1))
+	if n := len(newest.Err); n == 0 || n > keptError+len("…") {
+		t.Errorf("of an error it keeps %d bytes, want some, and %d at most", n, keptError)
+	}
+	if n := testutil.CollectAndCount(m.metrics.requests); n != 4 {
+		t.Errorf("there are %d series, want one of each of 4 causes", n)
+	}
+	want := []failure{{Cause: "saving failed", Count: 1}, {Cause: "creating the image failed", Count: 20 * keptOutcomes},
+		{Cause: "token invalid", Count: 20 * keptOutcomes}, {Cause: "other", Count: 20 * keptOutcomes}}
+	byCause := cmpopts.SortSlices(func(a, b failure) bool { return a.Cause < b.Cause })
+	if diff := cmp.Diff(want, m.failures(), byCause, cmpopts.IgnoreFields(failure{}, "Status", "Last", "Hint")); diff != "" {
+		t.Errorf("failures differ (-want +got):\n%s", diff)
+	}
+}
+
+func TestLastHour(t *testing.T) {
+	m := newTestMonitor(t)
+	synctest.Test(t, func(t *testing.T) {
+		refuse := func() {
+			m.observe(t.Context(), cloudinaryhook.Outcome{Status: 401, Err: cloudinaryhook.ErrStaleTimestamp})
+		}
+		m.observe(t.Context(), cloudinaryhook.Outcome{Status: 201})
+		refuse()
+		time.Sleep(10 * time.Minute)
+		m.sample(database.Stats{Pending: 3})
+		m.sample(database.Stats{Pending: 1})
+		refuse()
+		end := time.Now()
+		hour := m.lastHour()
+		want := map[int]minute{49: {Accepted: 1, Refused: 1}, 59: {Refused: 1, Pending: 3}}
+		for i, got := range hour {
+			minute := want[i]
+			minute.start = end.Unix()/60 - 59 + int64(i)
+			if got.start != minute.start || got.Accepted != minute.Accepted || got.Refused != minute.Refused || got.Pending != minute.Pending {
+				t.Errorf("minute %d got %+v, want %+v", i, got, minute)
+			}
+		}
+		time.Sleep(50 * time.Minute) // the first minute is an hour old
+		if got := m.failures(); len(got) != 1 || got[0].Count != 1 || !got[0].Last.Equal(end) {
+			t.Errorf("failures got %+v, want one, of %v", got, end)
+		}
+		time.Sleep(10 * time.Minute)
+		if got := m.failures(); len(got) != 0 {
+			t.Errorf("failures got %+v, want none after an hour", got)
+		}
+	})
+}
