@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
@@ -31,14 +30,15 @@ type demo struct {
 	started time.Time
 	nodes   []node
 	servers []*server.Server
-	db      *database.SQLite
-	conn    *nats.Conn
+	db      database.DB
+	conn    *connection
 	js      jetstream.JetStream
 	load    *load
 
-	stop  context.CancelFunc // of receiver and workers
-	tasks sync.WaitGroup
-	errs  chan error
+	stopped string             // the node that was, last
+	stop    context.CancelFunc // of receiver and workers
+	tasks   sync.WaitGroup
+	errs    chan error
 }
 
 // runDemo ends by itself after about half a minute. It needs nothing but a
@@ -78,7 +78,7 @@ func (d *demo) startCluster(ctx context.Context, dir string) (err error) {
 	if d.conn, err = connect(clusterConfig{urls: urls(d.nodes)}, "demo", quiet); err != nil {
 		return err
 	}
-	if d.js, err = jetstream.New(d.conn); err != nil {
+	if d.js, err = jetstream.New(d.conn.Conn); err != nil {
 		return err
 	}
 	return until(ctx, func(ctx context.Context) error {
@@ -124,7 +124,7 @@ func (d *demo) startPrograms(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	d.load = newLoad(secret, tokenKey, time.Second, "http://"+listener.Addr().String()+hookPath)
-	d.task(func() error { defer nc.Close(); return serve(ctx, listener, newMux(handler, nc), quiet) })
+	d.task(func() error { defer nc.Close(); return serve(ctx, listener, newMux(handler, nc.Conn), quiet) })
 	return nil
 }
 
@@ -206,8 +206,8 @@ func (d *demo) watch(ctx context.Context, seconds int) error {
 	return nil
 }
 
-// restart stops the node that leads the stream, or one that does not, and starts
-// it again.
+// restart stops the node that leads the stream, or one that does not and was not
+// stopped before, and starts it again.
 func (d *demo) restart(ctx context.Context, leads bool) error {
 	i, err := d.find(ctx, leads)
 	if err != nil {
@@ -241,7 +241,8 @@ func (d *demo) find(ctx context.Context, leads bool) (int, error) {
 		return err
 	})
 	for i, n := range d.nodes {
-		if (n.name == leader) == leads {
+		if (n.name == leader) == leads && n.name != d.stopped {
+			d.stopped = n.name
 			return i, err
 		}
 	}

@@ -70,17 +70,17 @@ func startNode(t *testing.T, n node) node {
 	return n
 }
 
-func dial(t *testing.T, urls string, options ...nats.Option) *nats.Conn {
+func dial(t *testing.T, urls string, options ...nats.Option) *connection {
 	t.Helper()
 	nc, err := nats.Connect(urls, append(options, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	return nc
+	return &connection{Conn: nc}
 }
 
-func mustQueue(t *testing.T, nc *nats.Conn, try time.Duration) *queue {
+func mustQueue(t *testing.T, nc *connection, try time.Duration) *queue {
 	t.Helper()
 	q, err := newQueue(nc, try, inFlight)
 	if err != nil {

@@ -80,7 +80,7 @@ func (r *receiver) run(ctx context.Context, stdout io.Writer, logger *slog.Logge
 		return err
 	}
 	fmt.Fprintf(stdout, "receive: http://%s%s\n", listener.Addr(), hookPath)
-	return serve(ctx, listener, newMux(handler, nc), logger)
+	return serve(ctx, listener, newMux(handler, nc.Conn), logger)
 }
 
 // handler waits for the queue, within timeout; 0 is the library's own.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -28,18 +27,16 @@ const publishTry = 4 * time.Second
 // have the cluster's word that most of its nodes have it on disk. Workers take
 // it from there.
 type queue struct {
-	conn  *nats.Conn
+	conn  *connection
 	js    jetstream.JetStream
 	try   time.Duration // for one node
 	slots chan struct{} // one for each publish in flight
-
-	left atomic.Int64 // the number of connections that were given up, see leave
 }
 
 // newQueue allows so many publishes in flight. While nobody leads the stream
 // they all wait, and each holds its notification in memory.
-func newQueue(conn *nats.Conn, try time.Duration, inFlight int) (*queue, error) {
-	js, err := jetstream.New(conn)
+func newQueue(conn *connection, try time.Duration, inFlight int) (*queue, error) {
+	js, err := jetstream.New(conn.Conn)
 	if err != nil {
 		return nil, err
 	}
@@ -84,25 +81,16 @@ func (q *queue) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinar
 
 // publish asks one node.
 func (q *queue) publish(ctx context.Context, id string, data []byte) (*jetstream.PubAck, error) {
-	connection := int64(q.conn.Stats().Reconnects) //nolint:gosec // it counts from zero
+	number := q.conn.number()
 	tryCtx, cancel := context.WithTimeout(ctx, q.try)
 	defer cancel()
 	ack, err := q.js.PublishMsg(tryCtx, &nats.Msg{Subject: subject, Data: data},
 		jetstream.WithMsgID(id), jetstream.WithExpectStream(streamName),
 		jetstream.WithRetryAttempts(math.MaxInt)) // while nobody leads the stream, until tryCtx is done
 	if errors.Is(err, context.DeadlineExceeded) {
-		q.leave(connection)
+		q.conn.leave(number)
 	}
 	return ack, err
-}
-
-// leave has the connection go to another node. A node that was cut off from the
-// others still talks to its clients and cannot serve them. Of all publishes that
-// wait on one connection, the first to give up ends it.
-func (q *queue) leave(connection int64) {
-	if left := q.left.Load(); left <= connection && q.left.CompareAndSwap(left, connection+1) {
-		_ = q.conn.ForceReconnect() // fails if closed, and then so does the next publish
-	}
 }
 
 // transient says which errors are the cluster's state and not its answer. All

@@ -96,7 +96,7 @@ func TestComplete(t *testing.T) {
 }
 
 // swallow answers no publish, like a node that was cut off from the others.
-func swallow(t *testing.T, nc *nats.Conn) {
+func swallow(t *testing.T, nc *connection) {
 	t.Helper()
 	if _, err := nc.Subscribe(subject, func(*nats.Msg) {}); err != nil {
 		t.Fatal(err)
@@ -202,7 +202,7 @@ func TestFullStreamKeepsTheOld(t *testing.T) {
 func TestLeave(t *testing.T) {
 	silent, good := startAlone(t), startAlone(t)
 	swallow(t, dial(t, silent.url()))
-	js, err := jetstream.New(dial(t, good.url()))
+	js, err := jetstream.New(dial(t, good.url()).Conn)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,7 +264,7 @@ func TestCheckStream(t *testing.T) {
 // TestOpenStreams leaves alone what an operator has tuned, and refuses what would
 // lose notifications.
 func TestOpenStreams(t *testing.T) {
-	js, err := jetstream.New(dial(t, startAlone(t).url()))
+	js, err := jetstream.New(dial(t, startAlone(t).url()).Conn)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -23,32 +21,6 @@ const (
 )
 
 var errUnsafeStream = errors.New("the stream does not keep what the receivers promise")
-
-// connect joins the cluster by any of the nodes in the comma-separated urls.
-func connect(c clusterConfig, name string, logger *slog.Logger) (*nats.Conn, error) {
-	options := []nats.Option{
-		nats.Name("cloudinaryhook " + name),
-		nats.MaxReconnects(-1),
-		nats.PingInterval(10 * time.Second), // a node that is silent is left after two of these
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			logger.Warn("disconnected from the cluster", "error", err)
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			logger.Info("reconnected to the cluster", "node", nc.ConnectedServerName())
-		}),
-	}
-	if c.credentials != "" {
-		options = append(options, nats.UserCredentials(c.credentials))
-	}
-	if c.rootCAs != "" {
-		options = append(options, nats.RootCAs(c.rootCAs))
-	}
-	nc, err := nats.Connect(c.urls, options...)
-	if err != nil {
-		return nil, fmt.Errorf("connecting to the cluster: %w", err)
-	}
-	return nc, nil
-}
 
 // streams are the configurations of both streams: of notifications that wait for
 // a worker, and of those that no worker could process.

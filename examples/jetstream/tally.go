@@ -62,21 +62,25 @@ func (l *load) run(ctx context.Context, interval time.Duration) error {
 		if err != nil {
 			return err
 		}
-		if err := l.deliver(context.WithoutCancel(ctx), body); err != nil {
+		if err := l.deliver(context.WithoutCancel(ctx), body, cloudinaryTries); err != nil {
 			return err
 		}
 	}
 }
 
-// deliver sends a notification as often as Cloudinary does, four times, but after
-// a pause and not after minutes, and to one receiver after the other, as a load
-// balancer would.
-func (l *load) deliver(ctx context.Context, body []byte) error {
+// cloudinaryTries is how often Cloudinary sends a notification until it is
+// answered with success.
+const cloudinaryTries = 4
+
+// deliver sends a notification until it is answered 201, to one receiver after
+// the other, as a load balancer would. It does not wait for minutes between
+// tries, as Cloudinary does.
+func (l *load) deliver(ctx context.Context, body []byte, tries int) error {
 	l.mu.Lock()
 	first := l.sent
 	l.sent++
 	l.mu.Unlock()
-	for try := range 4 {
+	for try := range tries {
 		if try > 0 {
 			time.Sleep(l.pause)
 		}

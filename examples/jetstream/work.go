@@ -54,54 +54,58 @@ type worker struct {
 }
 
 // consumer is the workers' common place in the stream. A message that no worker
-// answers for within AckWait goes to another one: it may have waited behind one
-// that used up its whole time. The server counts tries but never stops, since
-// what it stops to deliver would lie in the stream for ever.
+// answers for within AckWait goes to another one. The server counts tries but
+// never stops, since what it stops to deliver would lie in the stream for ever.
 func (w *worker) consumer() jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable: workersName, AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait: 2*w.timeout + 5*time.Second, MaxDeliver: -1, MaxAckPending: maxUnacknowledged,
+		AckWait:    w.timeout + 5*time.Second, // Complete has 3 s of its own
+		MaxDeliver: -1, MaxAckPending: maxUnacknowledged,
 	}
 }
 
 // run works until ctx is done, and then finishes what it has taken.
-func (w *worker) run(ctx context.Context, nc *nats.Conn) (err error) {
-	if w.js, err = jetstream.New(nc); err != nil {
+func (w *worker) run(ctx context.Context, c *connection) (err error) {
+	if w.js, err = jetstream.New(c.Conn); err != nil {
 		return err
 	}
 	consumer, err := w.js.CreateOrUpdateConsumer(ctx, streamName, w.consumer())
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", workersName, err)
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(w.concurrency), jetstream.PullHeartbeat(5*time.Second))
-	if err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, messages.Drain)()
 	var working sync.WaitGroup
 	for range w.concurrency {
 		working.Go(func() {
-			for {
-				msg, err := messages.Next()
-				if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
-					return
-				}
-				if err == nil {
+			for ctx.Err() == nil {
+				if msg := w.next(ctx, c, consumer); msg != nil {
 					w.handle(context.WithoutCancel(ctx), msg)
-					continue
-				}
-				w.logger.WarnContext(ctx, "taking a message failed", "error", err)
-				if errors.Is(err, jetstream.ErrNoHeartbeat) {
-					_ = nc.ForceReconnect() // this node may be cut off from the others
 				}
 			}
 		})
 	}
 	working.Wait()
-	if ctx.Err() == nil {
-		return errors.New("the consumer was closed")
+	return c.FlushTimeout(5 * time.Second) // of acknowledgements
+}
+
+// next is a message, or nil if there was none. Each is asked for when there is
+// time for it: one that waited here would be another worker's before its turn.
+func (w *worker) next(ctx context.Context, c *connection, consumer jetstream.Consumer) jetstream.Msg {
+	number := c.number()
+	msg, err := consumer.Next(jetstream.FetchContext(ctx), jetstream.FetchHeartbeat(2*time.Second))
+	switch {
+	case err == nil:
+		return msg
+	case ctx.Err() != nil || errors.Is(err, nats.ErrTimeout):
+		return nil
+	case errors.Is(err, jetstream.ErrNoHeartbeat):
+		c.leave(number)
 	}
-	return nc.FlushTimeout(5 * time.Second) // of acknowledgements
+	w.logger.WarnContext(ctx, "taking a message failed", "error", err)
+	select {
+	case <-ctx.Done():
+	case <-time.After(250 * time.Millisecond):
+	}
+	return nil
 }
 
 // handle answers for one message: acknowledged, put off, or among the dead
@@ -174,7 +178,7 @@ type workCommand struct {
 func parseWorker(args []string, stderr io.Writer) (*workCommand, error) {
 	c := &workCommand{worker: worker{maxTries: maxTries, backoff: backoff}}
 	flags := newFlags("work", stderr)
-	flags.StringVar(&c.db, "db", "images.db", "SQLite database `file`; workers on one machine may share it")
+	flags.StringVar(&c.db, "db", "images.db", "`database` of all workers: a postgres:// URL, or an SQLite file that those on one machine share")
 	flags.IntVar(&c.worker.concurrency, "concurrency", 16, "deliveries at work at a time")
 	flags.DurationVar(&c.worker.timeout, "timeout", 30*time.Second, "how long the work of one may take")
 	c.cluster.register(flags)
@@ -188,7 +192,7 @@ func parseWorker(args []string, stderr io.Writer) (*workCommand, error) {
 }
 
 func (c *workCommand) run(ctx context.Context, logger *slog.Logger) (err error) {
-	db, err := database.OpenSQLite(ctx, c.db)
+	db, err := database.Open(ctx, c.db)
 	if err != nil {
 		return err
 	}
@@ -200,7 +204,7 @@ func (c *workCommand) run(ctx context.Context, logger *slog.Logger) (err error) 
 	defer nc.Close()
 	c.worker.logger = logger
 	c.worker.processor = &cloudinaryhook.Processor{Store: db, Images: db, Logger: logger}
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc.Conn)
 	if err != nil {
 		return err
 	}

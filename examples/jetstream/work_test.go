@@ -68,7 +68,7 @@ func newTestWorker(store cloudinaryhook.Store, creator cloudinaryhook.ImageCreat
 }
 
 // startWorker runs a worker until the test ends or stop is called.
-func startWorker(t *testing.T, w *worker, nc *nats.Conn) (stop func()) {
+func startWorker(t *testing.T, w *worker, nc *connection) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -286,7 +286,7 @@ func hang(url string) {
 		select {}
 	}))
 	w.timeout = killedTimeout
-	fmt.Println(w.run(context.Background(), nc))
+	fmt.Println(w.run(context.Background(), &connection{Conn: nc}))
 	os.Exit(1)
 }
 

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/sender"
+)
+
+// A link is the only way from one node to another.
+type link struct {
+	from, to int
+	listener net.Listener
+	target   string
+	gate     sync.RWMutex // held for writing while the link is cut
+}
+
+// newLink listens until the test ends.
+func newLink(t *testing.T, from, to int, target string) *link {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	l := &link{from: from, to: to, listener: listener, target: target}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go l.carry(conn)
+		}
+	}()
+	return l
+}
+
+func (l *link) carry(near net.Conn) {
+	defer near.Close()
+	l.pass()
+	far, err := net.Dial("tcp", l.target)
+	if err != nil {
+		return // the node is down
+	}
+	defer far.Close()
+	go l.copy(far, near)
+	l.copy(near, far)
+}
+
+// pass waits while the link is cut.
+func (l *link) pass() {
+	l.gate.RLock()
+	l.gate.RUnlock() //nolint:staticcheck // passing is all there is to do
+}
+
+// copy holds back what comes while the link is cut, and closes no connection
+// then: neither end is told, as with a broken cable.
+func (l *link) copy(to, from net.Conn) {
+	defer to.Close()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		l.pass()
+		if _, writeErr := to.Write(buf[:n]); err != nil || writeErr != nil {
+			return
+		}
+	}
+}
+
+// A testCluster is three nodes, each a process of its own with files on disk.
+type testCluster struct {
+	t         *testing.T
+	nodes     []node
+	processes []*program
+	links     []*link
+	clients   []jetstream.JetStream // to each node alone
+	conns     []*connection
+}
+
+func startTestCluster(t *testing.T) *testCluster {
+	t.Helper()
+	nodes, err := newNodes(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &testCluster{t: t, nodes: nodes, processes: make([]*program, len(nodes))}
+	for i := range nodes {
+		nodes[i].routes = nil
+		nodes[i].advertise = "127.0.0.1:1" // nobody is there, and so no way around the links
+		for j := range nodes {
+			if i != j {
+				l := newLink(t, i, j, nodes[j].routeAddr)
+				c.links = append(c.links, l)
+				nodes[i].routes = append(nodes[i].routes, l.listener.Addr().String())
+			}
+		}
+	}
+	for i := range nodes {
+		c.start(i)
+	}
+	for _, n := range nodes {
+		nc := dial(t, n.url(), nats.IgnoreDiscoveredServers())
+		js, err := jetstream.New(nc.Conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.conns, c.clients = append(c.conns, nc), append(c.clients, js)
+	}
+	return c
+}
+
+func (c *testCluster) start(i int) {
+	c.t.Helper()
+	n := c.nodes[i]
+	c.processes[i] = start(c.t, binary, nil, "node", "-name", n.name, "-dir", n.dir, "-addr", n.clientAddr,
+		"-cluster", n.routeAddr, "-advertise", n.advertise, "-routes", strings.Join(n.routes, ","))
+	c.processes[i].expect(c.t, "nats://")
+}
+
+// ask puts a question to one node after the other, until one gives the answer.
+func (c *testCluster) ask(what string, f func(context.Context, jetstream.JetStream) error) {
+	c.t.Helper()
+	next := 0
+	wait(c.t, what, func(ctx context.Context) error {
+		next = (next + 1) % len(c.clients)
+		return f(ctx, c.clients[next])
+	})
+}
+
+func (c *testCluster) leader() int {
+	c.t.Helper()
+	leader := -1
+	c.ask("a leader", func(ctx context.Context, js jetstream.JetStream) error {
+		name, err := streamLeader(ctx, js)
+		for i, n := range c.nodes {
+			if n.name == name {
+				leader = i
+			}
+		}
+		return err
+	})
+	return leader
+}
+
+// cut separates a node from the others, and leaves it its clients.
+func (c *testCluster) cut(i int) (heal func()) {
+	var cut []*link
+	for _, l := range c.links {
+		if l.from == i || l.to == i {
+			l.gate.Lock()
+			cut = append(cut, l)
+		}
+	}
+	heal = sync.OnceFunc(func() {
+		for _, l := range cut {
+			l.gate.Unlock()
+		}
+	})
+	c.t.Cleanup(heal)
+	return heal
+}
+
+// startReceiver runs a receiver that gives up early, so that the test sees it
+// refuse, and returns its URL.
+func startReceiver(t *testing.T, nc *connection, secret string, tokenKey []byte) string {
+	t.Helper()
+	q := mustQueue(t, nc, time.Second)
+	handler, err := (&receiver{secrets: []string{secret}, tokenKey: tokenKey}).handler(q, 2500*time.Millisecond, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(newMux(handler, nc.Conn))
+	t.Cleanup(s.Close)
+	return s.URL + hookPath
+}
+
+// TestCluster is the promise: whatever was answered 201 has its image, though
+// one node after the other is killed or cut off.
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	c := startTestCluster(t)
+	c.ask("the streams", func(ctx context.Context, js jetstream.JetStream) error {
+		return openStreams(ctx, js, clusterConfig{replicas: 3, maxBytes: 1 << 30})
+	})
+	c.ask("three replicas", allCurrent)
+
+	db := openDB(t)
+	all := urls(c.nodes)
+	for range 2 {
+		w := newTestWorker(db, db)
+		w.maxTries = 1000 // the machine may be slow; nothing here is poison
+		startWorker(t, w, dial(t, all))
+	}
+	secret, tokenKey := newSecrets()
+	var hooks []string
+	for range 3 {
+		hooks = append(hooks, startReceiver(t, dial(t, all), secret, tokenKey))
+	}
+	l := newLoad(secret, tokenKey, 500*time.Millisecond, hooks...)
+	sending, stop := context.WithCancel(t.Context())
+	var senders sync.WaitGroup
+	for range 6 {
+		senders.Go(func() {
+			if err := l.run(sending, 50*time.Millisecond); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	defer senders.Wait()
+	defer stop()
+	c.trouble(l, secret, tokenKey)
+	stop()
+	senders.Wait()
+	c.ask("an empty stream", isEmpty)
+	checkResult(t, l, db)
+}
+
+// trouble is what may befall a cluster. Each time it goes on answering 201.
+func (c *testCluster) trouble(l *load, secret string, tokenKey []byte) {
+	started := time.Now()
+	more := func(after string) {
+		c.t.Helper()
+		before := l.acknowledged()
+		wait(c.t, "acknowledgements "+after, func(context.Context) error {
+			if now := l.acknowledged(); now < before+100 {
+				return fmt.Errorf("%d came", now-before)
+			}
+			return nil
+		})
+		c.t.Logf("%3.0f s: %4d acknowledged %s", time.Since(started).Seconds(), l.acknowledged(), after)
+	}
+	more("with three nodes")
+
+	leader := c.leader()
+	c.processes[leader].kill()
+	more("after the leader was killed")
+	c.start(leader)
+	c.ask("the killed leader's return", allCurrent)
+
+	other := (leader + 1) % 3
+	c.processes[other].kill()
+	more("after another was killed")
+	c.start(other)
+	c.ask("the other's return", allCurrent)
+
+	leader = c.leader()
+	heal := c.cut(leader)
+	c.refuse(l, leader, secret, tokenKey)
+	more("while the leader is cut off")
+	heal()
+	more("after it was joined again")
+	c.ask("its return", allCurrent)
+}
+
+// refuse sends to a receiver that reaches the cut-off node alone: it must not
+// acknowledge anything. The same notifications then come to other receivers.
+func (c *testCluster) refuse(l *load, cut int, secret string, tokenKey []byte) {
+	c.t.Helper()
+	hook := startReceiver(c.t, c.conns[cut], secret, tokenKey)
+	alone := newLoad(secret, tokenKey, 0, hook)
+	const count = 5
+	var sending sync.WaitGroup
+	for range count {
+		sending.Go(func() {
+			body, err := sender.FreshBody("upload-full", "cut-off")
+			if err == nil {
+				err = errors.Join(alone.deliver(c.t.Context(), body, 1), l.deliver(c.t.Context(), body, cloudinaryTries))
+			}
+			if err != nil {
+				c.t.Error(err)
+			}
+		})
+	}
+	sending.Wait()
+	if got := alone.statuses[http.StatusInternalServerError]; got != count {
+		c.t.Errorf("the node that was cut off had statuses %v, want 500 %d times", alone.statuses, count)
+	}
+}
+
+func checkResult(t *testing.T, l *load, db database.DB) {
+	t.Helper()
+	r, err := l.compare(t.Context(), db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(r)
+	if r.lost != 0 || r.doubled != 0 {
+		t.Errorf("lost %d and doubled %d, want 0 and 0", r.lost, r.doubled)
+	}
+	if got := l.unexpected(); got != "" {
+		t.Errorf("%s, want nothing but 201 and 500", got)
+	}
+	if r.acknowledged < 500 || r.images < r.acknowledged || r.refusals == 0 {
+		t.Errorf("acknowledged %d, %d images, %d refusals: the test was too kind to show anything", r.acknowledged, r.images, r.refusals)
+	}
+}
