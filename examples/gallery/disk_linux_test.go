@@ -83,7 +83,7 @@ func TestFullDisk(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			db := newSQLite(t, d.folder)
+			db := newSQLite(d.folder)
 			p := start(t, testEnv(), "-db", db.url)
 			load := startLoad(t, 32, 0, p.hook())
 			load.acknowledge(100)

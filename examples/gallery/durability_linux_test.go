@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
 // A witness sees what is written and synced, and knows which rows would survive
@@ -129,7 +131,7 @@ func TestDurable(t *testing.T) {
 
 func traceSQLite(t *testing.T, binary string, clients, notifications int) (answers, syncs int, broken []string) {
 	t.Helper()
-	db := newSQLite(t, t.TempDir())
+	db := newSQLite(t.TempDir())
 	p := startBinary(t, binary, testEnv(), "-db", db.url)
 	tr := attach(t, p.cmd.Process.Pid)
 	load := startLoad(t, clients, notifications, p.hook())
@@ -145,7 +147,7 @@ func traceSQLite(t *testing.T, binary string, clients, notifications int) (answe
 // imagesOf are the keys of images by the deliveries that announced them.
 func imagesOf(t *testing.T, db *testDatabase) map[string]string {
 	t.Helper()
-	opened, err := db.open()
+	opened, err := database.Open(t.Context(), db.url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,8 @@ func New() (*Server, error) {
 // findBinaries looks where Debian keeps them too, which is not in PATH.
 func findBinaries() (folder string, err error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(path), nil
+		path, err = filepath.EvalSymlinks(path) // the other programs may have no link
+		return filepath.Dir(path), err
 	}
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil || len(found) == 0 {
@@ -114,7 +115,7 @@ func (s *Server) init() error {
 	if err := os.WriteFile(passwordFile, []byte(s.Password), 0o600); err != nil {
 		return err
 	}
-	cmd := exec.Command(filepath.Join(s.bin, "initdb"), "--no-sync", "--pgdata", s.data(), "--username", superuser, //nolint:gosec // a program for tests
+	cmd := exec.Command(filepath.Join(s.bin, "initdb"), "--no-sync", "--pgdata", s.Data(), "--username", superuser, //nolint:gosec // a program for tests
 		"--pwfile", passwordFile, "--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C")
 	if err := asServerUser(cmd, s.folder, passwordFile); err != nil {
 		return err
@@ -124,8 +125,6 @@ func (s *Server) init() error {
 	}
 	return nil
 }
-
-func (s *Server) data() string { return filepath.Join(s.folder, "data") }
 
 // choosePort has the system choose one. It is kept for all starts of the
 // server, so that its URLs are.
@@ -157,7 +156,7 @@ func (s *Server) Start() error {
 
 func (s *Server) start() error {
 	s.log.reset()
-	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.data(), "-p", strconv.Itoa(s.port), //nolint:gosec // a program for tests
+	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.Data(), "-p", strconv.Itoa(s.port), //nolint:gosec // a program for tests
 		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
 		"-c", "fsync=on", "-c", "synchronous_commit=on", "-c", "full_page_writes=on")
 	cmd.Stdout, cmd.Stderr = s.log, s.log
@@ -223,6 +222,18 @@ func (s *Server) PID() int {
 		return 0
 	}
 	return s.cmd.Process.Pid
+}
+
+// Data is the folder that holds all of the server's.
+func (s *Server) Data() string { return filepath.Join(s.folder, "data") }
+
+// Command is one of the programs that came with the server, as "pg_amcheck". It
+// runs as the server's user and connects to the database of this URL, unless
+// that is empty.
+func (s *Server) Command(name, databaseURL string, args ...string) (*exec.Cmd, error) {
+	cmd := exec.Command(filepath.Join(s.bin, name), args...) //nolint:gosec // a program for tests
+	cmd.Env = append(os.Environ(), "PGDATABASE="+databaseURL)
+	return cmd, asServerUser(cmd)
 }
 
 // Log is what the server has written since it started.
