@@ -21,10 +21,11 @@ var migrations embed.FS
 
 // SQLite is a DB in one file.
 type SQLite struct {
-	// SQLite has one writer at a time. One connection queues writers here, in
-	// order and without "database is locked"; readers have others.
+	// SQLite has one writer at a time. One connection writes, for the committer,
+	// so that no write finds the database locked; readers have others.
 	queries
-	write *sql.DB
+	write     *sql.DB
+	committer *committer
 }
 
 // OpenSQLite opens the file, or creates it, and brings its schema up to date.
@@ -43,15 +44,18 @@ func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
 	}
 	write.SetMaxOpenConns(1)
 	read.SetMaxOpenConns(8)
-	db := &SQLite{queries{read}, write}
+	db := &SQLite{queries{read}, write, newCommitter(write)} //nolint:contextcheck // the committer outlives this call
 	if err := db.migrate(ctx); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, errors.Join(err, db.Close()))
 	}
 	return db, nil
 }
 
-// Close implements DB.
-func (db *SQLite) Close() error { return errors.Join(db.db.Close(), db.write.Close()) }
+// Close implements DB. What was begun is done first.
+func (db *SQLite) Close() error {
+	db.committer.Close()
+	return errors.Join(db.db.Close(), db.write.Close())
+}
 
 // migrate runs the migrations that the file has not seen, in one transaction;
 // user_version counts them.
@@ -60,7 +64,7 @@ func (db *SQLite) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return db.inTx(ctx, func(tx *sql.Tx) error { return runMigrations(ctx, tx, files) })
+	return inTx(ctx, db.write, func(tx *sql.Tx) error { return runMigrations(ctx, tx, files) })
 }
 
 func runMigrations(ctx context.Context, tx *sql.Tx, files []string) error {
@@ -88,29 +92,17 @@ func newerSchema(version int) error {
 	return fmt.Errorf("its schema, version %d, is newer than this program", version)
 }
 
-// inTx runs f in one transaction of the writer: all of it is durable, or none.
-func (db *SQLite) inTx(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := db.write.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // after a commit, nothing
-	if err := f(tx); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
 // Save implements cloudinaryhook.Store. The insert decides who is told that the
 // delivery is new; the state of one that is not is read in the same transaction,
 // before Prune could delete it.
-func (db *SQLite) Save(ctx context.Context, d *cloudinaryhook.Delivery) (state cloudinaryhook.State, err error) {
+func (db *SQLite) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 	args, err := deliveryArgs(d)
 	if err != nil {
 		return 0, err
 	}
-	err = db.inTx(ctx, func(tx *sql.Tx) (err error) {
-		state, err = save(ctx, tx, d.ID, args)
+	var state cloudinaryhook.State
+	err = db.committer.do(ctx, func(tx *sql.Tx) (err error) {
+		state, err = save(tx, d.ID, args)
 		return err
 	})
 	if err != nil {
@@ -119,8 +111,8 @@ func (db *SQLite) Save(ctx context.Context, d *cloudinaryhook.Delivery) (state c
 	return state, nil
 }
 
-func save(ctx context.Context, tx *sql.Tx, id string, args []any) (cloudinaryhook.State, error) {
-	result, err := tx.ExecContext(ctx, `
+func save(tx *sql.Tx, id string, args []any) (cloudinaryhook.State, error) {
+	result, err := tx.Exec(`
 		INSERT INTO deliveries (id, delivery, notification_type, public_id, request_id, organization_id, album_id, received_at, signed_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING`, args...)
 	if err != nil {
@@ -130,7 +122,7 @@ func save(ctx context.Context, tx *sql.Tx, id string, args []any) (cloudinaryhoo
 		return cloudinaryhook.StateNew, err
 	}
 	var done bool
-	err = tx.QueryRowContext(ctx, "SELECT completed_at IS NOT NULL FROM deliveries WHERE id = $1", id).Scan(&done)
+	err = tx.QueryRow("SELECT completed_at IS NOT NULL FROM deliveries WHERE id = $1", id).Scan(&done)
 	switch {
 	case err != nil:
 		return 0, err
@@ -163,12 +155,20 @@ func (db *SQLite) Prune(ctx context.Context, before time.Time) (pruned int64, er
 	return prune(before, func(statement string, args ...any) (int64, error) { return db.exec(ctx, statement, args...) })
 }
 
-func (db *SQLite) exec(ctx context.Context, statement string, args ...any) (affected int64, err error) {
-	result, err := db.write.ExecContext(ctx, statement, args...)
+func (db *SQLite) exec(ctx context.Context, statement string, args ...any) (int64, error) {
+	var affected int64
+	err := db.committer.do(ctx, func(tx *sql.Tx) error {
+		result, err := tx.Exec(statement, args...)
+		if err != nil {
+			return err
+		}
+		affected, err = result.RowsAffected()
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
-	return result.RowsAffected()
+	return affected, nil
 }
 
 // Pending implements DB. Bodies may be large: each delivery is read by itself.

@@ -36,7 +36,7 @@ func asServerUser(cmd *exec.Cmd, files ...string) error {
 	cmd.Dir = "/" // this one's may be closed to that user
 	var errs []error
 	for _, file := range files {
-		errs = append(errs, os.Chown(file, int(uid), int(gid))) //nolint:gosec // 32 bits
+		errs = append(errs, os.Chown(file, int(uid), int(gid)))
 	}
 	return errors.Join(errs...)
 }
