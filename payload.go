@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -223,15 +224,13 @@ func repeats(names [][]byte) bool {
 }
 
 // unquote returns the text of a JSON string. It aliases the input if it can,
-// and copies if there are escapes, or bytes beyond ASCII that may not be UTF-8.
+// and copies if there are escapes or bytes that are not UTF-8.
 func unquote(quoted jsontext.Value) []byte {
-	for _, c := range quoted {
-		if c == '\\' || c >= 0x80 {
-			text, _ := jsontext.AppendUnquote(nil, quoted) // the error reports invalid UTF-8, which is replaced
-			return text
-		}
+	if bytes.IndexByte(quoted, '\\') < 0 && utf8.Valid(quoted) {
+		return quoted[1 : len(quoted)-1]
 	}
-	return quoted[1 : len(quoted)-1]
+	text, _ := jsontext.AppendUnquote(nil, quoted) // the error reports invalid UTF-8, which is replaced
+	return text
 }
 
 // take decodes one top-level member into its field, if there is one for it.
