@@ -23,6 +23,7 @@ const (
 	defaultTimeout = 15 * time.Second // Cloudinary waits 20 s, by second-hand knowledge
 	eagerBuffer    = 512 << 10        // bytes that are taken at once for a body that declares them
 	unknownBuffer  = 8 << 10          // bytes, for one that declares nothing; few are larger
+	maxDrain       = 256 << 10        // bytes; what net/http reads of a body that nobody read
 )
 
 // Config sets up a [Handler].
@@ -152,7 +153,9 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, start time.Tim
 	deadline := start.Add(h.config.Timeout)
 	o.Err = contain(func() (err error) {
 		defer limitReading(w, h.config.Timeout)()
-		o.Delivery, err = h.Authenticate(r)
+		if o.Delivery, err = h.Authenticate(r); err != nil && !drained(r) {
+			expireReading(w)
+		}
 		return err
 	})
 	if o.Err != nil {
@@ -173,13 +176,32 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, start time.Tim
 func limitReading(w http.ResponseWriter, timeout time.Duration) (stop func()) {
 	var once sync.Once
 	timer := time.AfterFunc(timeout, func() {
-		once.Do(func() { _ = http.NewResponseController(w).SetReadDeadline(time.Now()) })
+		once.Do(func() { expireReading(w) })
 	})
 	return func() {
 		if !timer.Stop() {
 			once.Do(func() {}) // it has run then, or never will: w must not be used after ServeHTTP
 		}
 	}
+}
+
+func expireReading(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // an error: the connection has no deadlines
+}
+
+// drained reads what is left of a refused body, and reports whether that was
+// all. Before it answers, net/http waits for as much of a body that nobody read,
+// without a limit in time: anybody could hold a connection by a body that never
+// comes. So it is waited for here, within the Timeout, and then no more.
+func drained(r *http.Request) bool {
+	if r.Body == nil {
+		return true
+	}
+	if r.ContentLength > maxDrain || r.Header.Get("Expect") != "" { // reading would ask for it
+		return false
+	}
+	n, err := io.CopyN(io.Discard, r.Body, maxDrain+1)
+	return n <= maxDrain && errors.Is(err, io.EOF)
 }
 
 // Authenticate makes all checks and nothing else: method, token, signature
