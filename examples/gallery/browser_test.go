@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
 
@@ -41,8 +44,14 @@ func newTab(t *testing.T) *tab {
 	}
 	b := &tab{t, ctx}
 	b.size(1300, 900)
+	b.do(command(page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{
+		Source: `window.forbidden = []; addEventListener("securitypolicyviolation", (e) => forbidden.push(e.violatedDirective + " " + e.blockedURI));`,
+	}))
 	return b
 }
+
+// in is the same tab for a subtest.
+func (b *tab) in(t *testing.T) *tab { return &tab{t, b.ctx} }
 
 // do runs actions one after the other.
 func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
@@ -52,6 +61,14 @@ func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
 	if err := chromedp.Do(ctx, actions...); err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// command is an action that sends one command of the DevTools protocol.
+func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
+		_, err := cdp.Call(ctx, target, c, params)
+		return err
+	})
 }
 
 func (b *tab) open(url string) {
@@ -64,13 +81,10 @@ func (b *tab) size(width, height int64) {
 	b.do(chromedp.EmulateViewport(width, height))
 }
 
+// feature emulates what CSS's media queries ask for.
 func (b *tab) feature(name, value string) {
 	b.t.Helper()
-	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: name, Value: value}}}
-	b.do(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
-		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, media)
-		return err
-	}))
+	b.do(command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: name, Value: value}}}))
 }
 
 // wait waits until the JavaScript expression is true.
@@ -83,14 +97,56 @@ func (b *tab) wait(expression string) {
 	}
 }
 
-// evaluate returns the value of a JavaScript expression.
+// evaluate returns the value of a JavaScript expression, or what its promise
+// comes to.
 func evaluate[T any](b *tab, expression string) T {
 	b.t.Helper()
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression))
+	awaited := func(p *runtime.EvaluateParams) { p.AwaitPromise = new(true) }
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, awaited))
 	if err != nil {
 		b.t.Fatalf("%s: %v", expression, err)
 	}
 	return v
+}
+
+// check fails the test where the page is wider than the window, or tried what
+// its Content-Security-Policy forbids.
+func (b *tab) check() {
+	b.t.Helper()
+	if over := evaluate[int](b, `document.documentElement.scrollWidth - document.documentElement.clientWidth`); over > 0 {
+		widest := evaluate[string](b, `[...document.querySelectorAll("*")].findLast((e) => e.getBoundingClientRect().right > innerWidth).outerHTML.slice(0, 200)`)
+		b.t.Errorf("the page is %d pixels wider than the window, by %s", over, widest)
+	}
+	if forbidden := evaluate[[]string](b, `window.forbidden`); len(forbidden) > 0 {
+		b.t.Errorf("the policy forbade %q, want nothing to be tried", forbidden)
+	}
+}
+
+// axe fails the test for what axe-core finds amiss: contrast, names, roles,
+// headings, landmarks. CI installs it.
+func (b *tab) axe() {
+	b.t.Helper()
+	source, err := os.ReadFile(filepath.Join(os.Getenv("CLOUDINARYHOOK_NODE_MODULES"), "axe-core", "axe.min.js"))
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			b.t.Fatal(err)
+		}
+		b.t.Log("not asking axe: CLOUDINARYHOOK_NODE_MODULES names no node_modules folder with the package axe-core")
+		return
+	}
+	b.do(chromedp.Evaluate[chromedp.Void](string(source)))
+	type violation struct {
+		ID    string `json:"id"`
+		Help  string `json:"help"`
+		Nodes []struct {
+			HTML    string `json:"html"`
+			Summary string `json:"failureSummary"`
+		} `json:"nodes"`
+	}
+	violations := evaluate[[]violation](b, `axe.run().then((result) => result.violations)`)
+	for _, v := range violations {
+		b.t.Errorf("axe: %s: %s: %+v", v.ID, v.Help, v.Nodes)
+	}
 }
 
 // keep writes a screenshot of the whole page to the folder that

@@ -171,7 +171,7 @@ func TestPageHeaders(t *testing.T) {
 // TestWhyPending: the log says what the last attempt failed with, and of what
 // came before the start of the program, that nobody knows.
 func TestWhyPending(t *testing.T) {
-	p := inProcess(t)
+	p, _ := inProcess(t)
 	p.post(t, []byte(`{"notification_type":"upload","public_id":"stuck","version":1}`))
 	_, page := p.get(t, "/")
 	if shown := between(t, page, "<ol", "</ol>"); !strings.Contains(shown, `"why">creating the image failed: the thumbnail service does not answer<`) {

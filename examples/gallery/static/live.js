@@ -72,12 +72,25 @@
     }
   };
 
+  // What people look at stays where it is when something comes above it: what
+  // has the focus, or else what they see first. At the top they see what comes.
+  const anchor = () => {
+    const inView = (e) => {
+      const { top, bottom } = e.getBoundingClientRect();
+      return bottom > 0 && top < innerHeight;
+    };
+    const candidates = [document.activeElement, ...document.querySelectorAll('.grid > [data-key], .log > [data-key]')];
+    return scrollY > 0 ? candidates.find((e) => e !== document.body && inView(e)) : undefined;
+  };
+
   const show = (page) => {
-    const before = new Set(deliveries());
+    const before = new Set(deliveries()), held = anchor();
+    const top = held?.getBoundingClientRect().top;
     for (const fresh of page.querySelectorAll('[data-live]')) {
       const old = document.querySelector(`[data-live="${fresh.dataset.live}"]`);
       if (old) patch(old, fresh);
     }
+    if (held?.isConnected) scrollBy(0, held.getBoundingClientRect().top - top);
     unread += deliveries().filter((id) => !before.has(id)).length;
     announce();
   };

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/png"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+)
+
+// inProcess is the app in this process, with a creator that fails as a test
+// needs it: for images whose public IDs begin with "stuck" or "refused".
+func inProcess(t *testing.T) (*program, *monitor) {
+	t.Helper()
+	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "gallery.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	create := func(ctx context.Context, img *cloudinaryhook.Image) error {
+		switch {
+		case strings.HasPrefix(img.PublicID, "stuck"):
+			return errors.New("the thumbnail service does not answer")
+		case strings.HasPrefix(img.PublicID, "refused"):
+			return cloudinaryhook.Permanent(errors.New("the album is closed"))
+		}
+		return db.CreateImage(ctx, img)
+	}
+	logger := slog.New(slog.DiscardHandler)
+	monitor := newMonitor(prometheus.NewRegistry(), db)
+	cfg := &config{secrets: []string{cloudinaryhooktest.DefaultSecret}, tokenKey: []byte(cloudinaryhooktest.DefaultKey)}
+	processor := &cloudinaryhook.Processor{Store: db, Images: cloudinaryhook.ImageCreatorFunc(create)}
+	handler, err := newHandler(cfg, db, processor, monitor, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler)
+	t.Cleanup(func() {
+		monitor.close()
+		server.Close()
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &program{url: server.URL}, monitor
+}
+
+// An imageHost stands in for Cloudinary's, and counts what it is asked for.
+type imageHost struct {
+	*httptest.Server
+	mu    sync.Mutex
+	asked map[string]int
+	heads []http.Header
+}
+
+func newImageHost(t *testing.T) *imageHost {
+	h := &imageHost{asked: make(map[string]int)}
+	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.mu.Lock()
+		h.asked[r.URL.Path]++
+		h.heads = append(h.heads, r.Header)
+		h.mu.Unlock()
+		w.Header().Set("Content-Type", "image/png")
+		if err := png.Encode(w, landscape(r.URL.Path)); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(h.Close)
+	return h
+}
+
+// landscape draws a sky, a sea and a sun, each name its own.
+func landscape(name string) image.Image {
+	seed := 7
+	for _, c := range []byte(name) {
+		seed = (seed*31 + int(c)) % 9973
+	}
+	const width, height = 320, 240
+	horizon, sunX, sunY := 130+seed%50, 40+seed*7%240, 30+seed*3%60
+	img := image.NewNRGBA(image.Rect(0, 0, width, height))
+	for y := range height {
+		for x := range width {
+			c := color.NRGBA{uint8(170 + seed%50 + y/6), uint8(180 + y/8), uint8(215 - seed%40 - y/9), 255}
+			if y > horizon+(x*seed%17)/9 {
+				c = color.NRGBA{uint8(30 + seed%40), uint8(90 + seed%50 - (y-horizon)/4), uint8(120 + seed%30 - (y-horizon)/3), 255}
+			} else if (x-sunX)*(x-sunX)+(y-sunY)*(y-sunY) < 400 {
+				c = color.NRGBA{250, 236, 196, 255}
+			}
+			img.SetNRGBA(x, y, c)
+		}
+	}
+	return img
+}
+
+// uploaded is a body that announces an image.
+func uploaded(publicID, url string, width int) []byte {
+	return fmt.Appendf(nil, `{"notification_type":"upload","request_id":%[1]q,"public_id":%[1]q,"version":1,"format":"jpg",`+
+		`"width":%[2]d,"height":1200,"bytes":%[3]d,"resource_type":"image","secure_url":%[4]q}`, publicID, width, width*271, url)
+}
+
+// fill brings what a day may bring: images, other types, failures, and an hour
+// of it to draw.
+func fill(t *testing.T, p *program, m *monitor, host string) {
+	t.Helper()
+	albums := []cloudinaryhook.Claims{
+		{OrganizationID: "harbour-museum", AlbumID: "Summer exhibition", UserID: "17"},
+		{OrganizationID: "harbour-museum", AlbumID: "Archive"},
+		{OrganizationID: "north-cycles", AlbumID: "Catalogue"},
+	}
+	files, err := fs.Glob(cloudinaryhooktest.Bodies(), "*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range files {
+		if i%4 == 0 && !strings.HasPrefix(name, "upload") {
+			p.post(t, golden(t, name), cloudinaryhooktest.WithClaims(&albums[0]))
+		}
+	}
+	names := strings.Fields("boathouse cliff mast net shell buoy dune crane tide gull ropes/coil-2 lantern oars pier-at-dusk anchor saddle-tan front-light")
+	for i, name := range names {
+		url := fmt.Sprintf("%s/v1/%s.jpg", host, name)
+		p.post(t, uploaded(name, url, 1600+i*16), cloudinaryhooktest.WithClaims(&albums[i*5/2%3]))
+	}
+	for i := range 7 {
+		p.post(t, golden(t, "delete.json"), cloudinaryhooktest.WithSecret(fmt.Sprint("another", i)))
+	}
+	p.post(t, golden(t, "delete.json"), cloudinaryhooktest.WithTimestamp("1700000000"))
+	for _, name := range []string{"stuck/quay", "refused/poster"} {
+		body := bytes.Replace(golden(t, "upload-simple.json"), []byte(`"hat"`), []byte(`"`+name+`"`), 1)
+		p.post(t, body, cloudinaryhooktest.WithClaims(&albums[2]))
+	}
+	p.post(t, uploaded("harbour-wall", host+"/v1/harbour-wall.jpg", 2048), cloudinaryhooktest.WithClaims(&albums[0]))
+	rememberAnHour(m)
+}
+
+// rememberAnHour has the monitor believe that it was there an hour ago.
+func rememberAnHour(m *monitor) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	for i := int64(1); i < drawnMinutes; i++ {
+		past := m.minute(now.Add(-time.Duration(i) * time.Minute))
+		past.Accepted = 6 + (i*i*7)%13 + i%5
+		if i > 17 && i < 24 {
+			past.Pending, past.Refused = 22-3*(i-18), 4
+		}
+		past.Refused += i % 11 / 9
+	}
+}

@@ -1,0 +1,316 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"image/png"
+	"maps"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+)
+
+const isLive = `document.querySelector("[data-connection]").textContent === "Live"`
+
+// TestImagesArriveLive: on a page that is open. What is there stays as it is:
+// focus, scroll position, loaded images, a choice that was not sent yet.
+func TestImagesArriveLive(t *testing.T) {
+	b, host := newTab(t), newImageHost(t)
+	p, _ := inProcess(t)
+	b.open(p.url)
+	b.wait(isLive)
+	b.do(chromedp.Evaluate[chromedp.Void](`window.untouched = true`))
+	post := func(name string) { p.post(t, uploaded(name, host.URL+"/"+name, 800)) }
+	for i := range 30 {
+		post(fmt.Sprint("early-", i))
+	}
+	b.wait(`document.querySelectorAll(".grid li").length === 30 && document.querySelectorAll(".log li").length === 30`)
+	b.do(chromedp.Evaluate[chromedp.Void](`
+		document.querySelector("select").value = "test-album";
+		window.link = [...document.querySelectorAll(".log a")].at(-14);
+		link.focus();
+		link.scrollIntoView({ block: "center" });`))
+	b.wait(`scrollY > 0 && document.querySelectorAll(".loaded").length >= 20`) // in view, or nearly
+	host.mu.Lock()
+	before := maps.Clone(host.asked)
+	host.mu.Unlock()
+	const place = `JSON.stringify([Math.round(link.getBoundingClientRect().top), document.activeElement === link, untouched, document.querySelector("select").value])`
+	want := evaluate[string](b, place)
+	for i := range 5 {
+		post(fmt.Sprint("late-", i))
+	}
+	b.wait(`document.querySelectorAll(".grid li").length === 35 && document.querySelectorAll(".log li").length === 35`)
+	if got := evaluate[string](b, place); got != want {
+		t.Errorf("after new images the link's top, whether it has the focus, whether the page was not loaded anew, and the choice got %s, want %s", got, want)
+	}
+	host.mu.Lock()
+	defer host.mu.Unlock()
+	for name, n := range before {
+		if host.asked[name] != n || n != 1 {
+			t.Errorf("%s was asked for %d times and then %d, want once", name, n, host.asked[name])
+		}
+	}
+	for _, head := range host.heads {
+		if head.Get("Referer") != "" || head.Get("Cookie") != "" {
+			t.Errorf("the image host was told %v, want no referrer and no cookie", head)
+		}
+	}
+	b.check()
+}
+
+// TestReconnects: when the program is gone the page says so, and when it is back
+// the page shows what came in between, and is live again.
+func TestReconnects(t *testing.T) {
+	b := newTab(t)
+	args := []string{"-db", filepath.Join(t.TempDir(), "gallery.db")}
+	p := start(t, testEnv(), args...)
+	b.open(p.url)
+	b.wait(isLive)
+	b.do(chromedp.Evaluate[chromedp.Void](`window.untouched = true`))
+	p.kill()
+	b.wait(`document.querySelector("[data-connection]").textContent.startsWith("Connection lost")`)
+	p = start(t, testEnv(), append(args, "-addr", strings.TrimPrefix(p.url, "http://"))...)
+	p.post(t, golden(t, "upload-simple.json"))
+	b.wait(`document.querySelector("main").innerText.includes("hat")`)
+	b.wait(isLive)
+	p.post(t, golden(t, "upload-untyped.json"))
+	b.wait(`untouched && document.querySelector("main").innerText.includes("lobby1")`)
+}
+
+// TestHiddenPagesDoNotWatch: a browser has six connections to a server, and
+// tabs in the background would take them all.
+func TestHiddenPagesDoNotWatch(t *testing.T) {
+	b := newTab(t)
+	p, monitor := inProcess(t)
+	b.open(p.url)
+	b.wait(isLive)
+	watchers := func(want int) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			monitor.mu.Lock()
+			got := len(monitor.watchers)
+			monitor.mu.Unlock()
+			if got == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d pages watch, want %d", got, want)
+			}
+		}
+	}
+	watchers(1)
+	hide := func(hidden bool) {
+		b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`Object.defineProperty(document, "hidden", { value: %v, configurable: true }); document.dispatchEvent(new Event("visibilitychange"))`, hidden)))
+	}
+	hide(true)
+	watchers(0)
+	p.post(t, golden(t, "upload-simple.json"))
+	hide(false)
+	watchers(1)
+	b.wait(`document.querySelector("main").innerText.includes("hat")`)
+}
+
+// TestHostileTextInTheBrowser: nothing of what is sent runs, is loaded, or
+// breaks the layout, neither live nor when the page is loaded, nor on the
+// deliveries' own pages.
+func TestHostileTextInTheBrowser(t *testing.T) {
+	b := newTab(t)
+	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
+	b.open(p.url)
+	b.wait(isLive)
+	for _, text := range hostile {
+		claim := cut(text, 2000)
+		claims := &cloudinaryhook.Claims{OrganizationID: claim, AlbumID: claim, UserID: claim}
+		for _, body := range [][]byte{hostileBody(t, "upload", text), hostileBody(t, text, text)} {
+			if status := p.post(t, body, cloudinaryhooktest.WithClaims(claims)); status != http.StatusCreated {
+				t.Fatalf("answered %d, want 201", status)
+			}
+		}
+	}
+	all := getJSON[[]database.Delivery](t, p, "/api/v1/deliveries")
+	b.wait(fmt.Sprintf(`document.querySelectorAll(".log li").length === %d && document.querySelectorAll(".grid li").length === %d`, len(all), len(hostile)))
+	checkInnocent(b)
+	if text := evaluate[string](b, `document.body.innerText`); !strings.Contains(text, `gpj.\u{202e}exe`) || !strings.Contains(text, `<script>hacked=1</script>`) {
+		t.Error("the page does not show what turns text around, and markup, as text")
+	}
+	for _, width := range []int64{1300, 360} {
+		b.size(width, 900)
+		b.open(p.url)
+		b.wait(isLive)
+		checkInnocent(b)
+		b.keep(fmt.Sprint("hostile-", width))
+		for _, d := range all {
+			b.open(p.url + "/deliveries/" + d.ID)
+			checkInnocent(b)
+		}
+	}
+}
+
+func checkInnocent(b *tab) {
+	b.t.Helper()
+	b.check()
+	if evaluate[bool](b, `"hacked" in window`) {
+		b.t.Error("a payload's text ran as script")
+	}
+	if tall := evaluate[[]string](b, `[...document.querySelectorAll("header, .overview, .filter, .grid li, .log li, h1, h3")].filter((e) => e.offsetHeight > 420).map((e) => e.outerHTML.slice(0, 200))`); len(tall) > 0 {
+		b.t.Errorf("higher than 420 pixels: %q", tall)
+	}
+}
+
+// TestPlaceholders: an image that cannot be loaded leaves the drawing as if there
+// were none, with script and without; one that can be loaded covers it.
+func TestPlaceholders(t *testing.T) {
+	b, host := newTab(t), newImageHost(t)
+	p, _ := inProcess(t)
+	p.post(t, uploaded("gone", "http://127.0.0.1:1/gone.jpg", 800))
+	p.post(t, uploaded("there", host.URL+"/there.png", 800))
+	for _, script := range []bool{true, false} {
+		t.Run(fmt.Sprintf("script %v", script), func(t *testing.T) {
+			b := b.in(t)
+			b.do(command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !script}))
+			b.open(p.url)
+			b.wait(`[...document.images].length === 2 && [...document.images].every((img) => img.complete)`)
+			if script {
+				b.wait(`document.querySelectorAll(".loaded").length === 1`)
+			}
+			there, gone := b.frame(0), b.frame(1)
+			b.do(chromedp.Evaluate[chromedp.Void](`document.querySelectorAll(".frame img").forEach((img) => img.remove())`))
+			drawing := b.frame(1)
+			if bytes.Equal(there, b.frame(0)) {
+				t.Error("an image that was loaded does not cover the placeholder")
+			}
+			if !bytes.Equal(gone, drawing) {
+				t.Error("an image that cannot be loaded changes the placeholder")
+			}
+			if colours := colours(t, drawing); colours < 4 {
+				t.Errorf("the placeholder has %d colours, want a sky, a sun, hills and text", colours)
+			}
+		})
+	}
+}
+
+// frame is a screenshot of the n-th image's frame.
+func (b *tab) frame(n int) []byte {
+	b.t.Helper()
+	picture, err := chromedp.Run(b.ctx, chromedp.Screenshot(chromedp.CSS(fmt.Sprintf(".grid li:nth-child(%d) .frame", n+1))))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return picture
+}
+
+func colours(t *testing.T, picture []byte) int {
+	t.Helper()
+	img, err := png.Decode(bytes.NewReader(picture))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[any]int)
+	bounds := img.Bounds()
+	for y := bounds.Min.Y; y < bounds.Max.Y; y++ {
+		for x := bounds.Min.X; x < bounds.Max.X; x++ {
+			seen[img.At(x, y)]++
+		}
+	}
+	maps.DeleteFunc(seen, func(_ any, n int) bool { return n < 20 })
+	return len(seen)
+}
+
+// TestWithoutScript: all is there, and the filter works; only it is not live.
+func TestWithoutScript(t *testing.T) {
+	b := newTab(t)
+	p, m := inProcess(t)
+	fill(t, p, m, "http://127.0.0.1:1")
+	b.do(command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}))
+	b.open(p.url)
+	text := evaluate[string](b, `document.body.innerText`)
+	for _, want := range []string{"Reload to see what is new.", "Catalogue", "pier-at-dusk", "signature wrong", "the thumbnail service does not answer"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	b.do(chromedp.SetValue(chromedp.CSS("select[name=album_id]"), "Catalogue"))
+	if _, err := chromedp.RunResponse(b.ctx, chromedp.Click(chromedp.CSS(".filter button"))); err != nil {
+		t.Fatal(err)
+	}
+	b.wait(`location.search.includes("album_id=Catalogue") && document.querySelectorAll(".album").length === 1`)
+	b.check()
+}
+
+// TestKeyboard: the tab key goes through the page in the order in which it
+// reads, what has the focus is seen, and the way past the filter is short.
+func TestKeyboard(t *testing.T) {
+	b := newTab(t)
+	p, _ := inProcess(t)
+	p.post(t, golden(t, "upload-simple.json"))
+	b.open(p.url)
+	b.wait(isLive)
+	var got []string
+	for range 8 {
+		b.do(chromedp.KeyEvent(kb.Tab))
+		focus := evaluate[[]string](b, `(() => {
+			const e = document.activeElement, box = e.getBoundingClientRect();
+			const seen = getComputedStyle(e).outlineStyle !== "none" && box.top >= 0 && box.left >= 0;
+			return [e.name || e.innerText, seen ? "" : "unseen"];
+		})()`)
+		got = append(got, strings.TrimSpace(strings.Join(focus, " ")))
+	}
+	want := []string{"Albums", "Deliveries", "Gallery", "album_id", "type", "Show", "hat", "hat"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the order differs (-want +got):\n%s", diff)
+	}
+	b.open(p.url)
+	b.do(chromedp.KeyEvent(kb.Tab), chromedp.KeyEvent(kb.Enter), chromedp.KeyEvent(kb.Tab))
+	if got := evaluate[string](b, `document.activeElement.getAttribute("href")`); !strings.HasPrefix(got, "/deliveries/") {
+		t.Errorf("after the jump to the albums, the next focus got %q, want the first image's link", got)
+	}
+}
+
+// TestMotion: what is new is shaded for a moment, unless people want no motion;
+// and those who listen are told in one sentence, not for each.
+func TestMotion(t *testing.T) {
+	b := newTab(t)
+	p, _ := inProcess(t)
+	p.post(t, golden(t, "upload-simple.json"))
+	for value, want := range map[string]string{"no-preference": "2.5s", "reduce": "0s"} {
+		b.feature("prefers-reduced-motion", value)
+		b.open(p.url)
+		b.wait(isLive)
+		if got := evaluate[string](b, `getComputedStyle(document.querySelector(".log li")).transitionDuration`); got != want {
+			t.Errorf("with %s the shade takes %s, want %s", value, got, want)
+		}
+	}
+	if live := evaluate[int](b, `document.querySelectorAll("[aria-live], [role=log], [role=alert]").length`); live != 0 {
+		t.Errorf("%d elements announce all that changes in them, want none but the two statuses", live)
+	}
+	p.post(t, golden(t, "upload-untyped.json"))
+	b.wait(`document.querySelector("[data-news]").textContent === "One new delivery."`)
+	for range 3 {
+		p.post(t, fmt.Appendf(nil, `{"notification_type":"delete","request_id":%q}`, time.Now()))
+	}
+	b.wait(`document.querySelectorAll(".log li").length === 5`)
+	if got := evaluate[string](b, `document.querySelector("[data-news]").textContent`); got != "One new delivery." {
+		t.Errorf("those who listen are told %q at once, want it to wait", got)
+	}
+}
+
+// TestDemoInTheBrowser: the demo fills the page by itself.
+func TestDemoInTheBrowser(t *testing.T) {
+	b := newTab(t)
+	p := start(t, []string{secretVariable + "=", keyVariable + "="})
+	b.open(p.url)
+	b.wait(`document.querySelectorAll(".grid li").length >= 8 && document.querySelectorAll(".album").length === 3 && document.querySelectorAll(".log li").length >= 10`)
+	b.keep("demo")
+	b.check()
+}
