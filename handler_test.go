@@ -13,7 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"strconv"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -565,16 +565,28 @@ func (b slowBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p)
 }
 
-// FuzzHandler: never a 2xx without both proofs, never a panic, never a status
-// outside the table.
+// FuzzHandler: a 201 exactly for a well-formed body with both proofs, never a
+// panic, never a status outside the table. If by is not 0, the body is signed.
 func FuzzHandler(f *testing.F) {
 	good := Sign(crypto.SHA1, []byte(untypedImage), testTimestamp, testSecret)
-	f.Add("POST", "token="+testToken(), testTimestamp, good, []byte(untypedImage), int64(len(untypedImage)))
-	f.Add("POST", "token="+testToken(), testTimestamp, good, []byte(`{}`), int64(-1))
-	f.Add("GET", "", "", "", []byte{}, int64(0))
+	for by := range uint8(3) {
+		f.Add("POST", "token="+testToken(), testTimestamp, good, []byte(untypedImage), int64(len(untypedImage)), by)
+		f.Add("POST", "token="+testToken(), testTimestamp, good, []byte(`{}`), int64(-1), by)
+		f.Add("POST", "a=b&token="+testToken()+"&token=", testTimestamp, good, []byte(`{"notification_type":"upload","public_id":"a","error":null}`), int64(5), by)
+		f.Add("GET", "", "", "", []byte{}, int64(0), by)
+	}
 	statuses := []int{201, 400, 401, 405, 413, 500}
-	f.Fuzz(func(t *testing.T, method, query, timestamp, signature string, body []byte, length int64) {
-		h := newHandler(t, nil)
+	f.Fuzz(func(t *testing.T, method, query, timestamp, signature string, body []byte, length int64, by uint8) {
+		if by > 0 {
+			signature = Sign([]crypto.Hash{crypto.SHA1, crypto.SHA256}[by%2], body, timestamp, testSecret)
+		}
+		var o Outcome
+		store := &memory{}
+		h := newHandler(t, func(c *Config) {
+			c.MaxBody = 4 << 10
+			c.Processor.Store = store
+			c.Observe = func(_ context.Context, outcome Outcome) { o = outcome }
+		})
 		r := &http.Request{
 			Method: method, URL: &url.URL{Path: "/hook", RawQuery: query}, ContentLength: length,
 			Header: http.Header{TimestampHeader: {timestamp}, SignatureHeader: {signature}},
@@ -582,13 +594,19 @@ func FuzzHandler(f *testing.F) {
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
-		_, tokenErr := h.config.Token.Verify(r.URL.Query().Get("token"))
-		proven := tokenErr == nil && h.config.Signature.Verify(body, timestamp, signature) == nil
-		if w.Code == 201 && !proven {
-			t.Errorf("got 201 without both proofs")
+		tokens := r.URL.Query()["token"]
+		_, malformed := NewDelivery(body, nil, time.Time{})
+		want := method == "POST" && len(tokens) == 1 && independentHS256(tokens[0], 1700000000) &&
+			h.config.Signature.Verify(body, timestamp, signature) == nil && malformed == nil &&
+			length <= 4<<10 && len(body) <= 4<<10
+		if (w.Code == 201) != want || len(store.saved) > 0 != want {
+			t.Errorf("got %d (%v) and %d deliveries saved, want 201: %v", w.Code, o.Err, len(store.saved), want)
 		}
-		if !strings.Contains(fmt.Sprint(statuses), strconv.Itoa(w.Code)) {
+		if !slices.Contains(statuses, w.Code) || w.Code != o.Status {
 			t.Errorf("status got %d, want one of %v", w.Code, statuses)
+		}
+		if _, ok := errors.AsType[*panicError](o.Err); ok || w.Code == 500 && !errors.Is(o.Err, ErrBodyConsumed) {
+			t.Errorf("outcome got %v, want no failure of ours", o.Err)
 		}
 	})
 }

@@ -1,11 +1,16 @@
 package cloudinaryhook
 
 import (
+	"bytes"
 	"encoding/json"
 	"reflect"
+	"strconv"
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func addGoldenBodies(f *testing.F) {
@@ -47,15 +52,19 @@ func FuzzParsePayload(f *testing.F) {
 }
 
 // FuzzNewDelivery: no panic, the same identity each time, and JSON that loses
-// nothing.
+// nothing, of body, claims and times.
 func FuzzNewDelivery(f *testing.F) {
-	addGoldenBodies(f)
-	claims, err := parseClaims([]byte(`{"album_id":"7","tenant":9007199254740993}`))
-	if err != nil {
-		f.Fatal(err)
+	for _, body := range goldenBodies(f) {
+		f.Add(body, []byte(`{"album_id":"<7>","tenant":{"z":9007199254740993,"a":1.0}}`), int64(1700000000))
 	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		d, err := NewDelivery(body, claims, time.Unix(1700000000, 0))
+	f.Add([]byte(untypedImage), []byte(`{"iat":1,"exp":1e9,"aud":"a","a":"\u2028\u003c"}`), int64(0))
+	f.Add([]byte("{\"a\":\"\xff\"}"), []byte(`{ "b":-0, "a":[1E2, {}] }`), int64(253402300799))
+	f.Fuzz(func(t *testing.T, body, set []byte, signedAt int64) {
+		claims, err := parseClaims(set)
+		if err != nil || signedAt < 0 || signedAt > 253402300799 { // the year 9999: JSON has no later times
+			return
+		}
+		d, err := NewDelivery(body, claims, time.Unix(signedAt, 0))
 		if err != nil {
 			return
 		}
@@ -67,8 +76,12 @@ func FuzzNewDelivery(f *testing.F) {
 		if err := json.Unmarshal(data, &again); err != nil {
 			t.Fatal(err)
 		}
-		if again.ID != d.ID || string(again.Body) != string(body) || !reflect.DeepEqual(again.Notification, d.Notification) {
-			t.Errorf("through JSON the delivery became %+v, want %+v", again, d)
+		// Of the claim set the spelling may change, but neither its scope nor what it says.
+		if diff := cmp.Diff(*d, again, cmp.AllowUnexported(Delivery{}), cmpopts.IgnoreUnexported(Claims{})); diff != "" {
+			t.Errorf("through JSON the delivery changed (-want +got):\n%s", diff)
+		}
+		if !sameJSON(t, set, again.Claims.set) {
+			t.Errorf("through JSON the claims %s became %s", set, again.Claims.set)
 		}
 		img, ok := d.Image()
 		img2, ok2 := again.Image()
@@ -78,36 +91,176 @@ func FuzzNewDelivery(f *testing.F) {
 	})
 }
 
-// FuzzEnvelope: the envelope's fields agree with encoding/json, an independent
-// reader, on every body that is accepted.
-func FuzzEnvelope(f *testing.F) {
-	addGoldenBodies(f)
-	f.Fuzz(func(t *testing.T, body []byte) {
-		env, err := parseEnvelope(body, new(Notification))
+// sameJSON compares two valid values by what they say, the text of numbers
+// included.
+func sameJSON(t *testing.T, a, b []byte) bool {
+	t.Helper()
+	var values [2]any
+	for i, data := range [][]byte{a, b} {
+		dec := json.NewDecoder(bytes.NewReader(data))
+		dec.UseNumber()
+		if err := dec.Decode(&values[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return reflect.DeepEqual(values[0], values[1])
+}
+
+// FuzzDeliveryJSON: whatever is in a queue, reading it does not panic, and what
+// is accepted is whole: it has the ID of its parts, and is written as it was read.
+func FuzzDeliveryJSON(f *testing.F) {
+	for _, body := range []string{untypedImage, folderStub, "{\"a\":\"\xff\"}"} {
+		claims, err := parseClaims([]byte(`{"album_id":"7","tenant":9007199254740993}`))
 		if err != nil {
+			f.Fatal(err)
+		}
+		d, err := NewDelivery([]byte(body), claims, time.Unix(1700000000, 0))
+		if err != nil {
+			f.Fatal(err)
+		}
+		data, err := json.Marshal(d)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte(`{"id":"","received_at":"2023-01-01T00:00:00Z","signed_at":"2023-01-01T00:00:00+23:59","claims":{},"body":"e30="}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var d Delivery
+		if err := json.Unmarshal(data, &d); err != nil {
 			return
 		}
-		var members map[string]json.RawMessage
-		if err := json.Unmarshal(body, &members); err != nil {
-			t.Fatalf("accepted, and encoding/json says %v", err)
+		made, err := NewDelivery(d.Body, d.Claims, d.SignedAt)
+		if err != nil || made.ID != d.ID {
+			t.Fatalf("accepted with ID %s; its parts have %+v and %v", d.ID, made, err)
 		}
-		text := func(name string) (s string) {
-			if json.Unmarshal(members[name], &s) != nil {
-				return ""
-			}
-			return s
+		written, err := json.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
 		}
-		got := []string{env.RequestID, env.PublicID, env.AssetID, env.Format, env.ResourceType, env.DeliveryType, env.ETag, env.SecureURL}
-		want := []string{text("request_id"), text("public_id"), text("asset_id"), text("format"), text("resource_type"), text("type"), text("etag"), text("secure_url")}
-		if utf8.Valid(body) && !reflect.DeepEqual(got, want) { // readers may replace invalid bytes one by one or together
-			t.Errorf("texts got %q, want %q", got, want)
-		}
-		var version int64
-		if json.Unmarshal(members["version"], &version) == nil && env.Version != version {
-			t.Errorf("version got %d, want %d", env.Version, version)
-		}
-		if isNull := string(members["error"]) == "null" || members["error"] == nil; (env.Error == nil) != isNull {
-			t.Errorf("error got %+v, want nil: %v", env.Error, isNull)
+		var again Delivery
+		if err := json.Unmarshal(written, &again); err != nil || again.ID != d.ID || !again.ReceivedAt.Equal(d.ReceivedAt) {
+			t.Errorf("read again it became %+v and %v, want %+v", again, err, d)
 		}
 	})
+}
+
+// FuzzEnvelope: a body is accepted exactly if encoding/json, an independent
+// reader, finds one object whose names are unique, and then every field agrees
+// with what it finds.
+func FuzzEnvelope(f *testing.F) {
+	addGoldenBodies(f)
+	for _, body := range []string{
+		`{"notification_type":null,"version":"12","format":1,"tags":["a",1,null,"b"],"error":[]}`,
+		`{"notification_context":1,"error":{"message":1,"status":"404","request_id":"r"},"timestamp":"2024-06-25T10:21:27+00:00"}`,
+		`{"version":1.0,"bytes":-0,"width":9223372036854775808,"pages":"+1","placeholder":"true","created_at":1}`,
+		`{"notification_context":{"triggered_at":"2024-06-25T10:21:27Z","triggered_by":{"source":"api","id":7}}}`,
+		`{"public\u005fid":"\ud800","a":1,"\u0061":2}`, " {} \n", "{}x", "[]", "null", "{\"a\xff\":1,\"a\xfe\":1}",
+	} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var n Notification
+		env, err := parseEnvelope(body, &n)
+		members, ok := independentMembers(body)
+		if (err == nil) != ok && utf8.Valid(body) { // readers may replace invalid bytes one by one or together
+			t.Fatalf("parseEnvelope(%q) got %v, want accepted: %v", body, err, ok)
+		}
+		if err != nil || !utf8.Valid(body) {
+			return
+		}
+		if diff := cmp.Diff(members.notification(), n, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("fields of %q differ (-want +got):\n%s", body, diff)
+		}
+		if env.hasVersion != members.has("version") || env.hasFormat != members.has("format") {
+			t.Errorf("%q: has version %v and format %v, want %v and %v", body, env.hasVersion, env.hasFormat, members.has("version"), members.has("format"))
+		}
+	})
+}
+
+// jsonMembers is an object as encoding/json reads it.
+type jsonMembers map[string]json.RawMessage
+
+func independentMembers(body []byte) (jsonMembers, bool) {
+	var members jsonMembers
+	if json.Unmarshal(body, &members) != nil || members == nil {
+		return nil, false
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	_, _ = dec.Token()
+	names := 0
+	for ; dec.More(); names++ {
+		var value json.RawMessage
+		if _, err := dec.Token(); err != nil || dec.Decode(&value) != nil {
+			return nil, false
+		}
+	}
+	return members, names == len(members)
+}
+
+func (m jsonMembers) has(name string) bool { return m[name] != nil && string(m[name]) != "null" }
+
+func (m jsonMembers) text(name string) (s string) {
+	if json.Unmarshal(m[name], &s) != nil {
+		return ""
+	}
+	return s
+}
+
+func (m jsonMembers) integer(name string) int64 {
+	text := string(m[name])
+	if json.Unmarshal(m[name], new(string)) == nil {
+		text = m.text(name)
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && text[0] != '+' {
+		return n
+	}
+	return 0
+}
+
+func (m jsonMembers) time(name string) (at time.Time) {
+	if at.UnmarshalText([]byte(m.text(name))) != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+func (m jsonMembers) object(name string) (members jsonMembers) {
+	if json.Unmarshal(m[name], &members) != nil {
+		return nil
+	}
+	return members
+}
+
+func (m jsonMembers) notification() Notification {
+	n := Notification{
+		Type: NotificationType(m.text("notification_type")), RequestID: m.text("request_id"), Timestamp: m.time("timestamp"),
+		SignatureKey: m.text("signature_key"), APIKey: m.text("api_key"),
+		Asset: Asset{
+			AssetID: m.text("asset_id"), PublicID: m.text("public_id"), VersionID: m.text("version_id"), Format: m.text("format"),
+			ResourceType: m.text("resource_type"), DeliveryType: m.text("type"), OriginalFilename: m.text("original_filename"),
+			DisplayName: m.text("display_name"), AssetFolder: m.text("asset_folder"), ETag: m.text("etag"), URL: m.text("url"),
+			SecureURL: m.text("secure_url"), Version: m.integer("version"), Bytes: m.integer("bytes"), Width: m.integer("width"),
+			Height: m.integer("height"), Pages: m.integer("pages"), CreatedAt: m.time("created_at"), Placeholder: string(m["placeholder"]) == "true",
+		},
+	}
+	if _, ok := m["notification_type"]; ok && (!m.has("notification_type") || m["notification_type"][0] != '"') {
+		n.Type = TypeInvalid
+	}
+	if m.has("notification_context") {
+		c := m.object("notification_context")
+		by := c.object("triggered_by")
+		n.NotificationContext = &NotificationContext{TriggeredAt: c.time("triggered_at"), TriggeredBy: TriggeredBy{Source: by.text("source"), ID: by.text("id")}}
+	}
+	if m.has("error") {
+		e := m.object("error")
+		n.Error = &NotificationError{Message: m.text("error") + e.text("message"), Status: e.integer("status"), RequestID: e.text("request_id")}
+	}
+	var tags []json.RawMessage
+	if json.Unmarshal(m["tags"], &tags) == nil {
+		for _, tag := range tags {
+			n.Tags = append(n.Tags, jsonMembers{"": tag}.text(""))
+		}
+	}
+	return n
 }
