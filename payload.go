@@ -361,10 +361,25 @@ func parseInt(value jsontext.Value) (int64, bool) {
 
 // parseTime takes RFC 3339, of which all of Cloudinary's times are.
 func parseTime(value jsontext.Value) (t time.Time, ok bool) {
-	if value.Kind() != '"' || t.UnmarshalText(unquote(value)) != nil {
+	if value.Kind() != '"' {
+		return t, false
+	}
+	text := unquote(value)
+	if t.UnmarshalText(text) != nil || !isRFC3339(text) {
 		return time.Time{}, false
 	}
 	return t, true
+}
+
+// isRFC3339 refuses what package time takes beside RFC 3339 (go.dev/issue/54580)
+// and json/v2, which decodes the times further down, does not: an hour of one
+// digit, a comma before the fraction, an offset beyond a day or an hour.
+func isRFC3339(text []byte) bool {
+	if len(text) < len("2006-01-02T15:04:05Z") || text[len("2006-01-02T15")] != ':' || text[len("2006-01-02T15:04:05")] == ',' {
+		return false
+	}
+	offset := text[len(text)-len("07:00"):]
+	return text[len(text)-1] == 'Z' || string(offset[:2]) < "24" && offset[3] < '6'
 }
 
 // decode stores valid JSON in v, a pointer to one of this package's types.

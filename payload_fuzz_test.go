@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -154,6 +155,8 @@ func FuzzEnvelope(f *testing.F) {
 		`{"notification_type":null,"version":"12","format":1,"tags":["a",1,null,"b"],"error":[]}`,
 		`{"notification_context":1,"error":{"message":1,"status":"404","request_id":"r"},"timestamp":"2024-06-25T10:21:27+00:00"}`,
 		`{"version":1.0,"bytes":-0,"width":9223372036854775808,"pages":"+1","placeholder":"true","created_at":1}`,
+		`{"timestamp":"0000-01-01T0:00:00Z","created_at":"2024-06-25T10:21:27,5Z","notification_context":{"triggered_at":"0000-01-01T0:00:00Z"}}`,
+		`{"timestamp":"2024-06-25T10:21:27+24:00","created_at":"2024-06-25T10:21:27-23:59","notification_context":{"triggered_at":"2024-06-25T10:21:27+00:60"}}`,
 		`{"notification_context":{"triggered_at":"2024-06-25T10:21:27Z","triggered_by":{"source":"api","id":7}}}`,
 		`{"public\u005fid":"\ud800","a":1,"\u0061":2}`, " {} \n", "{}x", "[]", "null", "{\"a\xff\":1,\"a\xfe\":1}",
 	} {
@@ -218,8 +221,10 @@ func (m jsonMembers) integer(name string) int64 {
 	return 0
 }
 
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
 func (m jsonMembers) time(name string) (at time.Time) {
-	if at.UnmarshalText([]byte(m.text(name))) != nil {
+	if text := m.text(name); !rfc3339.MatchString(text) || at.UnmarshalText([]byte(text)) != nil {
 		return time.Time{}
 	}
 	return at
