@@ -164,36 +164,138 @@ func parseEnvelope(body []byte, n *Notification) (*envelope, error) {
 	return env, nil
 }
 
-// UnmarshalJSONFrom reads an object. Names and values alias the body.
+// UnmarshalJSONFrom reads an object.
 func (env *envelope) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	names := make([][]byte, 0, 64) // few bodies have more
+	err := readObject(dec, func(name []byte) error {
+		names = append(names, name)
+		switch string(name) {
+		case "notification_context":
+			return env.readContext(dec)
+		case "error":
+			return env.readError(dec)
+		case "tags":
+			return env.readTags(dec)
+		}
+		value, err := dec.ReadValue()
+		env.take(name, value)
+		return err
+	})
+	if err == nil && repeats(names) {
+		return ErrMalformedBody
+	}
+	return err
+}
+
+// readObject calls member after each name; member reads the value. Names and
+// values alias what is decoded.
+func readObject(dec *jsontext.Decoder, member func(name []byte) error) error {
 	if start, err := dec.ReadToken(); err != nil || start.Kind() != '{' {
 		return ErrMalformedBody
 	}
-	names := make([][]byte, 0, 64) // few bodies have more
 	for dec.PeekKind() != '}' {
 		quoted, err := dec.ReadValue()
 		if err != nil {
 			return err
 		}
-		name := unquote(quoted)
-		value, err := dec.ReadValue()
-		if err != nil {
+		if err := member(unquote(quoted)); err != nil {
 			return err
 		}
-		names = append(names, name)
-		env.take(name, value)
-	}
-	if repeats(names) {
-		return ErrMalformedBody
 	}
 	_, err := dec.ReadToken()
 	return err
 }
 
-// text returns the text of a JSON string.
-func (env *envelope) text(quoted jsontext.Value) string {
+func (env *envelope) readContext(dec *jsontext.Decoder) error {
+	if dec.PeekKind() == 'n' {
+		return dec.SkipValue()
+	}
+	c := new(NotificationContext)
+	env.NotificationContext = c
+	if dec.PeekKind() != '{' {
+		return dec.SkipValue()
+	}
+	return readObject(dec, func(name []byte) error {
+		if string(name) == "triggered_by" {
+			return env.readTriggeredBy(dec, &c.TriggeredBy)
+		}
+		value, err := dec.ReadValue()
+		if string(name) == "triggered_at" {
+			c.TriggeredAt, _ = parseTime(value)
+		}
+		return err
+	})
+}
+
+func (env *envelope) readTriggeredBy(dec *jsontext.Decoder, by *TriggeredBy) error {
+	if dec.PeekKind() != '{' {
+		*by = TriggeredBy{}
+		return dec.SkipValue()
+	}
+	return readObject(dec, func(name []byte) error {
+		value, err := dec.ReadValue()
+		switch string(name) {
+		case "source":
+			by.Source = env.text(value)
+		case "id":
+			by.ID = env.text(value)
+		}
+		return err
+	})
+}
+
+func (env *envelope) readError(dec *jsontext.Decoder) error {
+	kind := dec.PeekKind()
+	if kind == 'n' {
+		return dec.SkipValue()
+	}
+	e := new(NotificationError)
+	env.Error = e
+	if kind != '{' {
+		value, err := dec.ReadValue()
+		e.Message = env.text(value)
+		return err
+	}
+	return readObject(dec, func(name []byte) error {
+		value, err := dec.ReadValue()
+		switch string(name) {
+		case "message":
+			e.Message = env.text(value)
+		case "status":
+			e.Status, _ = parseInt(value)
+		case "request_id":
+			e.RequestID = env.text(value)
+		}
+		return err
+	})
+}
+
+func (env *envelope) readTags(dec *jsontext.Decoder) error {
+	if dec.PeekKind() != '[' {
+		return dec.SkipValue()
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return err
+	}
+	env.Tags = []string{}
+	for dec.PeekKind() != ']' {
+		value, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		env.Tags = append(env.Tags, env.text(value))
+	}
+	_, err := dec.ReadToken()
+	return err
+}
+
+// text returns the text of a JSON string, and nothing of any other value.
+func (env *envelope) text(value jsontext.Value) string {
+	if value.Kind() != '"' {
+		return ""
+	}
 	start := env.texts.Len()
-	env.texts.Write(unquote(quoted))
+	env.texts.Write(unquote(value))
 	return env.texts.String()[start:] // stays as it is when the builder grows
 }
 
@@ -254,11 +356,8 @@ func (env *envelope) take(name []byte, value jsontext.Value) {
 	}
 	// A mismatch is found again, and named, by whoever asks for the payload.
 	switch field := env.field(name).(type) {
-	case nil:
 	case *string:
-		if kind == '"' {
-			*field = env.text(value)
-		}
+		*field = env.text(value)
 	case *NotificationType:
 		*field = NotificationType(env.text(value))
 	case *int64:
@@ -267,8 +366,6 @@ func (env *envelope) take(name []byte, value jsontext.Value) {
 		*field, _ = parseTime(value)
 	case *bool:
 		*field = kind == 't'
-	default:
-		decode(value, field)
 	}
 }
 
@@ -281,14 +378,10 @@ func (env *envelope) field(name []byte) any {
 		return &env.RequestID
 	case "timestamp":
 		return &env.Timestamp
-	case "notification_context":
-		return &env.NotificationContext
 	case "signature_key":
 		return &env.SignatureKey
 	case "api_key":
 		return &env.APIKey
-	case "error":
-		return &env.Error
 	}
 	return env.Asset.field(name)
 }
@@ -331,8 +424,6 @@ func (a *Asset) field(name []byte) any {
 		return &a.Pages
 	case "created_at":
 		return &a.CreatedAt
-	case "tags":
-		return &a.Tags
 	case "placeholder":
 		return &a.Placeholder
 	}

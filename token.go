@@ -110,23 +110,12 @@ type claimMember struct {
 
 // UnmarshalJSONFrom reads an object; the decoder refuses names that repeat.
 func (m *claimMembers) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	if start, err := dec.ReadToken(); err != nil || start.Kind() != '{' {
-		return jwt.ErrTokenMalformed
-	}
 	*m = make(claimMembers, 0, 6) // few tokens have more
-	for dec.PeekKind() != '}' {
-		name, err := dec.ReadValue()
-		if err != nil {
-			return err
-		}
+	return readObject(dec, func(name []byte) error {
 		value, err := dec.ReadValue()
-		if err != nil {
-			return err
-		}
-		*m = append(*m, claimMember{unquote(name), value})
-	}
-	_, err := dec.ReadToken()
-	return err
+		*m = append(*m, claimMember{name, value})
+		return err
+	})
 }
 
 // parseClaims reads a claim set. Names must be unique (RFC 7519 §4) and
