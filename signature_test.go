@@ -51,7 +51,14 @@ func TestSignPanicsOnOtherHashes(t *testing.T) {
 	Sign(crypto.MD5, nil, "", "")
 }
 
-func TestSignatureVerifier(t *testing.T) {
+type signatureRow struct {
+	name                 string
+	v                    SignatureVerifier
+	timestamp, signature string
+	want                 error
+}
+
+func signatureRows() []signatureRow {
 	sha1, sha256 := Sign(crypto.SHA1, testBody, testTimestamp, testSecret), Sign(crypto.SHA256, testBody, testTimestamp, testSecret)
 	base := SignatureVerifier{Secrets: []string{testSecret}, Now: at(1700000000)}
 	with := func(change func(*SignatureVerifier)) SignatureVerifier {
@@ -63,12 +70,7 @@ func TestSignatureVerifier(t *testing.T) {
 		return with(func(v *SignatureVerifier) { v.Now = at(seconds) })
 	}
 	signedAt := func(timestamp string) string { return Sign(crypto.SHA1, testBody, timestamp, testSecret) }
-	tests := []struct {
-		name                 string
-		v                    SignatureVerifier
-		timestamp, signature string
-		want                 error
-	}{
+	return []signatureRow{
 		{"SHA-1", base, testTimestamp, sha1, nil},
 		{"SHA-256", base, testTimestamp, sha256, nil},
 		{"upper case", base, testTimestamp, strings.ToUpper(sha1), nil},
@@ -91,6 +93,20 @@ func TestSignatureVerifier(t *testing.T) {
 		{"SHA-256 cut to SHA-1's length", base, testTimestamp, sha256[:40], ErrSignatureMismatch},
 		{"not hexadecimal", base, testTimestamp, "g" + sha1[1:], ErrSignatureMismatch},
 		{"Unicode digits", base, testTimestamp, strings.Repeat("٠", 20), ErrSignatureMismatch},
+		{"full-width digits", base, testTimestamp, sha256[:1] + strings.Repeat("０", 21), ErrSignatureMismatch},
+		{"blank after", base, testTimestamp, sha1 + " ", ErrSignatureMismatch},
+		{"blank inside", base, testTimestamp, sha1[:20] + " " + sha1[21:], ErrSignatureMismatch},
+		{"NUL at the end", base, testTimestamp, sha1[:39] + "\x00", ErrSignatureMismatch},
+		{"0x before", base, testTimestamp, "0x" + sha1[:38], ErrSignatureMismatch},
+		{"sha1= before", base, testTimestamp, "sha1=" + sha1, ErrSignatureMismatch},
+		{"two, joined by a comma", base, testTimestamp, sha1 + "," + sha1, ErrSignatureMismatch},
+		{"SHA-1 twice, to SHA-256's length", base, testTimestamp, sha1 + sha1[:24], ErrSignatureMismatch},
+		{"two MiB of it", base, testTimestamp, strings.Repeat("0", 2<<20), ErrSignatureMismatch},
+		{"zeros", base, testTimestamp, strings.Repeat("0", 40), ErrSignatureMismatch},
+		{"of an empty body", base, testTimestamp, Sign(crypto.SHA1, nil, testTimestamp, testSecret), ErrSignatureMismatch},
+		{"without the secret", base, testTimestamp, Sign(crypto.SHA1, testBody, testTimestamp, ""), ErrSignatureMismatch},
+		{"of another timestamp", base, testTimestamp, signedAt("1700000001"), ErrSignatureMismatch},
+		{"of a timestamp with a blank", base, testTimestamp, signedAt(" " + testTimestamp), ErrSignatureMismatch},
 
 		{"no timestamp", base, "", sha1, ErrInvalidTimestamp},
 		{"leading zero", base, "0" + testTimestamp, signedAt("0" + testTimestamp), ErrInvalidTimestamp},
@@ -104,10 +120,19 @@ func TestSignatureVerifier(t *testing.T) {
 		{"Arabic digits", base, "١٧٠٠٠٠٠٠٠٠", signedAt("١٧٠٠٠٠٠٠٠٠"), ErrInvalidTimestamp},
 		{"beyond 64 bits", base, "99999999999999999999", signedAt("99999999999999999999"), ErrInvalidTimestamp},
 
+		{"hexadecimal", base, "0x6553f100", signedAt("0x6553f100"), ErrInvalidTimestamp},
+		{"minus zero", base, "-0", signedAt("-0"), ErrInvalidTimestamp},
+		{"two, joined by a comma", base, testTimestamp + "," + testTimestamp, signedAt(testTimestamp + "," + testTimestamp), ErrInvalidTimestamp},
+		{"megabyte of digits", base, strings.Repeat("1", 1<<20), sha1, ErrInvalidTimestamp},
+		{"milliseconds in seconds' clock", clockAt(1700000000000), "1700000000000", signedAt("1700000000000"), nil},
 		{"milliseconds", base, "1700000000000", signedAt("1700000000000"), ErrStaleTimestamp},
 		{"zero", base, "0", signedAt("0"), ErrStaleTimestamp},
 		{"largest number", base, strconv.Itoa(math.MaxInt64), signedAt(strconv.Itoa(math.MaxInt64)), ErrInvalidTimestamp},
 		{"largest number, earliest clock", clockAt(math.MinInt64), strconv.Itoa(math.MaxInt64), signedAt(strconv.Itoa(math.MaxInt64)), ErrInvalidTimestamp},
+		{"largest accepted number, latest clock", clockAt(math.MaxInt64), strconv.Itoa(1 << 55), signedAt(strconv.Itoa(1 << 55)), ErrStaleTimestamp},
+		{"zero, earliest clock", clockAt(math.MinInt64), "0", signedAt("0"), ErrStaleTimestamp},
+		{"zero, latest clock", clockAt(math.MaxInt64), "0", signedAt("0"), ErrStaleTimestamp},
+		{"zero, at the epoch", clockAt(0), "0", signedAt("0"), nil},
 		{"exactly as old as allowed", clockAt(1700000000 + 7200), testTimestamp, sha1, nil},
 		{"a second older", clockAt(1700000000 + 7201), testTimestamp, sha1, ErrStaleTimestamp},
 		{"exactly as far ahead as allowed", clockAt(1700000000 - 300), testTimestamp, sha1, nil},
@@ -115,7 +140,10 @@ func TestSignatureVerifier(t *testing.T) {
 		{"MaxAge", with(func(v *SignatureVerifier) { v.MaxAge = time.Minute; v.Now = at(1700000061) }), testTimestamp, sha1, ErrStaleTimestamp},
 		{"MaxSkew", with(func(v *SignatureVerifier) { v.MaxSkew = time.Second; v.Now = at(1699999998) }), testTimestamp, sha1, ErrStaleTimestamp},
 	}
-	for _, tt := range tests {
+}
+
+func TestSignatureVerifier(t *testing.T) {
+	for _, tt := range signatureRows() {
 		t.Run(tt.name, func(t *testing.T) {
 			if err := tt.v.Verify(testBody, tt.timestamp, tt.signature); !errors.Is(err, tt.want) {
 				t.Errorf("Verify(%q, %q) got %v, want %v", tt.timestamp, tt.signature, err, tt.want)

@@ -22,15 +22,27 @@ var (
 
 // rawToken signs any header and claim set, also such as no library would.
 func rawToken(key []byte, header, claims string) string {
-	signed := base64.RawURLEncoding.EncodeToString([]byte(header)) + "." + base64.RawURLEncoding.EncodeToString([]byte(claims))
+	return signText(key, base64.RawURLEncoding.EncodeToString([]byte(header))+"."+base64.RawURLEncoding.EncodeToString([]byte(claims)))
+}
+
+// signText adds the right signature to any text.
+func signText(key []byte, text string) string {
 	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte(signed))
-	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+	mac.Write([]byte(text))
+	return text + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
 const hs256 = `{"typ":"JWT","alg":"HS256"}`
 
-func TestTokenVerifier(t *testing.T) {
+type tokenRow struct {
+	name  string
+	v     TokenVerifier
+	token string
+	want  []error // all of them; none: accepted
+}
+
+func tokenRows(t *testing.T) []tokenRow {
+	t.Helper()
 	base := TokenVerifier{Keys: [][]byte{testKey}, Now: at(1700000000)}
 	with := func(change func(*TokenVerifier)) TokenVerifier {
 		v := base
@@ -39,12 +51,9 @@ func TestTokenVerifier(t *testing.T) {
 	}
 	good := rawToken(testKey, hs256, `{"album_id":"1"}`)
 	dot := strings.LastIndexByte(good, '.')
-	tests := []struct {
-		name  string
-		v     TokenVerifier
-		token string
-		want  []error // all of them; none: accepted
-	}{
+	malformed, unverifiable := []error{ErrInvalidToken, jwt.ErrTokenMalformed}, []error{ErrInvalidToken, jwt.ErrTokenUnverifiable}
+	header64, claims64 := base64.RawURLEncoding.EncodeToString([]byte(hs256+" ")), base64.RawURLEncoding.EncodeToString([]byte(`{"a":1}`))
+	return []tokenRow{
 		{"good", base, good, nil},
 		{"good, by the second key", with(func(v *TokenVerifier) { v.Keys = [][]byte{otherKey, testKey} }), good, nil},
 		{"unknown header members", base, rawToken(testKey, `{"alg":"HS256","kid":"x","jwk":{},"jku":"https://example.com","x5u":"y"}`, `{}`), nil},
@@ -128,9 +137,46 @@ func TestTokenVerifier(t *testing.T) {
 		{"audience", with(func(v *TokenVerifier) { v.Audience = "a" }), rawToken(testKey, hs256, `{"aud":["b","a"]}`), nil},
 		{"other audience", with(func(v *TokenVerifier) { v.Audience = "a" }), rawToken(testKey, hs256, `{"aud":"b"}`), []error{ErrInvalidToken, jwt.ErrTokenInvalidAudience}},
 		{"no audience", with(func(v *TokenVerifier) { v.Audience = "a" }), good, []error{ErrInvalidToken, jwt.ErrTokenRequiredClaimMissing}},
+		{"signed with an empty key", base, rawToken(nil, hs256, `{}`), []error{ErrInvalidToken, jwt.ErrTokenSignatureInvalid}},
+		{"signed with a key cut short", base, rawToken(testKey[:31], hs256, `{}`), []error{ErrInvalidToken, jwt.ErrTokenSignatureInvalid}},
+		{"nested, as it is", base, rawToken(testKey, `{"alg":"HS256","cty":"JWT"}`, good), malformed},
+		{"kid that names a file", base, rawToken(testKey, `{"alg":"HS256","kid":"../../../dev/null"}`, `{}`), nil},
+		{"kid that names a file, with its content as the key", base, rawToken(nil, `{"alg":"HS256","kid":"../../../dev/null"}`, `{}`), []error{ErrInvalidToken, jwt.ErrTokenSignatureInvalid}},
+		{"jwk of the key it is signed with", base, rawToken(otherKey, `{"alg":"HS256","jwk":{"kty":"oct","k":"`+base64.RawURLEncoding.EncodeToString(otherKey)+`"}}`, `{}`), []error{ErrInvalidToken, jwt.ErrTokenSignatureInvalid}},
+		{"alg null", base, rawToken(testKey, `{"alg":null}`, `{}`), []error{ErrInvalidToken}},
+		{"alg under a name in another case", base, rawToken(testKey, `{"ALG":"HS256"}`, `{}`), []error{ErrInvalidToken}},
+		{"alg with a blank", base, rawToken(testKey, `{"alg":"HS256 "}`, `{}`), []error{ErrInvalidToken}},
+		{"header null", base, rawToken(testKey, `null`, `{}`), []error{ErrInvalidToken}},
+		{"header a list", base, rawToken(testKey, `[]`, `{}`), malformed},
+		{"header with more after it", base, rawToken(testKey, hs256+`{}`, `{}`), malformed},
+		{"header that is empty", base, rawToken(testKey, ``, `{}`), malformed},
+		{"claims that are empty", base, rawToken(testKey, hs256, ``), malformed},
+		{"claims with more after them", base, rawToken(testKey, hs256, `{}{}`), malformed},
+		{"crit empty", base, rawToken(testKey, `{"alg":"HS256","crit":[]}`, `{}`), unverifiable},
+		{"crit under an escaped name", base, rawToken(testKey, `{"alg":"HS256","\u0063rit":["b64"]}`, `{}`), unverifiable},
+		{"crit in another case is no crit", base, rawToken(testKey, `{"alg":"HS256","Crit":["b64"]}`, `{}`), nil},
+		{"crit among the claims is a claim", base, rawToken(testKey, hs256, `{"crit":["b64"],"b64":false}`), nil},
+		{"b64 true", base, rawToken(testKey, `{"alg":"HS256","b64":true}`, `{}`), unverifiable},
+		{"b64 null", base, rawToken(testKey, `{"alg":"HS256","b64":null}`, `{}`), unverifiable},
+		{"b64 and crit, the claims unencoded", base, signText(testKey, base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","b64":false,"crit":["b64"]}`))+`.{}`), malformed},
+		{"unused bits set in the header, and signed", base, signText(testKey, nonCanonical(header64)+"."+claims64), malformed},
+		{"unused bits set in the claims, and signed", base, signText(testKey, header64+"."+nonCanonical(claims64)), malformed},
+		{"padding in the header, and signed", base, signText(testKey, header64+"==."+claims64), malformed},
+		{"padding in the claims, and signed", base, signText(testKey, header64+"."+claims64+"=="), malformed},
+		{"line break in the header, and signed", base, signText(testKey, "\n"+header64+"."+claims64), malformed},
+		{"line break in the claims, and signed", base, signText(testKey, header64+"."+claims64+"\r\n"), malformed},
+		{"canonical, and signed", base, signText(testKey, header64+"."+claims64), nil},
+		{"claims that are no UTF-8", base, rawToken(testKey, hs256, "{\"a\":\"\xff\"}"), malformed},
+		{"claims after a byte order mark", base, rawToken(testKey, hs256, "\ufeff{}"), malformed},
+		{"repeated claim in two spellings", base, rawToken(testKey, hs256, `{"album_id":"1","album\u005fid":"2"}`), malformed},
+		{"repeated claim further down", base, rawToken(testKey, hs256, `{"a":{"b":1,"b":2}}`), malformed},
+		{"claims nested as deep as fits", base, rawToken(testKey, hs256, strings.Repeat(`{"":`, 1200)+`1`+strings.Repeat(`}`, 1200)), nil},
 		{"a bad signature is final", base, rawToken(otherKey, hs256, `{"exp":1}`), []error{ErrInvalidToken, jwt.ErrTokenSignatureInvalid}},
 	}
-	for _, tt := range tests {
+}
+
+func TestTokenVerifier(t *testing.T) {
+	for _, tt := range tokenRows(t) {
 		t.Run(tt.name, func(t *testing.T) {
 			claims, err := tt.v.Verify(tt.token)
 			if (err == nil) != (len(tt.want) == 0) || (claims == nil) == (err == nil) {
@@ -143,6 +189,90 @@ func TestTokenVerifier(t *testing.T) {
 			}
 			if errors.Is(err, jwt.ErrTokenSignatureInvalid) && errors.Is(err, jwt.ErrTokenExpired) {
 				t.Errorf("Verify(%.80q) got %v, which joins a bad signature with another reason", tt.token, err)
+			}
+		})
+	}
+}
+
+// TestAlgNone: in every spelling, with a signature or without.
+func TestAlgNone(t *testing.T) {
+	v := TokenVerifier{Keys: [][]byte{testKey}}
+	for _, name := range []string{"", " none", "none ", "none\\u0000", "n\\u006fne", "nonе" /* the last letter is Cyrillic */, "null", "0"} {
+		refuseAlg(t, &v, name)
+	}
+	for upper := range 16 {
+		name := []byte("none")
+		for i := range name {
+			if upper>>i&1 == 1 {
+				name[i] -= 'a' - 'A'
+			}
+		}
+		refuseAlg(t, &v, string(name))
+	}
+}
+
+func refuseAlg(t *testing.T, v *TokenVerifier, name string) {
+	t.Helper()
+	signed := rawToken(testKey, `{"alg":"`+name+`","typ":"JWT"}`, `{}`)
+	dot := strings.LastIndexByte(signed, '.')
+	for _, token := range []string{signed, signed[:dot+1], signed[:dot], signed[:dot+1] + "AA"} {
+		if claims, err := v.Verify(token); !errors.Is(err, ErrInvalidToken) || claims != nil {
+			t.Errorf("alg %q: Verify(%q) got %v and %v, want %v", name, token, claims, err, ErrInvalidToken)
+		}
+	}
+}
+
+// TestDates: what each date says, of whatever kind, at 1700000000. A date that
+// cannot be read is refused, never taken for none.
+func TestDates(t *testing.T) {
+	const all, none = "exp nbf iat", ""
+	tests := []struct{ value, accepted string }{
+		{`1700000001`, "exp iat"},
+		{`1700000000`, "nbf iat"},
+		{`"1700000001"`, "exp iat"},
+		{`"1700000000"`, "nbf iat"},
+		{`1700000000.9`, "nbf iat"},
+		{`1700000001.5`, "exp iat"},
+		{`1.7e9`, "nbf iat"},
+		{`1.8e9`, "exp iat"},
+		{`"1.8e9"`, "exp iat"},
+		{`0`, "nbf iat"},
+		{`-0`, "nbf iat"},
+		{`-1`, "nbf iat"},
+		{`"-1"`, "nbf iat"},
+		{`-1.5`, "nbf iat"},
+		{`253402300799`, "exp iat"},
+		{`null`, all},
+		{`253402300800`, none},
+		{`-62167219201`, none},
+		{`9223372036854775807`, none},
+		{`-9223372036854775808`, none},
+		{`99999999999999999999`, none},
+		{`1e300`, none},
+		{`-1e300`, none},
+		{`"1e300"`, none},
+		{`1e999`, none},
+		{`-1e999`, none},
+		{`true`, none},
+		{`{}`, none},
+		{`[]`, none},
+		{`[1700000001]`, none},
+		{`""`, none},
+		{`"soon"`, none},
+		{`"NaN"`, none},
+		{`"Infinity"`, none},
+		{`"0x70000000"`, none},
+		{`" 1800000000"`, none},
+		{`"2030-01-01T00:00:00Z"`, none},
+	}
+	v := TokenVerifier{Keys: [][]byte{testKey}, Now: at(1700000000)}
+	for _, tt := range tests {
+		t.Run(tt.value, func(t *testing.T) {
+			for name := range strings.FieldsSeq(all) {
+				_, err := v.Verify(rawToken(testKey, hs256, `{"`+name+`":`+tt.value+`}`))
+				if want := strings.Contains(tt.accepted, name); (err == nil) != want || err != nil && !errors.Is(err, ErrInvalidToken) {
+					t.Errorf("%s %s got %v, want accepted: %v", name, tt.value, err, want)
+				}
 			}
 		})
 	}
