@@ -41,12 +41,7 @@ func FuzzParsePayload(f *testing.F) {
 		// decoded these fields: it is only overwritten for safety.
 		again := newPayload(env.Notification)
 		decode(body, again)
-		// Times may differ: package time takes a few spellings that json/v2 refuses.
 		got := again.Common()
-		got.CreatedAt = env.CreatedAt
-		if c := got.NotificationContext; c != nil && env.NotificationContext != nil {
-			c.TriggeredAt = env.NotificationContext.TriggeredAt
-		}
 		if !reflect.DeepEqual(got.Asset, env.Asset) {
 			t.Errorf("decoded alone the payload says %+v, the envelope %+v", got.Asset, env.Asset)
 		}

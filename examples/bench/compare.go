@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// samples are all of one server with one body.
+type samples struct {
+	process *process
+	all     []sample
+}
+
+// compare measures every server with every body, in turns, and prints tables.
+func compare(ctx context.Context, c *config, stdout, stderr io.Writer) error {
+	dir, err := prepare()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	rows := make(map[string]map[string]*samples) // by body and server
+	for _, name := range c.bodies {
+		content, err := body(name)
+		if err != nil {
+			return err
+		}
+		rows[name] = make(map[string]*samples)
+		for _, server := range c.servers {
+			scripts := filepath.Join(dir, name+"-"+server)
+			if err := os.Mkdir(scripts, 0o700); err != nil { //nolint:gosec // the names were found among our own
+				return err
+			}
+			profile := ""
+			if c.profile != "" {
+				profile = filepath.Join(c.profile, server+"-"+name+".pprof")
+			}
+			p, err := start(ctx, server, c.serverCores, profile, scripts, content)
+			if err != nil {
+				return err
+			}
+			defer p.stop()
+			rows[name][server] = &samples{process: p}
+		}
+	}
+	for round := range c.rounds + 1 {
+		fmt.Fprintf(stderr, "\rround %d of %d ", round, c.rounds)
+		for _, name := range c.bodies {
+			for i := range c.servers {
+				row := rows[name][c.servers[(i+round)%len(c.servers)]] // nobody is always first
+				s, err := row.process.drive(ctx, c.clientCores, c.connections, c.slice)
+				if err != nil {
+					return fmt.Errorf("%s, %s: %w", row.process.server, name, err)
+				}
+				if round > 0 { // the first is to warm up
+					row.all = append(row.all, s)
+				}
+			}
+		}
+	}
+	fmt.Fprintln(stderr)
+	fmt.Fprintf(stdout, "%s; servers on core %s, wrk on core %s, %d connections; medians of %d turns of %v\n",
+		machine(), c.serverCores, c.clientCores, c.connections, c.rounds, c.slice)
+	printShares(stdout, c, rows, "requests per second, as a share of the empty handler", func(s sample) float64 { return s.rate })
+	printShares(stdout, c, rows, "the same by processor time per request, which others on the machine disturb less",
+		func(s sample) float64 { return 1 / float64(s.cpu) })
+	return printDetails(stdout, c, rows)
+}
+
+// prepare returns a directory for scripts, and an error in words if a program is
+// missing.
+func prepare() (dir string, err error) {
+	for _, program := range []string{"taskset", "wrk"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return "", fmt.Errorf("%w; on Debian: apt install util-linux wrk", err)
+		}
+	}
+	return os.MkdirTemp("", "bench")
+}
+
+// printShares prints the median of each server's share of the empty one in the
+// same round.
+func printShares(w io.Writer, c *config, rows map[string]map[string]*samples, title string, rate func(sample) float64) {
+	fmt.Fprintf(w, "\n%s\n\n| | %s |\n|---|%s\n", title, strings.Join(c.bodies, " | "), strings.Repeat("--:|", len(c.bodies)))
+	for _, server := range c.servers {
+		fmt.Fprintf(w, "| %s |", server)
+		for _, name := range c.bodies {
+			floor, own := rows[name]["empty"].all, rows[name][server].all
+			var shares []float64
+			for i := range own {
+				shares = append(shares, rate(own[i])/rate(floor[i]))
+			}
+			share := fmt.Sprintf("%.3f", median(shares))
+			fmt.Fprintf(w, " %s |", strings.TrimPrefix(share, "0"))
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func printDetails(w io.Writer, c *config, rows map[string]map[string]*samples) error {
+	fmt.Fprint(w, "\n| body | server | requests/s | p50 | p99 | CPU per request | peak memory |\n|---|---|--:|--:|--:|--:|--:|\n")
+	for _, name := range c.bodies {
+		for _, server := range c.servers {
+			row := rows[name][server]
+			memory, err := peakMemory(row.process.pid)
+			if err != nil {
+				return err
+			}
+			m := medians(row.all)
+			fmt.Fprintf(w, "| %s | %s | %.0f | %v | %v | %.1f µs | %.0f MiB |\n", name, server, m.rate, m.p50, m.p99,
+				float64(m.cpu)/float64(time.Microsecond), float64(memory)/(1<<20))
+		}
+	}
+	return nil
+}
+
+func median[T float64 | time.Duration](values []T) T {
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+func medians(all []sample) sample {
+	var rates []float64
+	var p50, p99, cpu []time.Duration
+	for _, s := range all {
+		rates, p50, p99, cpu = append(rates, s.rate), append(p50, s.p50), append(p99, s.p99), append(cpu, s.cpu)
+	}
+	return sample{median(rates), median(p50), median(p99), median(cpu)}
+}
+
+// machine names the processor, how many cores there are, and Go.
+func machine() string {
+	text, _ := os.ReadFile("/proc/cpuinfo")
+	_, rest, _ := strings.Cut(string(text), "model name")
+	line, _, _ := strings.Cut(rest, "\n")
+	model := strings.TrimLeft(line, "\t :")
+	if model == "" {
+		model = runtime.GOARCH
+	}
+	return fmt.Sprintf("%s, %d cores, %s", model, runtime.NumCPU(), runtime.Version())
+}

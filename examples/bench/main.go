@@ -1,0 +1,91 @@
+// Bench measures what a notification costs a server, side by side: an empty
+// handler that only reads the body, this package's handler, the way with
+// cloudinary-go, and the naive way.
+//
+//	go run ./examples/bench            the table of the README, in some two minutes
+//	go run ./examples/bench -scale     1 to 4,096 connections, on one core and on two
+//
+// Each server is a process of its own on one core; wrk, on another, drives them
+// in turns of a second, so that whatever else the machine does meets all alike.
+// Before, each server must accept a good request and refuse five bad ones; the
+// empty one accepts all.
+//
+// It needs Linux, taskset (util-linux) and wrk. Shares are what to look at: a
+// single absolute number says more about the machine.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+)
+
+// config is what flags say.
+type config struct {
+	serve       string
+	profile     string
+	scale       bool
+	servers     []string
+	bodies      []string
+	rounds      int
+	slice       time.Duration
+	connections int
+	serverCores string
+	clientCores string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	c, err := parseConfig(args, stderr)
+	switch {
+	case err != nil:
+		return err
+	case c.serve != "":
+		return serve(c.serve, c.profile, os.Stdin, stdout)
+	case c.scale:
+		return measureScale(ctx, c, stdout, stderr)
+	}
+	return compare(ctx, c, stdout, stderr)
+}
+
+func parseConfig(args []string, stderr io.Writer) (*config, error) {
+	c := new(config)
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&c.serve, "serve", "", "be one of the servers (`name`) until standard input ends, instead of measuring")
+	flags.StringVar(&c.profile, "profile", "", "write processor profiles, one a server and body, into this `directory`; with -serve, into this file")
+	flags.BoolVar(&c.scale, "scale", false, "measure this package's handler with 1, 16, 256 and 4,096 connections on one and two cores")
+	servers := flags.String("servers", strings.Join(serverNames, ","), "which servers to measure, as `names`; empty must be among them")
+	bodies := flags.String("bodies", "small,typical,big", "which bodies to send, as `names`")
+	flags.IntVar(&c.rounds, "rounds", 9, "how `many` turns each server has with each body, after one to warm up")
+	flags.DurationVar(&c.slice, "slice", time.Second, "how `long` a turn is, in whole seconds")
+	flags.IntVar(&c.connections, "connections", 16, "how `many` connections wrk keeps busy")
+	flags.StringVar(&c.serverCores, "server-cores", "0", "the `cores` of the server, as taskset takes them")
+	flags.StringVar(&c.clientCores, "client-cores", "1", "the `cores` of wrk")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	c.servers, c.bodies = strings.Split(*servers, ","), strings.Split(*bodies, ",")
+	if c.servers[0] != "empty" && c.serve == "" {
+		return nil, errors.New("-servers must begin with empty, which the others are compared with")
+	}
+	if c.rounds < 1 || c.slice < time.Second || c.slice%time.Second != 0 || c.connections < 1 {
+		return nil, errors.New("-rounds and -connections must be positive, and -slice whole seconds")
+	}
+	return c, nil
+}
