@@ -45,7 +45,7 @@ func newPostgres(t *testing.T) *testDatabase {
 	url := server.Database(t)
 	return &testDatabase{url: url, server: server, check: func(t *testing.T) {
 		t.Helper()
-		cmd, err := server.Command("pg_amcheck", url, "--install-missing", "--heapallindexed", "--parent-check", "--rootdescend")
+		cmd, err := server.Command("pg_amcheck", "--install-missing", "--heapallindexed", "--parent-check", "--rootdescend", url)
 		if err != nil {
 			t.Fatal(err)
 		}

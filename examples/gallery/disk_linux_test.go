@@ -2,12 +2,15 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
 )
 
@@ -18,11 +21,18 @@ type disk struct {
 	free   func(t *testing.T, p *program)
 }
 
-// newTmpfs mounts a disk of eight megabytes, which takes permission.
+// newTmpfs mounts a disk of 128 megabytes, which takes permission.
 func newTmpfs(t *testing.T) (*disk, error) {
-	const bytes, room = 8 << 20, 128 << 10
-	folder := t.TempDir()
-	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=8m,mode=1777"); err != nil {
+	const bytes, room = 128 << 20, 128 << 10
+	folder, err := os.MkdirTemp("", "disk")
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { _ = os.Remove(folder) })
+	if err := os.Chmod(folder, 0o755); err != nil { // Postgres runs as another user
+		return nil, err
+	}
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, fmt.Sprintf("size=%d,mode=1777", bytes)); err != nil {
 		return nil, err
 	}
 	t.Cleanup(func() {
@@ -74,16 +84,25 @@ func newLimited(t *testing.T) (*disk, error) {
 // TestFullDisk: while a disk is full, senders are told to try again; what they
 // were told before and after is true; and nobody has to start anything again.
 func TestFullDisk(t *testing.T) {
-	for name, newDisk := range map[string]func(*testing.T) (*disk, error){"tmpfs": newTmpfs, "limited files": newLimited} {
-		t.Run(name, func(t *testing.T) {
-			d, err := newDisk(t)
+	tests := []struct {
+		name        string
+		newDisk     func(*testing.T) (*disk, error)
+		newDatabase func(t *testing.T, folder string) *testDatabase
+	}{
+		{"SQLite on tmpfs", newTmpfs, func(_ *testing.T, folder string) *testDatabase { return newSQLite(folder) }},
+		{"SQLite with limited files", newLimited, func(_ *testing.T, folder string) *testDatabase { return newSQLite(folder) }},
+		{"Postgres on tmpfs", newTmpfs, newPostgresIn},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d, err := tt.newDisk(t)
 			if errors.Is(err, fs.ErrPermission) {
-				t.Skip("mounting is not permitted here; the other subtest needs none")
+				t.Skip("mounting is not permitted here; the subtest with limited files needs none")
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			db := newSQLite(d.folder)
+			db := tt.newDatabase(t, d.folder)
 			p := start(t, testEnv(), "-db", db.url)
 			load := startLoad(t, 32, 0, p.hook())
 			load.acknowledge(100)
@@ -103,4 +122,45 @@ func TestFullDisk(t *testing.T) {
 			finish(t, db, load, 300)
 		})
 	}
+}
+
+func newPostgresIn(t *testing.T, folder string) *testDatabase {
+	t.Helper()
+	t.Setenv("TMPDIR", folder)
+	return newPostgres(t)
+}
+
+// TestFullWAL: Postgres ends when its log finds no room. Whoever looks after the
+// server starts it again; the gallery needs nobody.
+func TestFullWAL(t *testing.T) {
+	d, err := newTmpfs(t)
+	if errors.Is(err, fs.ErrPermission) {
+		t.Skip("mounting is not permitted here")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := newPostgresIn(t, d.folder)
+	p := start(t, testEnv(), "-db", db.url)
+	load := startLoad(t, 32, 0, p.hook())
+	load.acknowledge(100)
+	d.fill(t, p)
+	for tries := 0; !strings.Contains(db.server.Log(), "PANIC"); tries++ {
+		if tries == 1000 {
+			t.Fatal("Postgres goes on without room for its log")
+		}
+		conn, err := pgx.Connect(t.Context(), db.url)
+		if err != nil {
+			continue
+		}
+		_, _ = conn.Exec(t.Context(), "SELECT pg_switch_wal()") // to a new file, which there is no room for
+		_ = conn.Close(t.Context())
+	}
+	load.fail(100)
+	d.free(t, p)
+	db.crash(t)
+	load.acknowledge(100)
+	load.stop()
+	p.kill()
+	finish(t, db, load, 200)
 }

@@ -31,6 +31,10 @@ const superuser = "postgres"
 // that has other things to do.
 const startTimeout = time.Minute
 
+// stopTimeout is for a server that should end by itself. One that is at work on
+// a crash may not.
+const stopTimeout = 20 * time.Second
+
 // A Server is one Postgres server. Its methods are for one goroutine at a time.
 type Server struct {
 	// Password is that of every URL. A test can look for it in what a program says.
@@ -206,7 +210,12 @@ func (s *Server) end(signal os.Signal) {
 		return
 	}
 	_ = s.cmd.Process.Signal(signal)
-	<-s.exited
+	select {
+	case <-s.exited:
+	case <-time.After(stopTimeout):
+		_ = s.cmd.Process.Kill()
+		<-s.exited
+	}
 	s.cmd = nil
 }
 
@@ -228,11 +237,9 @@ func (s *Server) PID() int {
 func (s *Server) Data() string { return filepath.Join(s.folder, "data") }
 
 // Command is one of the programs that came with the server, as "pg_amcheck". It
-// runs as the server's user and connects to the database of this URL, unless
-// that is empty.
-func (s *Server) Command(name, databaseURL string, args ...string) (*exec.Cmd, error) {
+// runs as the server's user.
+func (s *Server) Command(name string, args ...string) (*exec.Cmd, error) {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...) //nolint:gosec // a program for tests
-	cmd.Env = append(os.Environ(), "PGDATABASE="+databaseURL)
 	return cmd, asServerUser(cmd)
 }
 
