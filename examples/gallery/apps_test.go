@@ -10,6 +10,7 @@ import (
 	"image/png"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -17,8 +18,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
@@ -43,7 +42,7 @@ func inProcess(t *testing.T) (*program, *monitor) {
 		return db.CreateImage(ctx, img)
 	}
 	logger := slog.New(slog.DiscardHandler)
-	monitor := newMonitor(prometheus.NewRegistry(), db)
+	monitor := newMonitor()
 	cfg := &config{secrets: []string{cloudinaryhooktest.DefaultSecret}, tokenKey: []byte(cloudinaryhooktest.DefaultKey)}
 	processor := &cloudinaryhook.Processor{Store: db, Images: cloudinaryhook.ImageCreatorFunc(create)}
 	handler, err := newHandler(cfg, db, processor, monitor, logger)
@@ -85,27 +84,40 @@ func newImageHost(t *testing.T) *imageHost {
 	return h
 }
 
-// landscape draws a sky, a sea and a sun, each name its own.
+// landscape draws hills under a sky, each name its own.
 func landscape(name string) image.Image {
-	seed := 7
+	seed := 7.0
 	for _, c := range []byte(name) {
-		seed = (seed*31 + int(c)) % 9973
+		seed = math.Mod(seed*31+float64(c), 9973)
 	}
 	const width, height = 320, 240
-	horizon, sunX, sunY := 130+seed%50, 40+seed*7%240, 30+seed*3%60
+	hue := math.Mod(seed, 97) / 97
 	img := image.NewNRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
 		for x := range width {
-			c := color.NRGBA{uint8(170 + seed%50 + y/6), uint8(180 + y/8), uint8(215 - seed%40 - y/9), 255}
-			if y > horizon+(x*seed%17)/9 {
-				c = color.NRGBA{uint8(30 + seed%40), uint8(90 + seed%50 - (y-horizon)/4), uint8(120 + seed%30 - (y-horizon)/3), 255}
-			} else if (x-sunX)*(x-sunX)+(y-sunY)*(y-sunY) < 400 {
-				c = color.NRGBA{250, 236, 196, 255}
+			c := shade(0.97-float64(y)/700, 0.18, hue+float64(y)/700)
+			if dx, dy := float64(x)-60-math.Mod(seed, 200), float64(y)-50-math.Mod(seed, 40); dx*dx+dy*dy < 500 {
+				c = color.NRGBA{252, 243, 220, 255}
+			}
+			for ridge := range 4 {
+				r := float64(ridge)
+				top := 110 + 28*r + 16*math.Sin(float64(x)/(30+9*r)+seed*(r+1)) + 6*math.Sin(float64(x)/11+seed+r)
+				if float64(y) > top {
+					c = shade(0.78-0.15*r, 0.3+0.05*r, hue+0.05*r)
+				}
 			}
 			img.SetNRGBA(x, y, c)
 		}
 	}
 	return img
+}
+
+// shade is a colour of a brightness, saturation and hue, all from 0 to 1.
+func shade(brightness, saturation, hue float64) color.NRGBA {
+	part := func(shift float64) uint8 {
+		return uint8(255 * brightness * (1 - saturation*(0.5+0.5*math.Cos(2*math.Pi*(hue+shift)))))
+	}
+	return color.NRGBA{part(0), part(1. / 3), part(2. / 3), 255}
 }
 
 // uploaded is a body that announces an image.
@@ -135,6 +147,9 @@ func fill(t *testing.T, p *program, m *monitor, host string) {
 	names := strings.Fields("boathouse cliff mast net shell buoy dune crane tide gull ropes/coil-2 lantern oars pier-at-dusk anchor saddle-tan front-light")
 	for i, name := range names {
 		url := fmt.Sprintf("%s/v1/%s.jpg", host, name)
+		if name == "front-light" {
+			url = "http://127.0.0.1:1/gone.jpg" // nobody listens there
+		}
 		p.post(t, uploaded(name, url, 1600+i*16), cloudinaryhooktest.WithClaims(&albums[i*5/2%3]))
 	}
 	for i := range 7 {

@@ -74,6 +74,7 @@ func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[chromedp.V
 func (b *tab) open(url string) {
 	b.t.Helper()
 	b.do(chromedp.Navigate(url))
+	b.wait(`document.readyState === "complete"`)
 }
 
 func (b *tab) size(width, height int64) {
@@ -87,13 +88,23 @@ func (b *tab) feature(name, value string) {
 	b.do(command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: name, Value: value}}}))
 }
 
-// wait waits until the JavaScript expression is true.
+// wait waits until the JavaScript expression is true. While a page is being
+// loaded there may be none to ask.
 func (b *tab) wait(expression string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
-	defer cancel()
-	if _, err := chromedp.Run(ctx, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(20*time.Millisecond))); err != nil {
-		b.t.Fatalf("waiting for %s: %v", expression, err)
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	timeout := time.After(30 * time.Second)
+	for {
+		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](expression))
+		if ok && err == nil {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-timeout:
+			b.t.Fatalf("waited 30 s for %s, the last error was %v", expression, err)
+		}
 	}
 }
 
@@ -153,11 +164,22 @@ func (b *tab) axe() {
 // GALLERY_SCREENSHOTS names, if it is set. CI keeps them.
 func (b *tab) keep(name string) {
 	b.t.Helper()
+	b.save(name, chromedp.FullScreenshot(100))
+}
+
+// keepView is keep for what is in the window.
+func (b *tab) keepView(name string) {
+	b.t.Helper()
+	b.save(name, chromedp.CaptureScreenshot())
+}
+
+func (b *tab) save(name string, take chromedp.Action[[]byte]) {
+	b.t.Helper()
 	folder := os.Getenv("GALLERY_SCREENSHOTS")
 	if folder == "" {
 		return
 	}
-	picture, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	picture, err := chromedp.Run(b.ctx, take)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o644)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -43,6 +44,10 @@ func newDemo(hook, secret string, tokenKey []byte) *demo {
 	}
 }
 
+// strangerEvery is after how many notifications somebody knocks who does not
+// know the secret, so that there is something to see where failures are shown.
+const strangerEvery = 8
+
 // run sends a few a second at first, so that the page fills, and then one now
 // and then.
 func (d *demo) run(ctx context.Context, logger *slog.Logger) {
@@ -64,32 +69,45 @@ func (d *demo) run(ctx context.Context, logger *slog.Logger) {
 }
 
 func (d *demo) send(ctx context.Context) error {
-	n, err := d.notification(demoBodies[d.sent%len(demoBodies)], demoNames[d.sent%len(demoNames)], demoAlbums[d.sent%len(demoAlbums)])
+	body, name, album := demoBodies[d.sent%len(demoBodies)], demoNames[d.sent%len(demoNames)], demoAlbums[d.sent%len(demoAlbums)]
+	d.sent++
+	n, err := notification(d.cloudinary, body, name, album)
 	if err != nil {
 		return err
 	}
-	d.sent++
+	if err := d.post(ctx, n, http.StatusCreated); err != nil || d.sent%strangerEvery != 0 {
+		return err
+	}
+	stranger := d.cloudinary
+	stranger.Secret = rand.Text()
+	if n, err = notification(stranger, body, name, album); err != nil {
+		return err
+	}
+	return d.post(ctx, n, http.StatusUnauthorized)
+}
+
+func (d *demo) post(ctx context.Context, n *sender.Notification, want int) error {
 	answer, err := n.Post(ctx, &d.client)
-	if err == nil && answer.Status != http.StatusCreated {
+	if err == nil && answer.Status != want {
 		err = fmt.Errorf("the answer was %d", answer.Status)
 	}
 	return err
 }
 
 // notification is a golden body about an asset that nobody has seen yet.
-func (d *demo) notification(name, publicID string, claims cloudinaryhook.Claims) (*sender.Notification, error) {
+func notification(from sender.Sender, name, publicID string, claims cloudinaryhook.Claims) (*sender.Notification, error) {
 	body, err := sender.FreshBody(name, publicID)
 	if err != nil {
 		return nil, err
 	}
 	claims.ExpiresAt = jwt.NewNumericDate(time.Now().Add(2 * time.Hour))
-	return d.cloudinary.Sign(body, &claims)
+	return from.Sign(body, &claims)
 }
 
 // curl is a command that sends one more image. It works for two hours, as long
 // as its signature is in the replay window.
 func (d *demo) curl() string {
-	n, err := d.notification("upload-untyped", "by-hand", demoAlbums[0])
+	n, err := notification(d.cloudinary, "upload-untyped", "by-hand", demoAlbums[0])
 	if err != nil {
 		return err.Error()
 	}

@@ -63,7 +63,7 @@ func TestEvents(t *testing.T) {
 }
 
 func TestWatchersAreLimited(t *testing.T) {
-	m := newTestMonitor(t)
+	m := newMonitor()
 	var stops []func()
 	for range maxWatchers {
 		_, stop, err := m.watch()
@@ -91,7 +91,7 @@ func TestWatchersAreLimited(t *testing.T) {
 
 // TestSlowWatcher: one that never reads holds up nobody who observes.
 func TestSlowWatcher(t *testing.T) {
-	m := newTestMonitor(t)
+	m := newMonitor()
 	changes, stop, err := m.watch()
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func (w *stuckWriter) Write([]byte) (int, error) {
 // TestSlowReader: one that takes nothing from its connection is given up, and
 // before a shutdown would have to wait for it.
 func TestSlowReader(t *testing.T) {
-	m := newTestMonitor(t)
+	m := newMonitor()
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		w := &stuckWriter{ResponseWriter: httptest.NewRecorder()}
@@ -142,7 +142,7 @@ func TestSlowReader(t *testing.T) {
 // TestEventsPace: a hundred changes at once are two messages, and where nothing
 // changes there is one every 15 s.
 func TestEventsPace(t *testing.T) {
-	m := newTestMonitor(t)
+	m := newMonitor()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 35*time.Second)
 		defer cancel()

@@ -27,9 +27,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
@@ -69,8 +66,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	defer func() { err = errors.Join(err, db.Close()) }()
 
 	processor := &cloudinaryhook.Processor{Store: db, Images: db, Logger: logger}
-	registry := prometheus.NewRegistry()
-	monitor := newMonitor(registry, db)
+	monitor := newMonitor()
 	defer monitor.close()
 	handler, err := newHandler(cfg, db, processor, monitor, logger)
 	if err != nil {
@@ -96,7 +92,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		background.Go(func() { d.run(ctx, logger) })
 	}
 	background.Go(func() { sample(ctx, monitor, db) })
-	handler.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	return serve(ctx, listener, handler, monitor, logger)
 }
 
@@ -115,6 +110,7 @@ func newHandler(cfg *config, db database.DB, processor *cloudinaryhook.Processor
 	}
 	mux := http.NewServeMux()
 	mux.Handle("POST "+hookPath, hook)
+	mux.Handle("GET /metrics", monitor.metrics.handler(db))
 	newWeb(db, monitor, logger).register(mux)
 	return mux, nil
 }

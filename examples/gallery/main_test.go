@@ -223,6 +223,8 @@ func TestLists(t *testing.T) {
 		{"/healthz", 200, "ok"},
 		{"/", 200, "No images yet"},
 		{"/static/style.css", 200, "color-scheme"},
+		{"/static/", 404, ""},
+		{"/static/../main.go", 404, ""},
 		{"/elsewhere", 404, ""},
 		{hookPath, 405, ""},
 	}

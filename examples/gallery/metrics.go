@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
@@ -17,25 +19,17 @@ import (
 // metrics is what Prometheus asks for. Labels have a bounded set of values, all
 // of them ours: whoever sends requests cannot make series.
 type metrics struct {
+	registry *prometheus.Registry
 	requests *prometheus.CounterVec
 	duration prometheus.Histogram
+	pending  prometheus.Gauge
 }
 
-func newMetrics(registry prometheus.Registerer, db database.DB) metrics {
+func newMetrics() metrics {
+	registry := prometheus.NewRegistry()
 	factory := promauto.With(registry)
-	factory.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "gallery_deliveries_pending",
-		Help: "Deliveries that are saved and not completed; NaN if the database cannot say.",
-	}, func() float64 {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		s, err := db.Stats(ctx)
-		if err != nil {
-			return math.NaN()
-		}
-		return float64(s.Pending)
-	})
 	return metrics{
+		registry: registry,
 		requests: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "gallery_notifications_total",
 			Help: "Requests to the hook by status, outcome and cause.",
@@ -45,7 +39,27 @@ func newMetrics(registry prometheus.Registerer, db database.DB) metrics {
 			Help:    "Time from a request's arrival to its answer.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 20},
 		}),
+		pending: factory.NewGauge(prometheus.GaugeOpts{
+			Name: "gallery_deliveries_pending",
+			Help: "Deliveries that are saved and not completed; NaN if the database cannot say.",
+		}),
 	}
+}
+
+// handler answers Prometheus, and asks the database each time how many
+// deliveries are pending: other instances may be at work on them too.
+func (m metrics) handler(db database.DB) http.Handler {
+	answer := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+		defer cancel()
+		if s, err := db.Stats(ctx); err == nil {
+			m.pending.Set(float64(s.Pending))
+		} else {
+			m.pending.Set(math.NaN())
+		}
+		answer.ServeHTTP(w, r)
+	})
 }
 
 func (m metrics) observe(o cloudinaryhook.Outcome, name, cause string) {

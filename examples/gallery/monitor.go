@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
@@ -59,9 +57,9 @@ type outcome struct {
 	Err      string // why it is pending
 }
 
-func newMonitor(registry prometheus.Registerer, db database.DB) *monitor {
+func newMonitor() *monitor {
 	return &monitor{
-		metrics:  newMetrics(registry, db),
+		metrics:  newMetrics(),
 		last:     make(map[string]seen),
 		outcomes: make(map[string]outcome),
 		watchers: make(map[chan struct{}]bool),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,27 +14,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
-
-func newTestMonitor(t *testing.T) *monitor {
-	t.Helper()
-	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "gallery.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return newMonitor(prometheus.NewRegistry(), db)
-}
 
 // TestFailuresAndMetrics: what was refused is counted by cause, on the page and
 // at /metrics, and nothing secret is told there.
@@ -92,6 +78,30 @@ gallery_notifications_total{cause="token invalid",outcome="refused",status="401"
 	}
 }
 
+func TestPendingMetric(t *testing.T) {
+	p, m := inProcess(t)
+	pending := func() string {
+		_, body := p.get(t, "/metrics")
+		return between(t, body, "\ngallery_deliveries_pending ", "\n")
+	}
+	p.post(t, []byte(`{"notification_type":"upload","public_id":"stuck","version":1}`))
+	if got := pending(); got != "1" {
+		t.Errorf("with one that is stuck got %s, want 1", got)
+	}
+	gone, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "gallery.db"))
+	if err == nil {
+		err = gone.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := httptest.NewRecorder()
+	m.metrics.handler(gone).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if got := between(t, answer.Body.String(), "\ngallery_deliveries_pending ", "\n"); got != "NaN" {
+		t.Errorf("without a database got %s, want NaN", got)
+	}
+}
+
 func TestClassify(t *testing.T) {
 	boom := errors.New("boom")
 	tests := []struct {
@@ -118,7 +128,7 @@ func TestClassify(t *testing.T) {
 // TestMonitorIsBounded: whatever is sent, and however much, memory and series do
 // not grow, and what was seen before a flood is still told.
 func TestMonitorIsBounded(t *testing.T) {
-	m := newTestMonitor(t)
+	m := newMonitor()
 	m.observe(t.Context(), cloudinaryhook.Outcome{Status: 500, Err: cloudinaryhook.ErrSave})
 	for i := range 20 * keptOutcomes {
 		d := &cloudinaryhook.Delivery{ID: fmt.Sprint(i)}
@@ -146,7 +156,7 @@ func TestMonitorIsBounded(t *testing.T) {
 }
 
 func TestLastHour(t *testing.T) {
-	m := newTestMonitor(t)
+	m := newMonitor()
 	synctest.Test(t, func(t *testing.T) {
 		refuse := func() {
 			m.observe(t.Context(), cloudinaryhook.Outcome{Status: 401, Err: cloudinaryhook.ErrStaleTimestamp})

@@ -178,7 +178,7 @@ func TestWhyPending(t *testing.T) {
 		t.Errorf("the log does not say why it is pending:\n%s", shown)
 	}
 	now := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
-	web := &web{monitor: newTestMonitor(t)}
+	web := &web{monitor: newMonitor()}
 	tests := []struct {
 		d    database.Delivery
 		want logEntry // without the delivery

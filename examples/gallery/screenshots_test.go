@@ -20,7 +20,7 @@ func TestScreenshots(t *testing.T) {
 	for _, d := range getJSON[[]database.Delivery](t, unreachable, "/api/v1/deliveries") {
 		ids[d.PublicID] = d.ID
 	}
-	const loaded = `document.querySelectorAll(".loaded").length > 5`
+	const loaded = `[...document.images].every((img) => img.complete || img.getBoundingClientRect().top > innerHeight)`
 	pages := []struct {
 		name, url string
 		shows     string // a JavaScript expression that becomes true
@@ -53,4 +53,9 @@ func TestScreenshots(t *testing.T) {
 			})
 		}
 	}
+	b.feature("prefers-color-scheme", "light")
+	b.size(1300, 860)
+	b.open(reachable.url)
+	b.wait(loaded)
+	b.keepView("gallery") // docs/gallery.png
 }

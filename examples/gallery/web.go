@@ -51,9 +51,10 @@ func (s *web) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", s.servePage)
 	mux.HandleFunc("GET /deliveries/{id}", s.serveDelivery)
 	mux.HandleFunc("GET /events", s.serveEvents)
+	files := http.FileServerFS(assets)
 	mux.HandleFunc("GET /static/{file}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		http.ServeFileFS(w, r, assets, "static/"+r.PathValue("file"))
+		files.ServeHTTP(w, r)
 	})
 	mux.HandleFunc("GET /api/v1/images", s.list(func(r *http.Request, limit int) (any, error) {
 		return s.db.Images(r.Context(), r.URL.Query().Get("album_id"), limit)
