@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -13,46 +12,54 @@ const maxBatch = 128
 
 var errClosed = errors.New("the database is closed")
 
-// A committer has writes that wait at the same time share a transaction, and so
-// the sync that makes them durable, which is what costs time.
-type committer struct {
-	db      *sql.DB
-	commits atomic.Int64 // each is a sync
+// A write is one statement. Whoever stops waiting for it must not read what it
+// sets, for it may be done all the same.
+type write struct {
+	statement string
+	args      []any // the first is the key of the row, if there is one
+	dest      []any // what the row it returns is scanned into; nil: it returns none
+	affected  int64 // how many rows it changed, if it returns none
 
-	mu     sync.RWMutex // held for reading while sending to jobs
-	closed bool
-	jobs   chan job
-	done   chan struct{} // closed when all jobs are done, after Close
-}
-
-type job struct {
-	work   func(*sql.Tx) error
 	result chan error // has room for one: nobody may be waiting any more
 }
 
-func newCommitter(db *sql.DB) *committer {
-	c := &committer{db: db, jobs: make(chan job, maxBatch), done: make(chan struct{})}
+// A committer has writes that wait at the same time share a transaction, and so
+// the sync that makes them durable, which is what costs time. One that waits
+// alone is not made to wait for others.
+type committer struct {
+	// commit does a batch in one transaction: all of it is durable, or none.
+	commit func([]*write) error
+	// separable says whether an error may be that of one write alone.
+	separable func(error) bool
+	commits   atomic.Int64
+
+	mu     sync.RWMutex // held for reading while sending to writes
+	closed bool
+	writes chan *write
+	done   chan struct{} // closed when all is done, after close
+}
+
+func newCommitter(commit func([]*write) error, separable func(error) bool) *committer {
+	c := &committer{commit: commit, separable: separable, writes: make(chan *write, maxBatch), done: make(chan struct{})}
 	go c.run()
 	return c
 }
 
-// do returns once work is committed. Whoever stops waiting for it, since ctx
-// ended, gets an error, and work may be done all the same: it must write to no
-// variable that is read then.
-func (c *committer) do(ctx context.Context, work func(*sql.Tx) error) error {
-	j := job{work, make(chan error, 1)}
-	if err := c.send(ctx, j); err != nil {
+// do returns once w is committed, or with an error when ctx ends.
+func (c *committer) do(ctx context.Context, w *write) error {
+	w.result = make(chan error, 1)
+	if err := c.send(ctx, w); err != nil {
 		return err
 	}
 	select {
-	case err := <-j.result:
+	case err := <-w.result:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (c *committer) send(ctx context.Context, j job) error {
+func (c *committer) send(ctx context.Context, w *write) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -62,19 +69,19 @@ func (c *committer) send(ctx context.Context, j job) error {
 		return errClosed
 	}
 	select {
-	case c.jobs <- j:
+	case c.writes <- w:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// Close returns when all that was begun is done.
-func (c *committer) Close() {
+// close returns when all that was begun is done. It may be called again.
+func (c *committer) close() {
 	c.mu.Lock()
 	if !c.closed {
 		c.closed = true
-		close(c.jobs)
+		close(c.writes)
 	}
 	c.mu.Unlock()
 	<-c.done
@@ -82,62 +89,35 @@ func (c *committer) Close() {
 
 func (c *committer) run() {
 	defer close(c.done)
-	for j := range c.jobs {
-		batch := []job{j}
+	for w := range c.writes {
+		batch := []*write{w}
 		for more := true; more && len(batch) < maxBatch; {
 			select {
-			case j, more = <-c.jobs:
+			case w, more = <-c.writes:
 				if more {
-					batch = append(batch, j)
+					batch = append(batch, w)
 				}
 			default:
 				more = false
 			}
 		}
-		c.commit(batch)
+		c.settle(batch)
 	}
 }
 
-// commit does a batch in one transaction. If that fails, each job is done by
-// itself: one that is bad must not fail the others, and those that are too much
-// for the disk together may fit one by one.
-func (c *committer) commit(batch []job) {
-	// No caller's context ends the transaction, since it is others' too.
-	err := inTx(context.Background(), c.db, func(tx *sql.Tx) error {
-		for _, j := range batch {
-			if err := j.work(tx); err != nil {
-				return err
-			}
-		}
-		c.commits.Add(1)
-		return nil
-	})
-	if err != nil && len(batch) > 1 {
-		for _, j := range batch {
-			c.commit([]job{j})
+// settle commits a batch and tells all who wait. One bad write must not fail the
+// others, nor what is too much for the disk only together: if need be, each is
+// committed by itself.
+func (c *committer) settle(batch []*write) {
+	c.commits.Add(1)
+	err := c.commit(batch)
+	if err != nil && len(batch) > 1 && c.separable(err) {
+		for _, w := range batch {
+			c.settle([]*write{w})
 		}
 		return
 	}
-	for _, j := range batch {
-		j.result <- err
+	for _, w := range batch {
+		w.result <- err
 	}
-}
-
-// inTx runs f in one transaction of a database that has one connection: all of
-// it is durable, or none.
-func inTx(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if err := f(tx); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	if err := tx.Commit(); err != nil {
-		// SQLite may leave the transaction open, and database/sql believes it
-		// to be over.
-		_, _ = db.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-		return err
-	}
-	return nil
 }

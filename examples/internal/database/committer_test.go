@@ -2,7 +2,6 @@ package database
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"sync"
@@ -13,26 +12,40 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
+func committerOf(db DB) *committer {
+	if db, ok := db.(*SQLite); ok {
+		return db.committer
+	}
+	return db.(*Postgres).committer
+}
+
 // hold has the committer at work until release is called, so that what is sent
 // meanwhile waits for one batch.
 func hold(t *testing.T, c *committer) (release func()) {
 	t.Helper()
 	begun, released := make(chan struct{}), make(chan struct{})
-	go func() {
-		_ = c.do(context.Background(), func(*sql.Tx) error {
+	commit, first := c.commit, true
+	c.commit = func(batch []*write) error {
+		if first {
+			first = false
 			close(begun)
 			<-released
-			return nil
-		})
+		}
+		return commit(batch)
+	}
+	go func() {
+		_ = c.do(context.Background(), &write{statement: "DELETE FROM images WHERE key = $1", args: []any{"none"}})
 	}()
 	<-begun
-	return sync.OnceFunc(func() { close(released) })
+	release = sync.OnceFunc(func() { close(released) })
+	t.Cleanup(release)
+	return release
 }
 
-// waitFor returns when n jobs wait.
+// waitFor returns when n writes wait.
 func waitFor(t *testing.T, c *committer, n int) {
 	t.Helper()
-	for len(c.jobs) < n {
+	for len(c.writes) < n {
 		if t.Context().Err() != nil {
 			t.Fatal("the test ended")
 		}
@@ -41,115 +54,146 @@ func waitFor(t *testing.T, c *committer, n int) {
 
 // TestOneCommit: what waits together shares a commit.
 func TestOneCommit(t *testing.T) {
-	db := openSQLite(t, "gallery.db")
-	release := hold(t, db.committer)
-	defer release()
-	var wg sync.WaitGroup
-	for i := range 50 {
-		wg.Go(func() {
-			if state, err := db.Save(t.Context(), newDelivery(t, fmt.Sprintf(`{"request_id":"%d"}`, i))); state != cloudinaryhook.StateNew || err != nil {
-				t.Errorf("Save got %v and %v, want new", state, err)
-			}
-		})
-	}
-	waitFor(t, db.committer, 50)
-	before := db.committer.commits.Load()
-	release()
-	wg.Wait()
-	if commits := db.committer.commits.Load() - before; commits != 2 {
-		t.Errorf("what they waited for and 50 Saves that waited took %d commits, want 2", commits)
-	}
+	onEach(t, func(t *testing.T, db DB) {
+		c := committerOf(db)
+		release := hold(t, c)
+		var wg sync.WaitGroup
+		for i := range 50 {
+			wg.Go(func() {
+				if state, err := db.Save(t.Context(), newDelivery(t, fmt.Sprintf(`{"request_id":"%d"}`, i))); state != cloudinaryhook.StateNew || err != nil {
+					t.Errorf("Save got %v and %v, want new", state, err)
+				}
+			})
+		}
+		waitFor(t, c, 50)
+		before := c.commits.Load()
+		release()
+		wg.Wait()
+		if commits := c.commits.Load() - before; commits != 1 {
+			t.Errorf("50 Saves that waited together took %d commits, want 1", commits)
+		}
+	})
+}
+
+// TestDuplicatesInOneCommit: of the same delivery twice in one transaction one
+// is new.
+func TestDuplicatesInOneCommit(t *testing.T) {
+	onEach(t, func(t *testing.T, db DB) {
+		c := committerOf(db)
+		release := hold(t, c)
+		d := newDelivery(t, `{"request_id":"1"}`)
+		var mu sync.Mutex
+		got := make(map[cloudinaryhook.State]int)
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				state, err := db.Save(t.Context(), d)
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				got[state]++
+			})
+		}
+		waitFor(t, c, 10)
+		release()
+		wg.Wait()
+		if diff := cmp.Diff(map[cloudinaryhook.State]int{cloudinaryhook.StateNew: 1, cloudinaryhook.StatePending: 9}, got); diff != "" {
+			t.Errorf("states differ (-want +got):\n%s", diff)
+		}
+	})
 }
 
 // TestBadWrite: one that fails takes none of its batch with it.
 func TestBadWrite(t *testing.T) {
-	db := openSQLite(t, "gallery.db")
-	release := hold(t, db.committer)
-	defer release()
-	errs := make([]error, 9)
-	var wg sync.WaitGroup
-	for i := range errs {
-		wg.Go(func() {
-			if i%3 == 1 {
-				_, errs[i] = db.exec(t.Context(), "INSERT INTO deliveries (id) VALUES ('bad')")
-			} else {
-				_, errs[i] = db.Save(t.Context(), newDelivery(t, fmt.Sprintf(`{"request_id":"%d"}`, i)))
-			}
-		})
-	}
-	waitFor(t, db.committer, len(errs))
-	release()
-	wg.Wait()
-	for i, err := range errs {
-		if (err != nil) != (i%3 == 1) {
-			t.Errorf("write %d got %v, want an error of the bad ones alone", i, err)
+	onEach(t, func(t *testing.T, db DB) {
+		c := committerOf(db)
+		release := hold(t, c)
+		errs := make([]error, 9)
+		var wg sync.WaitGroup
+		for i := range errs {
+			wg.Go(func() {
+				if i%3 == 1 {
+					errs[i] = c.do(t.Context(), &write{statement: "INSERT INTO deliveries (id) VALUES ($1)", args: []any{"bad"}})
+				} else {
+					_, errs[i] = db.Save(t.Context(), newDelivery(t, fmt.Sprintf(`{"request_id":"%d"}`, i)))
+				}
+			})
 		}
-	}
-	if diff := cmp.Diff(Stats{Deliveries: 6, Pending: 6}, stats(t, db)); diff != "" {
-		t.Errorf("stats differ (-want +got):\n%s", diff)
-	}
+		waitFor(t, c, len(errs))
+		release()
+		wg.Wait()
+		for i, err := range errs {
+			if (err != nil) != (i%3 == 1) {
+				t.Errorf("write %d got %v, want an error of the bad ones alone", i, err)
+			}
+		}
+		if diff := cmp.Diff(Stats{Deliveries: 6, Pending: 6}, stats(t, db)); diff != "" {
+			t.Errorf("stats differ (-want +got):\n%s", diff)
+		}
+	})
 }
 
 // TestStopWaiting: a caller whose context ends does not wait for the batch, and
 // is told so; what it asked for may be done.
 func TestStopWaiting(t *testing.T) {
-	db := openSQLite(t, "gallery.db")
-	release := hold(t, db.committer)
-	defer release()
-	ctx, cancel := context.WithCancel(t.Context())
-	result := make(chan error)
-	d := newDelivery(t, `{"request_id":"1"}`)
-	go func() {
-		state, err := db.Save(ctx, d)
-		if state != 0 {
-			t.Errorf("Save whose context ended got %v, want no state", state)
+	onEach(t, func(t *testing.T, db DB) {
+		c := committerOf(db)
+		release := hold(t, c)
+		ctx, cancel := context.WithCancel(t.Context())
+		result := make(chan error)
+		d := newDelivery(t, `{"request_id":"1"}`)
+		go func() {
+			state, err := db.Save(ctx, d)
+			if state != 0 {
+				t.Errorf("Save whose context ended got %v, want no state", state)
+			}
+			result <- err
+		}()
+		waitFor(t, c, 1)
+		cancel()
+		if err := <-result; !errors.Is(err, context.Canceled) {
+			t.Errorf("Save whose context ended got %v, want that", err)
 		}
-		result <- err
-	}()
-	waitFor(t, db.committer, 1)
-	cancel()
-	if err := <-result; !errors.Is(err, context.Canceled) {
-		t.Errorf("Save whose context ended got %v, want that", err)
-	}
-	release()
-	if state, err := db.Save(t.Context(), d); state != cloudinaryhook.StatePending || err != nil {
-		t.Errorf("Save again got %v and %v, want pending", state, err)
-	}
+		release()
+		if state, err := db.Save(t.Context(), d); state != cloudinaryhook.StatePending || err != nil {
+			t.Errorf("Save again got %v and %v, want pending", state, err)
+		}
+	})
 }
 
 // TestCloseDrains: Close waits for what was begun, and what comes later fails.
 func TestCloseDrains(t *testing.T) {
-	name := databases[0].newName(t)
-	db, err := OpenSQLite(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	release := hold(t, db.committer)
-	defer release()
-	var wg sync.WaitGroup
-	for i := range 10 {
-		wg.Go(func() {
-			if _, err := db.Save(t.Context(), newDelivery(t, fmt.Sprintf(`{"request_id":"%d"}`, i))); err != nil {
-				t.Errorf("Save before Close got %v, want nil", err)
+	for _, d := range databases {
+		t.Run(d.name, func(t *testing.T) {
+			name := d.newName(t)
+			db := open(t, name)
+			c := committerOf(db)
+			release := hold(t, c)
+			var wg sync.WaitGroup
+			for i := range 10 {
+				wg.Go(func() {
+					if _, err := db.Save(t.Context(), newDelivery(t, fmt.Sprintf(`{"request_id":"%d"}`, i))); err != nil {
+						t.Errorf("Save before Close got %v, want nil", err)
+					}
+				})
+			}
+			waitFor(t, c, 10)
+			closed := make(chan error)
+			go func() { closed <- db.Close() }()
+			release()
+			if err := <-closed; err != nil {
+				t.Errorf("Close got %v, want nil", err)
+			}
+			wg.Wait()
+			if _, err := db.Save(t.Context(), newDelivery(t, `{}`)); !errors.Is(err, errClosed) {
+				t.Errorf("Save after Close got %v, want %v", err, errClosed)
+			}
+			if got := stats(t, open(t, name)).Deliveries; got != 10 {
+				t.Errorf("after Close there are %d deliveries, want the 10 that waited", got)
 			}
 		})
-	}
-	waitFor(t, db.committer, 10)
-	closed := make(chan error)
-	go func() { closed <- db.Close() }()
-	release()
-	if err := <-closed; err != nil {
-		t.Errorf("Close got %v, want nil", err)
-	}
-	wg.Wait()
-	if _, err := db.Save(t.Context(), newDelivery(t, `{}`)); !errors.Is(err, errClosed) {
-		t.Errorf("Save after Close got %v, want %v", err, errClosed)
-	}
-	if err := db.Close(); err != nil {
-		t.Errorf("Close again got %v, want nil", err)
-	}
-	if got := stats(t, open(t, name)).Deliveries; got != 10 {
-		t.Errorf("after Close there are %d deliveries, want the 10 that waited", got)
 	}
 }
 

@@ -24,10 +24,7 @@ const (
 	// resumed work is the same. What outlasts it may be done twice.
 	leaseTime      = 30 * time.Second
 	releaseTimeout = 3 * time.Second
-
-	// Waiting saves share a sync only if they have connections to wait on.
-	// Postgres takes 100 by default, of all galleries together.
-	maxConnections = 32
+	commitTimeout  = 10 * time.Second // less than a request has
 	connectTimeout = 5 * time.Second
 	maxAttempts    = 10
 )
@@ -50,6 +47,7 @@ const (
 // Postgres is a DB that several galleries can share.
 type Postgres struct {
 	queries
+	writes
 	pool      *pgxpool.Pool
 	leaseTime time.Duration
 }
@@ -64,9 +62,6 @@ func OpenPostgres(ctx context.Context, url string) (*Postgres, error) {
 		// The error quotes what it could not understand, a password maybe.
 		return nil, errors.New("opening the database: its URL or the environment's PG variables cannot be read; a password's special characters are written as %XX")
 	}
-	if !strings.Contains(url, "pool_max_conns=") {
-		config.MaxConns = maxConnections
-	}
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = connectTimeout
 	}
@@ -74,7 +69,8 @@ func OpenPostgres(ctx context.Context, url string) (*Postgres, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", err)
 	}
-	db := &Postgres{queries{stdlib.OpenDBFromPool(pool)}, pool, leaseTime}
+	db := &Postgres{queries: queries{stdlib.OpenDBFromPool(pool)}, pool: pool, leaseTime: leaseTime}
+	db.committer = newCommitter(db.commit, func(err error) bool { return sqlState(err) != "" })
 	err = db.checkDurable(ctx)
 	if err == nil {
 		err = retry(ctx, migrationConflicts, func() error { return db.migrate(ctx) })
@@ -85,8 +81,9 @@ func OpenPostgres(ctx context.Context, url string) (*Postgres, error) {
 	return db, nil
 }
 
-// Close implements DB.
+// Close implements DB. What was begun is done first.
 func (db *Postgres) Close() error {
+	db.committer.close()
 	defer db.pool.Close()
 	return db.db.Close()
 }
@@ -147,65 +144,34 @@ func runMigration(ctx context.Context, tx pgx.Tx, version int, file string) erro
 	return nil
 }
 
-// Save implements cloudinaryhook.Store. Of concurrent inserts one makes the row
-// and the others wait for it, count themselves in it and see its state: nobody
-// can miss a row that another has just committed, as DO NOTHING and a SELECT
-// could.
-func (db *Postgres) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
-	args, err := deliveryArgs(d)
-	if err != nil {
-		return 0, err
+// commit sends a batch at once, as one transaction. No caller's context ends it,
+// since it is others' too.
+func (db *Postgres) commit(batch []*write) error {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	// Galleries that lock rows in the same order never wait for each other in a circle.
+	slices.SortStableFunc(batch, func(a, b *write) int { return strings.Compare(fmt.Sprint(a.args[0]), fmt.Sprint(b.args[0])) })
+	send := func() error { return db.pool.SendBatch(ctx, pgxBatch(batch)).Close() }
+	if len(batch) > 1 {
+		return send() // the committer tries each by itself
 	}
-	var saves int64
-	var done bool
-	err = retry(ctx, conflicts, func() error {
-		return db.pool.QueryRow(ctx, `
-			INSERT INTO deliveries (id, delivery, notification_type, public_id, request_id, organization_id, album_id, received_at, signed_at, saves)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1)
-			ON CONFLICT (id) DO UPDATE SET saves = deliveries.saves + 1
-			RETURNING saves, completed_at IS NOT NULL`, args...).Scan(&saves, &done)
-	})
-	switch {
-	case err != nil:
-		return 0, err
-	case saves == 1:
-		return cloudinaryhook.StateNew, nil
-	case done:
-		return cloudinaryhook.StateDone, nil
-	}
-	return cloudinaryhook.StatePending, nil
+	return retry(ctx, conflicts, send)
 }
 
-// Complete implements cloudinaryhook.Store. Of two causes the first is kept.
-func (db *Postgres) Complete(ctx context.Context, id string, cause error) error {
-	updated, err := db.exec(ctx, completeDelivery, completeArgs(id, cause)...)
-	if err == nil && updated == 0 {
-		err = fmt.Errorf("%w: %s", ErrNotFound, id)
+func pgxBatch(batch []*write) *pgx.Batch {
+	b := new(pgx.Batch)
+	for _, w := range batch {
+		queued := b.Queue(w.statement, w.args...)
+		if w.dest != nil {
+			queued.QueryRow(func(row pgx.Row) error { return row.Scan(w.dest...) })
+			continue
+		}
+		queued.Exec(func(tag pgconn.CommandTag) error {
+			w.affected = tag.RowsAffected()
+			return nil
+		})
 	}
-	return err
-}
-
-// CreateImage implements cloudinaryhook.ImageCreator.
-func (db *Postgres) CreateImage(ctx context.Context, announced *cloudinaryhook.Image) error {
-	args, err := imageArgs(announced)
-	if err == nil {
-		_, err = db.exec(ctx, insertImage, args...)
-	}
-	return err
-}
-
-// Prune implements DB.
-func (db *Postgres) Prune(ctx context.Context, before time.Time) (pruned int64, err error) {
-	return prune(before, func(statement string, args ...any) (int64, error) { return db.exec(ctx, statement, args...) })
-}
-
-func (db *Postgres) exec(ctx context.Context, statement string, args ...any) (affected int64, err error) {
-	err = retry(ctx, conflicts, func() error {
-		tag, err := db.pool.Exec(ctx, statement, args...)
-		affected = tag.RowsAffected()
-		return err
-	})
-	return affected, err
+	return b
 }
 
 // Pending implements DB. Each delivery is leased just before it is yielded, so
@@ -254,7 +220,7 @@ func (db *Postgres) release(ctx context.Context, id string, until time.Time) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
 	// Should it fail, the lease runs out.
-	_, _ = db.exec(ctx, "UPDATE deliveries SET leased_until = NULL WHERE id = $1 AND leased_until = $2 AND completed_at IS NULL", id, until)
+	_, _ = db.pool.Exec(ctx, "UPDATE deliveries SET leased_until = NULL WHERE id = $1 AND leased_until = $2 AND completed_at IS NULL", id, until)
 }
 
 // retry runs f again while it fails for what others did at the same time.

@@ -74,6 +74,34 @@ func TestNotDurableIsRefused(t *testing.T) {
 	}
 }
 
+// TestCommitFails: what Postgres refuses only at the end of a transaction was
+// not saved, though each statement was answered as if it were.
+func TestCommitFails(t *testing.T) {
+	db := openPostgres(t, postgres(t).Database(t))
+	if _, err := db.pool.Exec(t.Context(), `
+		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
+		CREATE CONSTRAINT TRIGGER late AFTER INSERT ON deliveries DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW WHEN (NEW.request_id = 'bad') EXECUTE FUNCTION refuse()`); err != nil {
+		t.Fatal(err)
+	}
+	release := hold(t, db.committer)
+	var wg sync.WaitGroup
+	for _, requestID := range []string{"good", "bad", "better"} {
+		wg.Go(func() {
+			state, err := db.Save(t.Context(), newDelivery(t, fmt.Sprintf(`{"request_id":%q}`, requestID)))
+			if (err != nil) != (requestID == "bad") || (state == 0) != (err != nil) {
+				t.Errorf("Save of the %s one got %v and %v", requestID, state, err)
+			}
+		})
+	}
+	waitFor(t, db.committer, 3)
+	release()
+	wg.Wait()
+	if got := stats(t, db).Deliveries; got != 2 {
+		t.Errorf("%d deliveries are there, want 2", got)
+	}
+}
+
 // TestPostgresUsesIndexes: neither an album's page nor the search for pending
 // deliveries may cost a walk through all rows.
 func TestPostgresUsesIndexes(t *testing.T) {

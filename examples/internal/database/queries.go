@@ -16,56 +16,6 @@ import (
 // pendingPage is how many IDs Pending reads at a time.
 const pendingPage = 200
 
-// insertImage takes what imageArgs returns.
-const insertImage = `
-	INSERT INTO images (key, delivery_id, organization_id, album_id, asset_id, public_id, version, format,
-		resource_type, type, original_filename, width, height, bytes, url, secure_url, created_at)
-	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) ON CONFLICT (key) DO NOTHING`
-
-var errNoAlbum = errors.New("the token names no album")
-
-// imageArgs are a new image's columns. An image without an album has no place
-// here, and trying again would not give it one.
-func imageArgs(announced *cloudinaryhook.Image) ([]any, error) {
-	if announced.Claims.AlbumID == "" {
-		return nil, cloudinaryhook.Permanent(errNoAlbum)
-	}
-	i := newImage(announced)
-	return []any{i.Key, i.DeliveryID, i.OrganizationID, i.AlbumID, i.AssetID, i.PublicID, i.Version, i.Format,
-		i.ResourceType, i.DeliveryType, i.OriginalFilename, i.Width, i.Height, i.Bytes, i.URL, i.SecureURL,
-		time.Now().UnixNano()}, nil
-}
-
-// deliveryArgs are a new delivery's columns: id, delivery, notification_type,
-// public_id, request_id, organization_id, album_id, received_at, signed_at.
-func deliveryArgs(d *cloudinaryhook.Delivery) ([]any, error) {
-	data, err := json.Marshal(d)
-	if err != nil {
-		return nil, err
-	}
-	requestID := d.RequestID // what support at Cloudinary would ask for
-	if requestID == "" && d.Error != nil {
-		requestID = d.Error.RequestID
-	}
-	return []any{d.ID, data, text(string(d.Type)), text(d.PublicID), text(requestID), text(d.Claims.OrganizationID),
-		text(d.Claims.AlbumID), d.ReceivedAt.UnixNano(), d.SignedAt.UnixNano()}, nil
-}
-
-// completeDelivery keeps the first of two causes. It changes no row if there is
-// no such delivery. Its arguments are id, time and cause.
-const completeDelivery = `
-	UPDATE deliveries SET completed_at = coalesce(completed_at, $2), cause = CASE WHEN completed_at IS NULL THEN $3 ELSE cause END
-	WHERE id = $1`
-
-func completeArgs(id string, cause error) []any {
-	var because *string
-	if cause != nil {
-		s := text(cause.Error())
-		because = &s
-	}
-	return []any{id, time.Now().UnixNano(), because}
-}
-
 // text is what a text column of any database takes. A payload's strings may hold
 // NUL, and bytes that are no UTF-8; the delivery itself is kept as bytes.
 func text(s string) string {
@@ -198,19 +148,6 @@ func (q queries) Stats(ctx context.Context) (s Stats, err error) {
 			(SELECT count(*) FROM deliveries WHERE completed_at IS NOT NULL AND cause IS NOT NULL),
 			(SELECT count(*) FROM images)`).Scan(&s.Deliveries, &s.Pending, &s.Rejected, &s.Images)
 	return s, err
-}
-
-// prune implements DB.Prune. It deletes a little at a time, so that no
-// notification waits long.
-func prune(before time.Time, exec func(statement string, args ...any) (deleted int64, err error)) (pruned int64, err error) {
-	for {
-		n, err := exec(`
-			DELETE FROM deliveries WHERE id IN (SELECT id FROM deliveries WHERE completed_at < $1 LIMIT 500)`, before.UnixNano())
-		if err != nil || n == 0 {
-			return pruned, err
-		}
-		pruned += n
-	}
 }
 
 // query collects rows, never nil, so that JSON says [] and not null.

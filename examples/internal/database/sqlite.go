@@ -24,8 +24,8 @@ type SQLite struct {
 	// SQLite has one writer at a time. One connection writes, for the committer,
 	// so that no write finds the database locked; readers have others.
 	queries
-	write     *sql.DB
-	committer *committer
+	writes
+	write *sql.DB
 }
 
 // OpenSQLite opens the file, or creates it, and brings its schema up to date.
@@ -44,7 +44,8 @@ func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
 	}
 	write.SetMaxOpenConns(1)
 	read.SetMaxOpenConns(8)
-	db := &SQLite{queries{read}, write, newCommitter(write)} //nolint:contextcheck // the committer outlives this call
+	db := &SQLite{queries: queries{read}, write: write}
+	db.committer = newCommitter(db.commit, func(error) bool { return true })
 	if err := db.migrate(ctx); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, errors.Join(err, db.Close()))
 	}
@@ -53,7 +54,7 @@ func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
 
 // Close implements DB. What was begun is done first.
 func (db *SQLite) Close() error {
-	db.committer.Close()
+	db.committer.close()
 	return errors.Join(db.db.Close(), db.write.Close())
 }
 
@@ -92,83 +93,49 @@ func newerSchema(version int) error {
 	return fmt.Errorf("its schema, version %d, is newer than this program", version)
 }
 
-// Save implements cloudinaryhook.Store. The insert decides who is told that the
-// delivery is new; the state of one that is not is read in the same transaction,
-// before Prune could delete it.
-func (db *SQLite) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
-	args, err := deliveryArgs(d)
-	if err != nil {
-		return 0, err
-	}
-	var state cloudinaryhook.State
-	err = db.committer.do(ctx, func(tx *sql.Tx) (err error) {
-		state, err = save(tx, d.ID, args)
-		return err
-	})
-	if err != nil {
-		return 0, err // whatever was read, it is not durable
-	}
-	return state, nil
-}
-
-func save(tx *sql.Tx, id string, args []any) (cloudinaryhook.State, error) {
-	result, err := tx.Exec(`
-		INSERT INTO deliveries (id, delivery, notification_type, public_id, request_id, organization_id, album_id, received_at, signed_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id) DO NOTHING`, args...)
-	if err != nil {
-		return 0, err
-	}
-	if inserted, err := result.RowsAffected(); err != nil || inserted == 1 {
-		return cloudinaryhook.StateNew, err
-	}
-	var done bool
-	err = tx.QueryRow("SELECT completed_at IS NOT NULL FROM deliveries WHERE id = $1", id).Scan(&done)
-	switch {
-	case err != nil:
-		return 0, err
-	case done:
-		return cloudinaryhook.StateDone, nil
-	}
-	return cloudinaryhook.StatePending, nil
-}
-
-// Complete implements cloudinaryhook.Store. Of two causes the first is kept.
-func (db *SQLite) Complete(ctx context.Context, id string, cause error) error {
-	updated, err := db.exec(ctx, completeDelivery, completeArgs(id, cause)...)
-	if err == nil && updated == 0 {
-		err = fmt.Errorf("%w: %s", ErrNotFound, id)
-	}
-	return err
-}
-
-// CreateImage implements cloudinaryhook.ImageCreator.
-func (db *SQLite) CreateImage(ctx context.Context, announced *cloudinaryhook.Image) error {
-	args, err := imageArgs(announced)
-	if err == nil {
-		_, err = db.exec(ctx, insertImage, args...)
-	}
-	return err
-}
-
-// Prune implements DB.
-func (db *SQLite) Prune(ctx context.Context, before time.Time) (pruned int64, err error) {
-	return prune(before, func(statement string, args ...any) (int64, error) { return db.exec(ctx, statement, args...) })
-}
-
-func (db *SQLite) exec(ctx context.Context, statement string, args ...any) (int64, error) {
-	var affected int64
-	err := db.committer.do(ctx, func(tx *sql.Tx) error {
-		result, err := tx.Exec(statement, args...)
-		if err != nil {
-			return err
+// commit does a batch in one transaction. No caller's context ends it, since it
+// is others' too.
+func (db *SQLite) commit(batch []*write) error {
+	return inTx(context.Background(), db.write, func(tx *sql.Tx) error {
+		for _, w := range batch {
+			if err := do(tx, w); err != nil {
+				return err
+			}
 		}
-		affected, err = result.RowsAffected()
-		return err
+		return nil
 	})
-	if err != nil {
-		return 0, err
+}
+
+func do(tx *sql.Tx, w *write) error {
+	if w.dest != nil {
+		return tx.QueryRow(w.statement, w.args...).Scan(w.dest...)
 	}
-	return affected, nil
+	result, err := tx.Exec(w.statement, w.args...)
+	if err != nil {
+		return err
+	}
+	w.affected, err = result.RowsAffected()
+	return err
+}
+
+// inTx runs f in one transaction of a database that has one connection: all of
+// it is durable, or none.
+func inTx(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := f(tx); err != nil {
+		_ = tx.Rollback() // SQLite may have done so itself
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		// SQLite may leave the transaction open, and database/sql believes it
+		// to be over.
+		_, _ = db.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		return err
+	}
+	return nil
 }
 
 // Pending implements DB. Bodies may be large: each delivery is read by itself.
