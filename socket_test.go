@@ -1,0 +1,234 @@
+package cloudinaryhook
+
+import (
+	"bufio"
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// send writes a whole request to the socket and returns the one answer.
+func (s *socketServer) send(t *testing.T, raw string) *http.Response {
+	t.Helper()
+	conn := s.dial(t)
+	defer conn.Close()
+	_, _ = io.WriteString(conn, raw) // may fail: net/http stops reading what is too large
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp
+}
+
+// withTarget is a good request to this target, with these header lines before
+// the framing.
+func withTarget(target, lines string) string {
+	raw := head(untypedImage, lines+contentLength(len(untypedImage))+"Connection: close\r\n") + untypedImage
+	return strings.Replace(raw, "/hook?token="+testToken(), target, 1)
+}
+
+// TestTokensOverASocket sends every hostile token in a real URL.
+func TestTokensOverASocket(t *testing.T) {
+	for _, tt := range tokenRows(t) {
+		t.Run(tt.name, func(t *testing.T) {
+			if len(tt.want) > 0 && errors.Is(tt.want[0], ErrNoSecrets) {
+				c := testConfig()
+				c.Token = &tt.v
+				if _, err := NewHandler(c); !errors.Is(err, ErrNoSecrets) {
+					t.Errorf("NewHandler got %v, want %v", err, ErrNoSecrets)
+				}
+				return
+			}
+			s := newSocketServer(t, func(c *Config) { c.Token = &tt.v })
+			got := s.send(t, withTarget("/hook?token="+url.QueryEscape(tt.token), "")).StatusCode
+			if accepted := len(tt.want) == 0; accepted != (got == 201) || !accepted && got != 401 && got != 431 || len(s.store.saved) == 1 != accepted {
+				t.Errorf("status got %d and %d deliveries saved, want accepted: %v", got, len(s.store.saved), accepted)
+			}
+			if got == 431 && len(tt.token) < http.DefaultMaxHeaderBytes {
+				t.Errorf("net/http refused a token of %d bytes, want it to reach the handler", len(tt.token))
+			}
+		})
+	}
+}
+
+// TestTokenInTheURL: where a token counts and where it does not. However the
+// URL spells an accepted one, the delivery's ID is the same.
+func TestTokenInTheURL(t *testing.T) {
+	good := testToken()
+	escaped := func(prefix string) string {
+		var all strings.Builder
+		for i := range len(good) {
+			fmt.Fprintf(&all, "%s%02X", prefix, good[i])
+		}
+		return all.String()
+	}
+	bearer := "Authorization: Bearer " + good + "\r\n"
+	tests := []struct {
+		name, target, lines string
+		status              int
+	}{
+		{"as it is", "/hook?token=" + good, "", 201},
+		{"among others", "/hook?a=b&token=" + good + "&c=d", "", 201},
+		{"absolute target", "http://hooks.example/hook?token=" + good, "", 201},
+		{"every byte escaped", "/hook?token=" + escaped("%"), "", 201},
+		{"in lower case escapes", "/hook?token=" + strings.ToLower(escaped("%")), "", 201},
+		{"name escaped", "/hook?%74oken=" + good, "", 201},
+		{"another name in another case", "/hook?TOKEN=x&token=" + good, "", 201},
+		{"beside a pair that is malformed", "/hook?token=" + good + "&x=%zz", "", 201},
+		{"beside a bearer", "/hook?token=" + good, "Authorization: Bearer x\r\n", 201},
+
+		{"every byte escaped twice", "/hook?token=" + escaped("%25"), "", 401},
+		{"dots escaped twice", "/hook?token=" + strings.ReplaceAll(good, ".", "%252E"), "", 401},
+		{"line feed escaped", "/hook?token=" + good + "%0A", "", 401},
+		{"carriage return escaped", "/hook?token=" + good + "%0D", "", 401},
+		{"line break escaped in the middle", "/hook?token=" + good[:9] + "%0D%0A" + good[9:], "", 401},
+		{"NUL escaped", "/hook?token=" + good + "%00", "", 401},
+		{"plus", "/hook?token=" + good + "+", "", 401},
+		{"blank escaped", "/hook?token=%20" + good, "", 401},
+		{"padding", "/hook?token=" + good + "=", "", 401},
+		{"question mark", "/hook?token=" + good + "?", "", 401},
+		{"fragment", "/hook?token=" + good + "#", "", 401},
+		{"malformed escape", "/hook?token=" + good + "%zz", "", 401},
+		{"semicolon before", "/hook?a;token=" + good, "", 401},
+		{"semicolon after", "/hook?token=" + good + ";a", "", 401},
+		{"semicolon escaped", "/hook?token=" + good + "%3Ba", "", 401},
+		{"twice", "/hook?token=" + good + "&token=" + good, "", 401},
+		{"twice, one name escaped", "/hook?token=" + good + "&%74oken=" + good, "", 401},
+		{"twice, one empty", "/hook?token=" + good + "&token", "", 401},
+		{"twice, the first wrong", "/hook?token=x&token=" + good, "", 401},
+		{"joined", "/hook?token=" + good + "," + good, "", 401},
+		{"in an array's name", "/hook?token[]=" + good, "", 401},
+		{"in capitals", "/hook?TOKEN=" + good, "", 401},
+		{"in the path", "/hook/token=" + good, "", 401},
+		{"bearer alone", "/hook", bearer, 401},
+		{"bearer beside a wrong one", "/hook?token=x", bearer, 401},
+		{"cookie", "/hook", "Cookie: token=" + good + "\r\n", 401},
+		{"header", "/hook", "Token: " + good + "\r\nX-Token: " + good + "\r\n", 401},
+		{"other header of a URL", "/hook", "X-Original-URL: /hook?token=" + good + "\r\nX-Rewrite-URL: /hook?token=" + good + "\r\n", 401},
+		{"other method by a header", "/hook?token=x", "X-HTTP-Method-Override: GET\r\n", 401},
+		{"a megabyte, all of it reaches the handler", "/hook?token=" + strings.Repeat("a", 1_000_000), "", 401},
+		{"too much for net/http", "/hook?token=" + strings.Repeat("a", 2<<20), "", 431},
+	}
+	id := newDelivery(t, untypedImage, `{"album_id":"7"}`, 1700000000).ID
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSocketServer(t, nil)
+			resp := s.send(t, withTarget(tt.target, tt.lines))
+			if resp.StatusCode != tt.status {
+				t.Errorf("status got %d, want %d", resp.StatusCode, tt.status)
+			}
+			if got := resp.Header.Get("X-Delivery-ID"); tt.status == 201 && got != id {
+				t.Errorf("delivery ID got %s, want %s", got, id)
+			}
+			if saved := len(s.store.saved); saved == 1 != (tt.status == 201) {
+				t.Errorf("saved %d deliveries with status %d", saved, tt.status)
+			}
+		})
+	}
+}
+
+// TestTokenInTheBody: a form in the body is not looked at, whatever its type.
+func TestTokenInTheBody(t *testing.T) {
+	form := "token=" + testToken()
+	s := newSocketServer(t, nil)
+	raw := head(form, "Content-Type: application/x-www-form-urlencoded\r\n"+contentLength(len(form))+"Connection: close\r\n") + form
+	if got := s.send(t, strings.Replace(raw, "?token="+testToken(), "", 1)).StatusCode; got != 401 {
+		t.Errorf("status got %d, want 401", got)
+	}
+	if o := <-s.outcomes; !errors.Is(o.Err, ErrMissingToken) {
+		t.Errorf("outcome got %v, want %v", o.Err, ErrMissingToken)
+	}
+}
+
+// TestSignaturesOverASocket sends every hostile signature and timestamp in real
+// headers. What cannot stand in one never reaches the handler.
+func TestSignaturesOverASocket(t *testing.T) {
+	for _, tt := range signatureRows() {
+		t.Run(tt.name+" "+tt.timestamp[:min(len(tt.timestamp), 20)], func(t *testing.T) {
+			if errors.Is(tt.want, ErrNoSecrets) {
+				c := testConfig()
+				c.Signature = &tt.v
+				if _, err := NewHandler(c); !errors.Is(err, ErrNoSecrets) {
+					t.Errorf("NewHandler got %v, want %v", err, ErrNoSecrets)
+				}
+				return
+			}
+			s := newSocketServer(t, func(c *Config) { c.Signature = &tt.v })
+			raw := fmt.Sprintf("POST /hook?token=%s HTTP/1.1\r\nHost: hooks.example\r\nConnection: close\r\n%s: %s\r\n%s: %s\r\n%s\r\n%s",
+				testToken(), TimestampHeader, tt.timestamp, SignatureHeader, tt.signature, contentLength(len(testBody)), testBody)
+			got := s.send(t, raw).StatusCode
+			// A header's value has no blanks around it: net/http takes them away.
+			trimmed := strings.TrimSpace(tt.signature) != tt.signature && tt.v.Verify(testBody, tt.timestamp, strings.TrimSpace(tt.signature)) == nil
+			accepted := tt.want == nil || trimmed
+			if accepted != (got == 201) || !accepted && got != 401 && got != 400 && got != 431 || len(s.store.saved) == 1 != accepted {
+				t.Errorf("status got %d and %d deliveries saved, want accepted: %v", got, len(s.store.saved), accepted)
+			}
+			if o := len(s.outcomes); got == 401 && o == 1 && tt.want != nil && !trimmed {
+				if err := (<-s.outcomes).Err; !errors.Is(err, tt.want) && strings.TrimSpace(tt.timestamp) == tt.timestamp {
+					t.Errorf("outcome got %v, want %v", err, tt.want)
+				}
+			}
+		})
+	}
+}
+
+// TestHTTP2: the same handler over HTTP/2, where a body that stays away ends its
+// stream and not the connection.
+func TestHTTP2(t *testing.T) {
+	s := newSocketServer(t, func(c *Config) { c.Timeout = 200 * time.Millisecond }, func(server *http.Server) {
+		server.Protocols = new(http.Protocols)
+		server.Protocols.SetUnencryptedHTTP2(true)
+	})
+	transport := &http.Transport{Protocols: s.Config.Protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	never := func() io.Reader { r, _ := io.Pipe(); return r }
+	digest := Sign(crypto.SHA1, []byte(untypedImage), testTimestamp, testSecret)
+	tests := []struct {
+		name, query string
+		body        io.Reader
+		length      int64
+		signatures  []string
+		status      int
+		err         error
+	}{
+		{"well formed", "token=" + testToken(), strings.NewReader(untypedImage), int64(len(untypedImage)), []string{digest}, 201, nil},
+		{"of no declared length", "token=" + testToken(), strings.NewReader(untypedImage), -1, []string{digest}, 201, nil},
+		{"signature repeated", "token=" + testToken(), strings.NewReader(untypedImage), -1, []string{digest, digest}, 401, ErrSignatureMismatch},
+		{"a body that never comes", "token=" + testToken(), never(), -1, []string{digest}, 408, ErrBodyTimeout},
+		{"a body that never comes, and no token", "", never(), -1, []string{digest}, 401, ErrMissingToken},
+		{"well formed, after all these", "token=" + testToken(), strings.NewReader(untypedImage), -1, []string{digest}, 201, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/hook?"+tt.query, tt.body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.ContentLength = tt.length
+			r.Header.Set(TimestampHeader, testTimestamp)
+			r.Header[SignatureHeader] = tt.signatures
+			resp, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != tt.status || resp.ProtoMajor != 2 {
+				t.Errorf("got %d over %s, want %d over HTTP/2", resp.StatusCode, resp.Proto, tt.status)
+			}
+			if o := <-s.outcomes; !errors.Is(o.Err, tt.err) {
+				t.Errorf("outcome got %v, want %v", o.Err, tt.err)
+			}
+		})
+	}
+}
