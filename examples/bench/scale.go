@@ -48,7 +48,7 @@ func (c *config) scaleOnce(ctx context.Context, dir, cores string, connections i
 	var processes [2]*process
 	for i, server := range []string{"empty", "cloudinaryhook"} {
 		scripts := dir + server
-		if err := os.Mkdir(scripts, 0o700); err != nil {
+		if err := os.Mkdir(scripts, 0o700); err != nil { //nolint:gosec // the name is our own
 			return hook, empty, 0, err
 		}
 		if processes[i], err = start(ctx, server, cores, "", scripts, content); err != nil {
