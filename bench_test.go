@@ -183,32 +183,46 @@ func BenchmarkServeHTTP(b *testing.B) {
 	}
 }
 
-// BenchmarkRatio measures ServeHTTP over the sum of its primitives in turns of
-// some milliseconds, so that whatever else the machine does meets both alike,
-// and reports the median.
+// BenchmarkRatio measures ServeHTTP over the sum of its primitives, and the two
+// ways to a payload over one pass of json/v2 into the same type. It does so in
+// turns of some milliseconds, so that whatever else the machine does meets both
+// alike, and reports the median.
 func BenchmarkRatio(b *testing.B) {
 	for _, bb := range benchBodies(b) {
 		b.Run(bb.name, func(b *testing.B) {
-			serve, primitives := serveLoop(b, bb.body), primitivesOf(b, bb.body)
-			turn := func(run func()) float64 {
-				start := time.Now()
-				for range 1 + 4<<20/(len(bb.body)+16<<10) {
-					run()
+			primitives := primitivesOf(b, bb.body)
+			reportRatio(b, len(bb.body), serveLoop(b, bb.body), func() {
+				for _, p := range primitives {
+					p.run()
 				}
-				return float64(time.Since(start))
-			}
-			var ratios []float64
-			for b.Loop() {
-				ratios = append(ratios, turn(serve)/turn(func() {
-					for _, p := range primitives {
-						p.run()
-					}
-				}))
-			}
-			slices.Sort(ratios)
-			b.ReportMetric(ratios[len(ratios)/2], "x-primitives")
+			})
 		})
 	}
+	body := readFile(b, "cloudinaryhooktest/testdata/upload-full.json")
+	d := newDelivery(b, string(body), "{}", 1700000000)
+	unmarshal := func() { _ = json.Unmarshal(body, new(UploadPayload), decodeOptions) }
+	b.Run("ParsePayload", func(b *testing.B) {
+		reportRatio(b, len(body), func() { _, _ = ParsePayload(body) }, unmarshal)
+	})
+	b.Run("Delivery.Payload", func(b *testing.B) {
+		reportRatio(b, len(body), func() { _, _ = d.Payload() }, unmarshal)
+	})
+}
+
+func reportRatio(b *testing.B, size int, measured, reference func()) {
+	turn := func(run func()) float64 {
+		start := time.Now()
+		for range 1 + 4<<20/(size+16<<10) {
+			run()
+		}
+		return float64(time.Since(start))
+	}
+	var ratios []float64
+	for b.Loop() {
+		ratios = append(ratios, turn(measured)/turn(reference))
+	}
+	slices.Sort(ratios)
+	b.ReportMetric(ratios[len(ratios)/2], "x")
 }
 
 var raceEnabled bool // set by race_test.go

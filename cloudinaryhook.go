@@ -76,6 +76,7 @@ import (
 	"iter"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -209,8 +210,21 @@ func encodeHex(sum []byte) string {
 }
 
 // Payload decodes the whole body now; see [ParsePayload]. It does so each time
-// it is called.
-func (d *Delivery) Payload() (Payload, error) { return ParsePayload(d.Body) }
+// it is called, and what it returns shares nothing with d.
+func (d *Delivery) Payload() (Payload, error) {
+	if d.scope == "" { // it was made by hand, and its body has not been looked at
+		return ParsePayload(d.Body)
+	}
+	common := d.Notification
+	common.Tags = slices.Clone(d.Tags)
+	if d.NotificationContext != nil {
+		common.NotificationContext = new(*d.NotificationContext)
+	}
+	if d.Error != nil {
+		common.Error = new(*d.Error)
+	}
+	return decodePayload(d.Body, &common), nil
+}
 
 // Image returns the image that a notification announces, and false if it
 // announces none. It does if all of this holds:

@@ -376,6 +376,41 @@ func (c *calls) notify(_ context.Context, d *Delivery) error {
 	return c.notifyErr
 }
 
+func TestDeliveryPayload(t *testing.T) {
+	for name, body := range goldenBodies(t) {
+		t.Run(name, func(t *testing.T) {
+			d := newDelivery(t, string(body), "{}", 1700000000)
+			want, err := ParsePayload(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range []*Delivery{d, {Body: body}} { // the second one was made by hand
+				got, err := d.Payload()
+				if diff := cmp.Diff(want, got); diff != "" || err != nil {
+					t.Fatalf("Payload got %v, want nil; it differs from ParsePayload's (-want +got):\n%s", err, diff)
+				}
+				// Whoever changes a payload changes nothing else.
+				common := got.Common()
+				if common.NotificationContext != nil {
+					common.NotificationContext.TriggeredBy.ID = "changed"
+				}
+				if common.Error != nil {
+					common.Error.Message = "changed"
+				}
+				for i := range common.Tags {
+					common.Tags[i] = "changed"
+				}
+			}
+			if diff := cmp.Diff(*want.Common(), d.Notification); diff != "" {
+				t.Errorf("the delivery changed with its payload (-want +got):\n%s", diff)
+			}
+		})
+	}
+	if _, err := (&Delivery{Body: []byte(`{"a":1,"a":2}`)}).Payload(); !errors.Is(err, ErrMalformedBody) {
+		t.Errorf("Payload of a body that nobody has looked at got %v, want %v", err, ErrMalformedBody)
+	}
+}
+
 func TestAccept(t *testing.T) {
 	boom, bad := errors.New("boom"), errors.New("bad")
 	upload := `{"notification_type":"upload","public_id":"a"}`

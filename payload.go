@@ -129,11 +129,16 @@ func ParsePayload(body []byte) (Payload, error) {
 	if _, err := parseEnvelope(body, n); err != nil {
 		return nil, err
 	}
+	return decodePayload(body, n), nil
+}
+
+// decodePayload decodes a body of which parseEnvelope has made n.
+func decodePayload(body []byte, n *Notification) Payload {
 	p := newPayload(n)
 	p.rest().Mismatched = decode(body, p)
 	// The envelope decides on the request path, so its word counts here too.
 	*p.Common() = *n
-	return p, nil
+	return p
 }
 
 // jsonOptions relax what json/v2 is strict about: authentic mail repeats names
