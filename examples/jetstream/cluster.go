@@ -72,6 +72,16 @@ func (n node) options() (o *server.Options, err error) {
 	return o, err
 }
 
+// args are those of the command that runs the node as a process of its own.
+func (n node) args() []string {
+	args := []string{"node", "-name", n.name, "-dir", n.dir, "-addr", n.clientAddr, "-cluster", n.routeAddr,
+		"-advertise", n.advertise, "-routes", strings.Join(n.routes, ",")}
+	if n.lazySync {
+		args = append(args, "-lazy-sync")
+	}
+	return args
+}
+
 func splitAddr(addr string) (host string, port int, err error) {
 	host, text, err := net.SplitHostPort(addr)
 	if err != nil {

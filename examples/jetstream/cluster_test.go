@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"strings"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -124,9 +127,7 @@ func startTestCluster(t *testing.T) *testCluster {
 
 func (c *testCluster) start(i int) {
 	c.t.Helper()
-	n := c.nodes[i]
-	c.processes[i] = start(c.t, binary, nil, "node", "-name", n.name, "-dir", n.dir, "-addr", n.clientAddr,
-		"-cluster", n.routeAddr, "-advertise", n.advertise, "-routes", strings.Join(n.routes, ","))
+	c.processes[i] = start(c.t, binary, nil, c.nodes[i].args()...)
 	c.processes[i].expect(c.t, "nats://")
 }
 
@@ -306,4 +307,54 @@ func checkResult(t *testing.T, l *load, db database.DB) {
 	if r.acknowledged < 500 || r.images < r.acknowledged || r.refusals == 0 {
 		t.Errorf("acknowledged %d, %d images, %d refusals: the test was too kind to show anything", r.acknowledged, r.images, r.refusals)
 	}
+}
+
+// TestAcknowledgedMeansSynced watches a node's system calls: of messages that
+// are sent one by one, each is synced to its disk. Without SyncAlways it would
+// be one sync every two minutes, and the two others do not help: all three may
+// lose their power at the same time.
+func TestAcknowledgedMeansSynced(t *testing.T) {
+	t.Parallel()
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("strace is not installed")
+		}
+		t.Skip("strace is not installed")
+	}
+	nodes, err := newNodes(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trace := filepath.Join(t.TempDir(), "trace")
+	for i, n := range nodes {
+		command := append([]string{binary}, n.args()...)
+		if i == 0 {
+			// -D has strace be a child of the node, which is then the process to kill.
+			command = append([]string{strace, "-D", "-f", "-e", "trace=fsync,fdatasync", "-o", trace}, command...)
+		}
+		start(t, command[0], nil, command[1:]...).expect(t, "nats://")
+	}
+	q := mustQueue(t, dial(t, urls(nodes)), publishTry)
+	wait(t, "the streams", func(ctx context.Context) error {
+		return openStreams(ctx, q.js, clusterConfig{replicas: 3, maxBytes: 1 << 30})
+	})
+	syncs := func() int {
+		data, err := os.ReadFile(trace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Count(data, []byte("sync(")) // once each, whether resumed or not
+	}
+	before := syncs()
+	const count = 100
+	for range count {
+		mustSave(t, q, announced(t, "synced"))
+	}
+	wait(t, "each one to be synced", func(ctx context.Context) error {
+		if got := syncs() - before; got < count {
+			return fmt.Errorf("%d were, of %d", got, count)
+		}
+		return nil
+	})
 }

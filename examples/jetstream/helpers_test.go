@@ -194,6 +194,7 @@ func start(t *testing.T, name string, env []string, args ...string) *program {
 	t.Helper()
 	p := &program{cmd: exec.Command(name, args...), log: &lines{seen: make(chan string, 1000)}}
 	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.WaitDelay = 10 * time.Second // for whoever else has its output
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
