@@ -121,6 +121,23 @@ func TestHiddenPagesDoNotWatch(t *testing.T) {
 	b.wait(`document.querySelector("main").innerText.includes("hat")`)
 }
 
+// TestTooManyPages: a page that was not let in tries again by itself.
+func TestTooManyPages(t *testing.T) {
+	b := newTab(t)
+	p, monitor := inProcess(t)
+	var stop func()
+	for range maxWatchers {
+		var err error
+		if _, stop, err = monitor.watch(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.open(p.url)
+	b.wait(`document.querySelector("[data-connection]").textContent.startsWith("Connection lost")`)
+	stop()
+	b.wait(isLive)
+}
+
 // TestHostileTextInTheBrowser: nothing of what is sent runs, is loaded, or
 // breaks the layout, neither live nor when the page is loaded, nor on the
 // deliveries' own pages.
@@ -261,7 +278,8 @@ func TestKeyboard(t *testing.T) {
 		b.do(chromedp.KeyEvent(kb.Tab))
 		focus := evaluate[[]string](b, `(() => {
 			const e = document.activeElement, box = e.getBoundingClientRect();
-			const seen = getComputedStyle(e).outlineStyle !== "none" && box.top >= 0 && box.left >= 0;
+			const outlined = [null, "::after"].some((part) => getComputedStyle(e, part).outlineStyle !== "none");
+			const seen = outlined && box.top >= 0 && box.left >= 0;
 			return [e.name || e.innerText, seen ? "" : "unseen"];
 		})()`)
 		got = append(got, strings.TrimSpace(strings.Join(focus, " ")))
