@@ -253,6 +253,13 @@ func TestHostileBodies(t *testing.T) {
 				if resp.StatusCode != tt.status {
 					t.Errorf("status got %d, want %d", resp.StatusCode, tt.status)
 				}
+				var saved []string
+				for _, d := range s.store.saved {
+					saved = append(saved, string(d.Body))
+				}
+				if accepted := tt.status == 201; accepted && !slices.Equal(saved, []string{tt.body}) || !accepted && len(saved) > 0 {
+					t.Errorf("saved %.200q, want exactly the bytes that were sent if accepted: %v", saved, accepted)
+				}
 				if o := <-s.outcomes; o.Delivery != nil {
 					if _, err := o.Delivery.Payload(); err != nil {
 						t.Errorf("payload got %v, want nil", err)
@@ -378,6 +385,53 @@ func TestMemoryOfLargeBodies(t *testing.T) {
 		if cost > 3 {
 			t.Errorf("a body of 4 MiB, %s, costs %.2f times its size, want 3 at most", name, cost)
 		}
+	}
+}
+
+// TestMemoryOfOddBodies measures shapes that Cloudinary would have to sign and
+// does not send: it allows a thousand tags. What is held stays under a bound,
+// and so does what is allocated on the way.
+func TestMemoryOfOddBodies(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector multiplies memory; without it CI runs this test for the coverage")
+	}
+	const size = 4 << 20
+	fill := func(open, unit, end string) string {
+		return open + strings.Repeat(unit, (size-len(open)-len(end))/len(unit)) + end
+	}
+	var members strings.Builder
+	for i := 0; members.Len() < size-32; i++ {
+		fmt.Fprintf(&members, `"%x":0,`, i)
+	}
+	bodies := map[string]string{
+		"a long public ID":  fill(`{"public_id":"`, "x", `"}`),
+		"a long name":       fill(`{"`, "x", `":0}`),
+		"only members":      "{" + members.String() + `"z":0}`,
+		"only empty tags":   fill(`{"tags":[`, `"",`, `""]}`),
+		"only numbers, too": fill(`{"tags":[`, `1,`, `1]}`),
+		"an error's text":   fill(`{"error":"`, `\n`, `"}`),
+	}
+	h := newHandler(t, nil)
+	for name, body := range bodies {
+		t.Run(name, func(t *testing.T) {
+			r := newRequest(body)
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			d, err := h.Authenticate(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			runtime.KeepAlive(d)
+			held := float64(int64(after.HeapAlloc)-int64(before.HeapAlloc)) / size
+			allocated := float64(after.TotalAlloc-before.TotalAlloc) / size
+			t.Logf("holds %.1f times its size, and allocates %.1f times", held, allocated)
+			if held > 12 || allocated > 50 {
+				t.Errorf("a body of 4 MiB holds %.1f and allocates %.1f times its size, want 12 and 50 at most", held, allocated)
+			}
+		})
 	}
 }
 
