@@ -319,7 +319,7 @@ func repeats(names [][]byte) bool {
 	}
 	var table [256]uint8 // places in names, counted from 1
 	for i, name := range names {
-		slot := uint8(maphash.Bytes(nameSeed, name))
+		slot := uint8(maphash.Bytes(nameSeed, name) & 0xff)
 		for ; table[slot] != 0; slot++ { // wraps around
 			if bytes.Equal(names[table[slot]-1], name) {
 				return true
