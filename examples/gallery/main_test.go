@@ -141,14 +141,9 @@ func getJSON[T any](t *testing.T, p *program, path string) (v T) {
 // waitFor asks until the counts are right.
 func (p *program) waitFor(t *testing.T, what string, ok func(database.Stats) bool) {
 	t.Helper()
-	p.waitUpTo(t, 20*time.Second, what, ok)
-}
-
-func (p *program) waitUpTo(t *testing.T, limit time.Duration, what string, ok func(database.Stats) bool) {
-	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	timeout := time.After(limit)
+	timeout := time.After(20 * time.Second)
 	for {
 		s := getJSON[database.Stats](t, p, "/api/v1/stats")
 		if ok(s) {
@@ -157,7 +152,7 @@ func (p *program) waitUpTo(t *testing.T, limit time.Duration, what string, ok fu
 		select {
 		case <-ticker.C:
 		case <-timeout:
-			t.Fatalf("waited %v for %s, stats are %+v", limit, what, s)
+			t.Fatalf("waited 20 s for %s, stats are %+v", what, s)
 		}
 	}
 }
