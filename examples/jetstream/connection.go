@@ -22,7 +22,9 @@ func connect(c clusterConfig, name string, logger *slog.Logger) (*connection, er
 		nats.MaxReconnects(-1),
 		nats.PingInterval(10 * time.Second), // a node that is silent is left after two of these
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			logger.Warn("disconnected from the cluster", "error", err)
+			if err != nil { // and not because it was closed or left
+				logger.Warn("disconnected from the cluster", "error", err)
+			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			logger.Info("reconnected to the cluster", "node", nc.ConnectedServerName())

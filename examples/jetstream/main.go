@@ -4,6 +4,7 @@
 //	go run ./examples/jetstream demo      a cluster, a receiver and two workers in one process
 //	go run ./examples/jetstream receive   authenticate and queue
 //	go run ./examples/jetstream work      create images; holds no secret
+//	go run ./examples/jetstream dead      list what no worker could process, or put it back
 //	go run ./examples/jetstream bench     measure what docs/scaling.md computes with
 package main
 
@@ -19,7 +20,7 @@ import (
 	"syscall"
 )
 
-const usage = `usage: jetstream demo | receive | work | bench [flags]; -h after a command lists its flags`
+const usage = `usage: jetstream demo | receive | work | dead | bench [flags]; -h after a command lists its flags`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -52,6 +53,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 			return err
 		}
 		return c.run(ctx, logger)
+	case "dead":
+		return runDead(ctx, args, stdout, stderr, logger)
 	case "demo":
 		return runDemo(ctx, stdout)
 	case "bench":

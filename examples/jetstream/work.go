@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	maxTries   = 12
+	maxTries   = 20 // which takes an hour and three quarters
 	maxBackoff = 10 * time.Minute
 
 	// Messages that failed wait for their next try among those that are not

@@ -60,7 +60,7 @@ func newTestWorker(store cloudinaryhook.Store, creator cloudinaryhook.ImageCreat
 	return &worker{
 		processor:   &cloudinaryhook.Processor{Store: store, Images: creator},
 		concurrency: 4,
-		timeout:     5 * time.Second,
+		timeout:     3 * time.Second,
 		maxTries:    3,
 		backoff:     func(uint64) time.Duration { return 50 * time.Millisecond },
 		logger:      quiet,
