@@ -2,10 +2,12 @@ package database
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -120,23 +122,40 @@ func saved(t *testing.T, db DB, body string) *cloudinaryhook.Delivery {
 	return d
 }
 
-// TestNoAlbum: the verifier refuses such tokens, but a delivery may come another
-// way, and no retry would give it an album.
-func TestNoAlbum(t *testing.T) {
-	onEach(t, func(t *testing.T, db DB) {
-		d, err := cloudinaryhook.NewDelivery([]byte(`{"notification_type":"upload","public_id":"a","version":1}`),
-			&cloudinaryhook.Claims{OrganizationID: "o"}, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		processor := &cloudinaryhook.Processor{Store: db, Images: db}
-		if state, err := processor.Accept(t.Context(), d); state != cloudinaryhook.StateDone || err != nil {
-			t.Errorf("Accept got %v and %v, want done", state, err)
-		}
-		if diff := cmp.Diff(Stats{Deliveries: 1, Rejected: 1}, stats(t, db)); diff != "" {
-			t.Errorf("stats differ (-want +got):\n%s", diff)
-		}
-	})
+// TestAlbumIDs: the verifier refuses tokens without an album, but a delivery may
+// come another way, and no retry would give it one. The longest is of letters
+// that do not compress.
+func TestAlbumIDs(t *testing.T) {
+	var long strings.Builder
+	for long.Len() < maxAlbumID {
+		long.WriteString(rand.Text())
+	}
+	longest := long.String()[:maxAlbumID]
+	for _, tt := range []struct {
+		name, albumID string
+		want          Stats
+	}{
+		{"none", "", Stats{Deliveries: 1, Rejected: 1}},
+		{"the longest", longest, Stats{Deliveries: 1, Images: 1}},
+		{"too long", longest + "x", Stats{Deliveries: 1, Rejected: 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, db DB) {
+				d, err := cloudinaryhook.NewDelivery([]byte(`{"notification_type":"upload","public_id":"a","version":1}`),
+					&cloudinaryhook.Claims{OrganizationID: "o", AlbumID: tt.albumID}, time.Now())
+				if err != nil {
+					t.Fatal(err)
+				}
+				processor := &cloudinaryhook.Processor{Store: db, Images: db}
+				if state, err := processor.Accept(t.Context(), d); state != cloudinaryhook.StateDone || err != nil {
+					t.Errorf("Accept got %v and %v, want done", state, err)
+				}
+				if diff := cmp.Diff(tt.want, stats(t, db)); diff != "" {
+					t.Errorf("stats differ (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
 }
 
 func TestPrune(t *testing.T) {

@@ -25,7 +25,8 @@ type SQLite struct {
 	// so that no write finds the database locked; readers have others.
 	queries
 	writes
-	write *sql.DB
+	write    *sql.DB
+	prepared map[string]*sql.Stmt // for the committer alone
 }
 
 // OpenSQLite opens the file, or creates it, and brings its schema up to date.
@@ -44,7 +45,7 @@ func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
 	}
 	write.SetMaxOpenConns(1)
 	read.SetMaxOpenConns(8)
-	db := &SQLite{queries: queries{read}, write: write}
+	db := &SQLite{queries: queries{read}, write: write, prepared: make(map[string]*sql.Stmt)}
 	db.committer = newCommitter(db.commit, func(error) bool { return true })
 	if err := db.migrate(ctx); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, errors.Join(err, db.Close()))
@@ -96,9 +97,14 @@ func newerSchema(version int) error {
 // commit does a batch in one transaction. No caller's context ends it, since it
 // is others' too.
 func (db *SQLite) commit(batch []*write) error {
+	for _, w := range batch {
+		if err := db.prepare(w.statement); err != nil {
+			return err
+		}
+	}
 	return inTx(context.Background(), db.write, func(tx *sql.Tx) error {
 		for _, w := range batch {
-			if err := do(tx, w); err != nil {
+			if err := do(tx.Stmt(db.prepared[w.statement]), w); err != nil {
 				return err
 			}
 		}
@@ -106,11 +112,24 @@ func (db *SQLite) commit(batch []*write) error {
 	})
 }
 
-func do(tx *sql.Tx, w *write) error {
-	if w.dest != nil {
-		return tx.QueryRow(w.statement, w.args...).Scan(w.dest...)
+// prepare has a statement parsed once and for all: there are few, and in a batch
+// parsing would cost more than the sync.
+func (db *SQLite) prepare(statement string) error {
+	if db.prepared[statement] != nil {
+		return nil
 	}
-	result, err := tx.Exec(w.statement, w.args...)
+	prepared, err := db.write.Prepare(statement)
+	if err == nil {
+		db.prepared[statement] = prepared
+	}
+	return err
+}
+
+func do(statement *sql.Stmt, w *write) error {
+	if w.dest != nil {
+		return statement.QueryRow(w.args...).Scan(w.dest...)
+	}
+	result, err := statement.Exec(w.args...)
 	if err != nil {
 		return err
 	}

@@ -3,14 +3,16 @@ package database
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-var errNoAlbum = errors.New("the token names no album")
+// maxAlbumID is in bytes; an index of Postgres holds no more than 2,700.
+const maxAlbumID = 1000
+
+var errAlbum = fmt.Errorf("the token names no album, or one of more than %d bytes", maxAlbumID)
 
 // writes are what SQLite and Postgres are told in the same words, each in one
 // statement.
@@ -73,10 +75,10 @@ func (w writes) Complete(ctx context.Context, id string, cause error) error {
 }
 
 // CreateImage implements cloudinaryhook.ImageCreator. An image without an album
-// has no place here, and trying again would not give it one.
+// that can be looked for has no place here, and trying again would not give it one.
 func (w writes) CreateImage(ctx context.Context, announced *cloudinaryhook.Image) error {
-	if announced.Claims.AlbumID == "" {
-		return cloudinaryhook.Permanent(errNoAlbum)
+	if n := len(announced.Claims.AlbumID); n == 0 || n > maxAlbumID {
+		return cloudinaryhook.Permanent(errAlbum)
 	}
 	i := newImage(announced)
 	_, err := w.exec(ctx, `
