@@ -14,6 +14,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -624,4 +626,25 @@ func TestIdleChild(t *testing.T) {
 	}
 	fmt.Println("8000 connections")
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the test is over
+}
+
+// TestSecurityNamesItsTests: each test that SECURITY.md names is there.
+func TestSecurityNamesItsTests(t *testing.T) {
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var source []byte
+	for _, file := range files {
+		source = append(source, readFile(t, file)...)
+	}
+	names := regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9]+)`").FindAllSubmatch(readFile(t, "SECURITY.md"), -1)
+	if len(names) < 30 {
+		t.Errorf("SECURITY.md names %d tests, want 30 at least", len(names))
+	}
+	for _, name := range names {
+		if !bytes.Contains(source, fmt.Appendf(nil, "\nfunc %s(", name[1])) {
+			t.Errorf("SECURITY.md names %s, which is not there", name[1])
+		}
+	}
 }
