@@ -125,11 +125,36 @@ type Payload interface {
 // understand in two ways. Below the top level names may repeat, as in EXIF
 // metadata, and invalid UTF-8 is replaced, as in file names.
 func ParsePayload(body []byte) (Payload, error) {
+	if p := decodeUsual(body); p != nil {
+		return p, nil
+	}
 	n := new(Notification)
 	if _, err := parseEnvelope(body, n); err != nil {
 		return nil, err
 	}
 	return decodePayload(body, n), nil
+}
+
+// decodeUsual decodes in one pass what almost every body is: its type comes
+// first, every member fits, and no name repeats on any level. Of any other it
+// returns nil, and two passes are needed.
+func decodeUsual(body []byte) Payload {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsonOptions)
+	if start, err := dec.ReadToken(); err != nil || start.Kind() != '{' {
+		return nil
+	}
+	if name, err := dec.ReadToken(); err != nil || name.Kind() != '"' || name.String() != "notification_type" {
+		return nil
+	}
+	value, err := dec.ReadToken()
+	if err != nil || value.Kind() != '"' || value.String() == "" {
+		return nil
+	}
+	p := newPayload(&Notification{Type: NotificationType(value.String())})
+	if json.Unmarshal(body, p, decodeOptions, jsontext.AllowDuplicateNames(false)) != nil {
+		return nil
+	}
+	return p
 }
 
 // decodePayload decodes a body of which parseEnvelope has made n.
