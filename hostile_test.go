@@ -338,6 +338,34 @@ func TestSlowAndBrokenClients(t *testing.T) {
 	}
 }
 
+// TestServersOwnDeadline: a server that allows less time than the handler keeps
+// its word, and one whose deadline has passed gets none that is later.
+func TestServersOwnDeadline(t *testing.T) {
+	s := newSocketServer(t, func(c *Config) { c.Timeout = time.Minute }, func(server *http.Server) {
+		server.ReadTimeout = 200 * time.Millisecond
+	})
+	for _, tt := range []struct {
+		name, raw string
+		want      []int
+		err       error
+	}{
+		{"accepted so far", head(untypedImage, contentLength(len(untypedImage))), []int{408}, ErrBodyTimeout},
+		{"refused", "POST /hook HTTP/1.1\r\nHost: hooks.example\r\n" + contentLength(100) + "\r\n", []int{401}, ErrMissingToken},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conn := s.dial(t)
+			_, _ = io.WriteString(conn, tt.raw)
+			if got := readStatuses(t, conn); fmt.Sprint(got) != fmt.Sprint(tt.want) {
+				t.Errorf("statuses got %v, want %v", got, tt.want)
+			}
+			if o := <-s.outcomes; !errors.Is(o.Err, tt.err) || o.Duration > 20*time.Second {
+				t.Errorf("outcome got %v after %v, want %v long before the handler's minute", o.Err, o.Duration, tt.err)
+			}
+		})
+	}
+	waitForNoConnection(t)
+}
+
 // waitForNoConnection fails if a connection's goroutine, or one of this package,
 // stays. The server still runs, so that it has ended nothing by force.
 func waitForNoConnection(t *testing.T) {
