@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -197,8 +198,13 @@ func parseEnvelope(body []byte, n *Notification) (*envelope, error) {
 // UnmarshalJSONFrom reads an object.
 func (env *envelope) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	names := make([][]byte, 0, 64) // few bodies have more
+	var more []uint64              // hashes of those beyond the first, since a hostile body is nothing but names
 	err := readObject(dec, func(name []byte) error {
-		names = append(names, name)
+		if len(names) < maxTableNames {
+			names = append(names, name)
+		} else {
+			more = append(more, maphash.Bytes(nameSeed, name))
+		}
 		switch string(name) {
 		case "notification_context":
 			return env.readContext(dec)
@@ -211,7 +217,7 @@ func (env *envelope) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		env.take(name, value)
 		return err
 	})
-	if err == nil && repeats(names) {
+	if err == nil && repeats(names, more) {
 		return ErrMalformedBody
 	}
 	return err
@@ -331,18 +337,16 @@ func (env *envelope) text(value jsontext.Value) string {
 
 var nameSeed = maphash.MakeSeed()
 
+const maxTableNames = 128
+
 // repeats looks each name up in a small hash table. Bodies have some 60 names:
 // sorting them would cost seven times as much, and a map or the decoder's own
 // check, which looks at every level, more than that.
-func repeats(names [][]byte) bool {
-	if len(names) > 128 {
-		seen := make(map[string]bool, len(names))
-		for _, name := range names {
-			seen[string(name)] = true
-		}
-		return len(seen) < len(names)
+func repeats(names [][]byte, more []uint64) bool {
+	if len(more) > 0 {
+		return hashesRepeat(names, more)
 	}
-	var table [256]uint8 // places in names, counted from 1
+	var table [2 * maxTableNames]uint8 // places in names, counted from 1
 	for i, name := range names {
 		slot := uint8(maphash.Bytes(nameSeed, name) & 0xff)
 		for ; table[slot] != 0; slot++ { // wraps around
@@ -351,6 +355,21 @@ func repeats(names [][]byte) bool {
 			}
 		}
 		table[slot] = uint8(i + 1)
+	}
+	return false
+}
+
+// hashesRepeat misses no name that repeats. It takes two names for one if their
+// hashes are equal, as in one of thirty million bodies of a million names.
+func hashesRepeat(names [][]byte, hashes []uint64) bool {
+	for _, name := range names {
+		hashes = append(hashes, maphash.Bytes(nameSeed, name))
+	}
+	slices.Sort(hashes)
+	for i := range hashes[1:] {
+		if hashes[i] == hashes[i+1] {
+			return true
+		}
 	}
 	return false
 }

@@ -3,6 +3,7 @@ package cloudinaryhook
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -13,6 +14,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -606,5 +608,28 @@ func TestUnknownMember(t *testing.T) {
 				t.Errorf("the rest differs (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestRepeatedNamesOfManyMembers: names are looked up in a table if they are
+// few, and sorted by their hashes if they are many.
+func TestRepeatedNamesOfManyMembers(t *testing.T) {
+	for _, n := range []int{2, 64, 65, 127, 128, 129, 130, 256, 257, 1000} {
+		names := make([]string, n)
+		for i := range names {
+			names[i] = strconv.Itoa(i)
+		}
+		body := func() []byte { return []byte(`{"` + strings.Join(names, `":0,"`) + `":0}`) }
+		if _, err := ParsePayload(body()); err != nil {
+			t.Errorf("%d names got %v, want nil", n, err)
+		}
+		for _, pair := range [][2]int{{0, 1}, {0, n - 1}, {n - 2, n - 1}, {n / 2, n - 1}} {
+			kept := names[pair[1]]
+			names[pair[1]] = names[pair[0]]
+			if _, err := ParsePayload(body()); pair[0] != pair[1] && !errors.Is(err, ErrMalformedBody) {
+				t.Errorf("%d names, number %d and %d equal, got %v, want %v", n, pair[0], pair[1], err, ErrMalformedBody)
+			}
+			names[pair[1]] = kept
+		}
 	}
 }
