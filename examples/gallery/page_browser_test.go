@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image/png"
 	"maps"
+	"math"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -45,14 +46,17 @@ func TestImagesArriveLive(t *testing.T) {
 	host.mu.Lock()
 	before := maps.Clone(host.asked)
 	host.mu.Unlock()
-	const place = `JSON.stringify([Math.round(link.getBoundingClientRect().top), document.activeElement === link, untouched, document.querySelector("select").value])`
-	want := evaluate[string](b, place)
+	const top = `link.getBoundingClientRect().top`
+	want := evaluate[float64](b, top)
 	for i := range 5 {
 		post(fmt.Sprint("late-", i))
 	}
 	b.wait(`document.querySelectorAll(".grid li").length === 35 && document.querySelectorAll(".log li").length === 35`)
-	if got := evaluate[string](b, place); got != want {
-		t.Errorf("after new images the link's top, whether it has the focus, whether the page was not loaded anew, and the choice got %s, want %s", got, want)
+	if got := evaluate[float64](b, top); math.Abs(got-want) > 5 { // a fraction of a pixel for each time
+		t.Errorf("after new images the link is at %v, want %v", got, want)
+	}
+	if !evaluate[bool](b, `document.activeElement === link && untouched && document.querySelector("select").value === "test-album"`) {
+		t.Error("after new images the focus, the page, or what was chosen is another one")
 	}
 	host.mu.Lock()
 	defer host.mu.Unlock()
@@ -147,7 +151,7 @@ func TestHostileTextInTheBrowser(t *testing.T) {
 	b.open(p.url)
 	b.wait(isLive)
 	for _, text := range hostile {
-		claim := cut(text, 2000)
+		claim := cut(text, 900)
 		claims := &cloudinaryhook.Claims{OrganizationID: claim, AlbumID: claim, UserID: claim}
 		for _, body := range [][]byte{hostileBody(t, "upload", text), hostileBody(t, text, text)} {
 			if status := p.post(t, body, cloudinaryhooktest.WithClaims(claims)); status != http.StatusCreated {

@@ -107,7 +107,7 @@ func TestHostileText(t *testing.T) {
 	for name, text := range hostile {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
-			claim := cut(text, 2000) // a longer token is refused
+			claim := cut(text, 900) // a longer album ID is rejected
 			claims := &cloudinaryhook.Claims{OrganizationID: claim, AlbumID: claim, UserID: claim}
 			errorBody, err := json.Marshal(map[string]any{"notification_type": "error", "error": map[string]any{"message": text, "request_id": text}})
 			if err != nil {
