@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -58,6 +60,32 @@ func TestParseConfig(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(config{})); diff != "" {
 				t.Errorf("config differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestPasswordIsNotSaid: what a program writes is kept in logs, and read by more
+// people than may read the database.
+func TestPasswordIsNotSaid(t *testing.T) {
+	const password = "hunter2"
+	for name, args := range map[string][]string{
+		"nobody listens":  {"-db", "postgres://u:" + password + "@127.0.0.1:1/d"},
+		"no URL":          {"-db", "postgres://u:" + password + "%@127.0.0.1/d"},
+		"another kind":    {"-db", "mysql://u:" + password + "@127.0.0.1/d"},
+		"no flag":         {"postgres://u:" + password + "@127.0.0.1/d"},
+		"flag misspelt":   {"-db", "postgres://u:" + password + "@127.0.0.1/d", "-bd"},
+		"value misplaced": {"-keep", "3h", "-db", "gallery.db", "postgres://u:" + password + "@127.0.0.1/d"},
+		"help":            {"-db", "postgres://u:" + password + "@127.0.0.1/d", "-help"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var output bytes.Buffer
+			err := run(t.Context(), append([]string{"-addr", "127.0.0.1:0"}, args...), func(string) string { return "" }, &output, &output)
+			if err == nil {
+				t.Fatal("run got nil, want an error")
+			}
+			if said := fmt.Sprint(&output, err); strings.Contains(said, password) {
+				t.Errorf("the program says the password: %s", said)
 			}
 		})
 	}

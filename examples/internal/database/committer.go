@@ -7,8 +7,12 @@ import (
 	"sync/atomic"
 )
 
-// maxBatch bounds how much one transaction may hold; bodies may be large.
-const maxBatch = 128
+// One transaction holds no more than maxBatch writes, and takes none after
+// maxBatchBytes of deliveries; bodies may be large.
+const (
+	maxBatch      = 128
+	maxBatchBytes = 4 << 20
+)
 
 var errClosed = errors.New("the database is closed")
 
@@ -21,6 +25,15 @@ type write struct {
 	affected  int64 // how many rows it changed, if it returns none
 
 	result chan error // has room for one: nobody may be waiting any more
+}
+
+func (w *write) size() (n int) {
+	for _, arg := range w.args {
+		if data, ok := arg.([]byte); ok {
+			n += len(data)
+		}
+	}
+	return n
 }
 
 // A committer has writes that wait at the same time share a transaction, and so
@@ -90,19 +103,26 @@ func (c *committer) close() {
 func (c *committer) run() {
 	defer close(c.done)
 	for w := range c.writes {
-		batch := []*write{w}
-		for more := true; more && len(batch) < maxBatch; {
-			select {
-			case w, more = <-c.writes:
-				if more {
-					batch = append(batch, w)
-				}
-			default:
-				more = false
-			}
-		}
-		c.settle(batch)
+		c.settle(c.gather(w))
 	}
+}
+
+// gather adds what waits by now.
+func (c *committer) gather(first *write) []*write {
+	batch := []*write{first}
+	for size := first.size(); len(batch) < maxBatch && size < maxBatchBytes; {
+		select {
+		case w, more := <-c.writes:
+			if !more {
+				return batch
+			}
+			batch = append(batch, w)
+			size += w.size()
+		default:
+			return batch
+		}
+	}
+	return batch
 }
 
 // settle commits a batch and tells all who wait. One bad write must not fail the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -73,6 +74,58 @@ func TestOneCommit(t *testing.T) {
 			t.Errorf("50 Saves that waited together took %d commits, want 1", commits)
 		}
 	})
+}
+
+// TestLargeBatch: what waits together is not made one transaction whatever its
+// size.
+func TestLargeBatch(t *testing.T) {
+	c := &committer{writes: make(chan *write, maxBatch)}
+	large := &write{args: []any{"id", make([]byte, maxBatchBytes/2-1)}}
+	for range maxBatch {
+		c.writes <- large
+	}
+	close(c.writes)
+	var sizes []int
+	for w := range c.writes {
+		sizes = append(sizes, len(c.gather(w)))
+	}
+	if len(sizes) != (maxBatch+2)/3 || slices.Max(sizes) != 3 {
+		t.Errorf("batches got sizes %v, want 3 each", sizes)
+	}
+}
+
+// TestBusy: a file that another program holds fails all that waits in the time
+// that it fails one.
+func TestBusy(t *testing.T) {
+	name := databases[0].newName(t)
+	db, other := open(t, name).(*SQLite), open(t, name).(*SQLite)
+	if _, err := db.write.Exec("PRAGMA busy_timeout = 1"); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := other.write.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := hold(t, db.committer)
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() {
+			if state, err := db.Save(t.Context(), newDelivery(t, fmt.Sprintf(`{"request_id":"%d"}`, i))); err == nil {
+				t.Errorf("Save into a locked file got %v, want an error", state)
+			}
+		})
+	}
+	waitFor(t, db.committer, 10)
+	before := db.committer.commits.Load()
+	release()
+	wg.Wait()
+	if tried := db.committer.commits.Load() - before; tried != 1 {
+		t.Errorf("10 Saves that waited together were tried %d times, want once", tried)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	saved(t, db, `{"request_id":"1"}`)
 }
 
 // TestDuplicatesInOneCommit: of the same delivery twice in one transaction one

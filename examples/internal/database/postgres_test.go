@@ -149,9 +149,8 @@ func savePending(t *testing.T, db DB, n int) (ids []string) {
 	return ids
 }
 
-// TestResumeTogether: two instances resume the same deliveries at the same time.
-// The first creation of each is watched from begin to end: no other may begin
-// meanwhile, nor after it was completed.
+// TestResumeTogether: of two instances that resume the same deliveries at the
+// same time one does the work of each.
 func TestResumeTogether(t *testing.T) {
 	name := postgres(t).Database(t)
 	ids := savePending(t, openPostgres(t, name), 100)

@@ -11,7 +11,8 @@ import (
 	"strings"
 	"time"
 
-	_ "modernc.org/sqlite"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
@@ -46,7 +47,7 @@ func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
 	write.SetMaxOpenConns(1)
 	read.SetMaxOpenConns(8)
 	db := &SQLite{queries: queries{read}, write: write, prepared: make(map[string]*sql.Stmt)}
-	db.committer = newCommitter(db.commit, func(error) bool { return true })
+	db.committer = newCommitter(db.commit, notBusy)
 	if err := db.migrate(ctx); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, errors.Join(err, db.Close()))
 	}
@@ -110,6 +111,13 @@ func (db *SQLite) commit(batch []*write) error {
 		}
 		return nil
 	})
+}
+
+// notBusy: each write by itself would wait as long for another program to let go
+// of the file.
+func notBusy(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return !ok || e.Code()&0xff != sqlite3.SQLITE_BUSY
 }
 
 // prepare has a statement parsed once and for all: there are few, and in a batch
