@@ -132,7 +132,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	o := h.receive(w, r, start)
 	if p, ok := errors.AsType[*panicError](o.Err); ok && errors.Is(p, http.ErrAbortHandler) {
-		panic(http.ErrAbortHandler) // the app asks net/http to drop the connection
+		// The app asks net/http to drop the connection, which also drops this
+		// status. A recoverer that does not know of it would answer 200.
+		w.WriteHeader(http.StatusInternalServerError)
+		panic(http.ErrAbortHandler)
 	}
 	o.Status = StatusCode(o.Err)
 	if o.Err == nil {

@@ -438,7 +438,31 @@ func TestAbortHandlerIsRaisedAgain(t *testing.T) {
 			t.Errorf("recovered %v, want %v", got, http.ErrAbortHandler)
 		}
 	}()
-	h.ServeHTTP(httptest.NewRecorder(), newRequest(untypedImage))
+	w := httptest.NewRecorder()
+	defer func() {
+		if w.Code != http.StatusInternalServerError {
+			t.Errorf("status got %d, want 500 for a recoverer that would answer 200", w.Code)
+		}
+	}()
+	h.ServeHTTP(w, newRequest(untypedImage))
+}
+
+func TestAbortHandlerDropsTheConnection(t *testing.T) {
+	server := httptest.NewServer(newHandler(t, func(c *Config) {
+		c.Processor.Images = &calls{onCreate: func(context.Context) { panic(http.ErrAbortHandler) }}
+	}))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, head(untypedImage, contentLength(len(untypedImage)))+untypedImage); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(conn); len(answer) > 0 || err != nil {
+		t.Errorf("got %q and %v, want nothing", answer, err)
+	}
 }
 
 func TestObservePanicIsContained(t *testing.T) {
