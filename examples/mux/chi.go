@@ -1,0 +1,27 @@
+package main
+
+import (
+	"io"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+)
+
+func newChi(hook http.Handler, logs io.Writer) server {
+	r := chi.NewRouter()
+	r.Use(
+		func(next http.Handler) http.Handler { return otelhttp.NewHandler(next, "app") },
+		middleware.RequestID,
+		middleware.RequestLogger(&middleware.DefaultLogFormatter{Logger: log.New(logs, "", log.LstdFlags), NoColor: true}),
+		middleware.Recoverer,
+		middleware.Timeout(20*time.Second), // cancels the context; the hook detaches its work from that
+		middleware.Compress(5),
+		middleware.RequestSize(bodyLimit),
+	)
+	r.Handle(hookPath, showToken(hook))
+	return newServer(hideToken(r))
+}

@@ -1,0 +1,26 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v5"
+	"github.com/labstack/echo/v5/middleware"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+)
+
+func newEcho(hook http.Handler, logs io.Writer) server {
+	e := echo.New()
+	e.Logger = slog.New(slog.NewTextHandler(logs, nil))
+	e.Use(
+		middleware.RequestLogger(),
+		middleware.Recover(),
+		middleware.ContextTimeout(20*time.Second),
+		middleware.Gzip(),
+		middleware.BodyLimit(bodyLimit), // above the hook's: echo answers in its own words
+	)
+	e.Any(hookPath, echo.WrapHandler(showToken(hook)))
+	return newServer(hideToken(otelhttp.NewHandler(e, "app")))
+}

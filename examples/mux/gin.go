@@ -1,0 +1,22 @@
+package main
+
+import (
+	"io"
+	"net/http"
+
+	"github.com/gin-contrib/gzip"
+	"github.com/gin-gonic/gin"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+)
+
+func newGin(hook http.Handler, logs io.Writer) server {
+	gin.SetMode(gin.ReleaseMode)
+	r := gin.New()
+	r.Use(
+		gin.LoggerWithWriter(logs),
+		gin.RecoveryWithWriter(logs), // writes the whole request down when a handler aborts
+		gzip.Gzip(gzip.DefaultCompression),
+	)
+	r.Any(hookPath, gin.WrapH(showToken(hook)))
+	return newServer(hideToken(otelhttp.NewHandler(http.MaxBytesHandler(r, bodyLimit), "app")))
+}

@@ -1,0 +1,113 @@
+// Mux mounts the hook on every common router and framework, behind the
+// middleware that usually is there: one file for each. docs/routers.md says
+// where they differ.
+//
+//	CLOUDINARY_API_SECRET=… GALLERY_TOKEN_KEY=… go run ./examples/mux chi
+//
+// Its store is in memory, so its 201 is no promise; examples/gallery has a real
+// one.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+)
+
+const (
+	hookPath = "/api/v1/cloudinary"
+
+	// bodyLimit is that of the app's middleware. It is above the hook's own
+	// limit of 4 MiB, so that the hook decides and answers.
+	bodyLimit = 8 << 20
+)
+
+// A server is an *http.Server, or as good as one.
+type server interface {
+	Serve(l net.Listener) error
+	Shutdown(ctx context.Context) error
+}
+
+// routers make an app of a hook, and write its access log to log.
+var routers = []struct {
+	name string
+	new  func(hook http.Handler, log io.Writer) server
+}{
+	{"net/http", newNetHTTP},
+	{"net/http with TimeoutHandler", newNetHTTPWithTimeout},
+	{"chi", newChi},
+	{"gorilla", newGorilla},
+	{"echo", newEcho},
+	{"gin", newGin},
+	{"fiber", newFiber},
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "mux:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	hook, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
+		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{os.Getenv("CLOUDINARY_API_SECRET")}},
+		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(os.Getenv("GALLERY_TOKEN_KEY"))}, Require: []string{"album_id"}},
+		Processor: &cloudinaryhook.Processor{Store: new(cloudinaryhooktest.MemoryStore), Images: cloudinaryhook.ImageCreatorFunc(createImage)},
+		Logger:    slog.Default(),
+	})
+	if err != nil {
+		return err
+	}
+	for _, router := range routers {
+		if len(args) == 1 && args[0] == router.name {
+			return serve(router.new(hook, os.Stderr), "127.0.0.1:8080")
+		}
+	}
+	usage := "give one of:"
+	for _, router := range routers {
+		usage += fmt.Sprintf(" %q", router.name)
+	}
+	return errors.New(usage)
+}
+
+func createImage(_ context.Context, img *cloudinaryhook.Image) error {
+	fmt.Println("album", img.Claims.AlbumID, "has", img.PublicID)
+	return nil
+}
+
+func serve(s server, addr string) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("mux: http://%s%s\n", l.Addr(), hookPath)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	failed := make(chan error, 1)
+	go func() { failed <- s.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return s.Shutdown(ctx)
+}
+
+// newServer has a ReadTimeout: behind a middleware whose ResponseWriter cannot
+// be unwrapped, the hook cannot set a read deadline of its own.
+func newServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second}
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/klauspost/compress/gzhttp"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+)
+
+func newNetHTTP(hook http.Handler, log io.Writer) server {
+	mux := http.NewServeMux()
+	mux.Handle(hookPath, showToken(hook)) // "POST "+hookPath would have the mux answer other methods
+	return newServer(hideToken(aroundNetHTTP(mux, log)))
+}
+
+// newNetHTTPWithTimeout has a TimeoutHandler in front of the whole app. Its time
+// must be above the hook's, which is Config.Timeout and three seconds, or
+// Cloudinary is told 503 of what is being done.
+func newNetHTTPWithTimeout(hook http.Handler, log io.Writer) server {
+	mux := http.NewServeMux()
+	mux.Handle(hookPath, showToken(hook))
+	app := http.TimeoutHandler(aroundNetHTTP(mux, log), 19*time.Second, "")
+	return newServer(hideToken(app))
+}
+
+func aroundNetHTTP(mux http.Handler, log io.Writer) http.Handler {
+	app := http.MaxBytesHandler(mux, bodyLimit)
+	app = gzhttp.GzipHandler(app)
+	app = logRequests(app, slog.New(slog.NewTextHandler(log, nil)))
+	return otelhttp.NewHandler(app, "app")
+}
+
+func logRequests(next http.Handler, logger *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer logger.InfoContext(r.Context(), "request", "method", r.Method, "url", r.URL.String(), "request_uri", r.RequestURI)
+		next.ServeHTTP(w, r)
+	})
+}
