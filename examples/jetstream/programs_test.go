@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
@@ -158,5 +159,32 @@ func TestBench(t *testing.T) {
 		if !regexp.MustCompile(want).Match(out) {
 			t.Errorf("the measurement does not say %q:\n%s", want, out)
 		}
+	}
+}
+
+// TestREADMEConfiguration: what the README has users run keeps the promise.
+func TestREADMEConfiguration(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(readme), "```\n# nats.conf")
+	config, _, ok := strings.Cut(rest, "```")
+	if !ok {
+		t.Fatal("the README has no nats.conf")
+	}
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte("# "+config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !o.SyncAlways || !o.JetStream || o.StoreDir == "" || len(o.Routes) != 2 {
+		t.Errorf("the configuration is %+v, want JetStream that syncs always, with two routes", o)
+	}
+	if err := checkPayload(int64(o.MaxPayload)); err != nil {
+		t.Error(err)
 	}
 }
