@@ -39,9 +39,9 @@ type Config struct {
 	MaxBody int64
 
 	// Timeout runs from a request's arrival. The body must be there within it,
-	// where the connection allows a read deadline, and Save, CreateImage and
-	// Notify share what is left, through their context. Complete has three
-	// seconds of its own. 0 means 15 s, since Cloudinary waits for 20.
+	// where the connection allows a read deadline, also if the request is refused
+	// anyway; Save, CreateImage and Notify share what is left, through their
+	// context. Complete has three seconds of its own. 0 means 15 s, since Cloudinary waits for 20.
 	Timeout time.Duration
 
 	// SuccessStatus is 201 or 200; 0 means 201, as the recorded system answers.
