@@ -264,7 +264,7 @@ func BenchmarkRatio(b *testing.B) {
 func reportRatio(b *testing.B, size int, measured, reference func()) {
 	turn := func(run func()) float64 {
 		start := processorTime()
-		for range 1 + 4<<20/(size+16<<10) {
+		for range 1 + 2<<20/(size+16<<10) {
 			run()
 		}
 		return float64(processorTime() - start)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -94,13 +95,17 @@ func (c *Claims) scope() (string, error) {
 		scope = append(append(scope, ':'), m.value...)
 	}
 	scope = append(scope, '}')
-	if err := scope.Format(jsontext.ReorderRawObjects(true)); err != nil {
-		return "", fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
+	// Most claim sets are in that form now: their members are sorted, and only
+	// containers, escapes and what is not ASCII can have another.
+	if bytes.ContainsFunc(scope[1:], func(r rune) bool { return r == '{' || r == '[' || r == '\\' || r >= utf8.RuneSelf }) {
+		if err := scope.Format(jsontext.ReorderRawObjects(true)); err != nil {
+			return "", fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
+		}
 	}
 	return string(scope), nil
 }
 
-// claimMembers are the members of a claim set. They alias it.
+// claimMembers are the members of a claim set, sorted by name. They alias it.
 type claimMembers []claimMember
 
 type claimMember struct {
@@ -111,11 +116,13 @@ type claimMember struct {
 // UnmarshalJSONFrom reads an object; the decoder refuses names that repeat.
 func (m *claimMembers) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	*m = make(claimMembers, 0, 6) // few tokens have more
-	return readObject(dec, func(name []byte) error {
+	err := readObject(dec, func(name []byte) error {
 		value, err := dec.ReadValue()
 		*m = append(*m, claimMember{name, value})
 		return err
 	})
+	slices.SortFunc(*m, func(a, b claimMember) int { return bytes.Compare(a.name, b.name) })
+	return err
 }
 
 // parseClaims reads a claim set. Names must be unique (RFC 7519 §4) and

@@ -6,11 +6,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 )
@@ -465,6 +467,48 @@ func TestNotificationURL(t *testing.T) {
 			}
 			if u, err := url.Parse(got); tt.want != "" && (err != nil || u.Query().Get("token") != tt.token) {
 				t.Errorf("the token read back from %q got %q, want %q", got, u.Query().Get("token"), tt.token)
+			}
+		})
+	}
+}
+
+// TestScopeForm compares the scope with what json/v2 makes of the whole claim
+// set, of which scope formats only what needs it.
+func TestScopeForm(t *testing.T) {
+	for _, set := range []string{
+		`{}`,
+		`{"iat":1,"nbf":2,"exp":3,"jti":"x"}`,
+		`{"user_id":"u","exp":1800000000,"album_id":"a","organization_id":9007199254740993}`,
+		` { "b" : 1.0 , "a" : true , "exp" : 1 } `,
+		`{"b":{"z":1, "a":[ 1 , {"d":1,"c":2} ]},"a":null}`,
+		`{"b":[2,1],"a":1}`,
+		`{"\u0062":1,"a":"\u00e9\/"}`,
+		`{"\uFB01":1,"😀":2,"é":3,"z":4}`, // by UTF-16, U+1F600 comes before U+FB01; by bytes after it
+		`{"a":"<>&\u2028","B":-0.0e1}`,
+	} {
+		t.Run(set, func(t *testing.T) {
+			claims, err := parseClaims([]byte(set))
+			if err != nil {
+				t.Fatal(err)
+			}
+			formatted := jsontext.Value(set).Clone()
+			if err := formatted.Format(jsontext.ReorderRawObjects(true)); err != nil {
+				t.Fatal(err)
+			}
+			want := []byte("{")
+			for name, value := range members(formatted) {
+				if slices.Contains([]string{"iat", "nbf", "exp", "jti"}, name) {
+					continue
+				}
+				if len(want) > 1 {
+					want = append(want, ',')
+				}
+				want, _ = jsontext.AppendQuote(want, name)
+				want = append(append(want, ':'), value...)
+			}
+			want = append(want, '}')
+			if got, err := claims.scope(); err != nil || got != string(want) {
+				t.Errorf("scope got %s (%v), want %s", got, err, want)
 			}
 		})
 	}
