@@ -10,14 +10,13 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
 )
 
 // A disk can be filled, so that files have next to no room to grow, and freed.
 type disk struct {
 	folder string
-	fill   func(t *testing.T, p *program)
+	fill   func(t *testing.T, p *program, db *testDatabase)
 	free   func(t *testing.T, p *program)
 }
 
@@ -43,7 +42,7 @@ func newTmpfs(t *testing.T) (*disk, error) {
 	ballast := filepath.Join(folder, "ballast")
 	return &disk{
 		folder: folder,
-		fill: func(t *testing.T, _ *program) {
+		fill: func(t *testing.T, _ *program, _ *testDatabase) {
 			t.Helper()
 			err := os.WriteFile(ballast, make([]byte, bytes), 0o600)
 			if !errors.Is(err, syscall.ENOSPC) {
@@ -69,16 +68,38 @@ func newTmpfs(t *testing.T) (*disk, error) {
 // newLimited limits the size of the gallery's files, which needs no permission
 // and is an error of writing too, though not the same.
 func newLimited(t *testing.T) (*disk, error) {
-	limit := func(bytes uint64) func(*testing.T, *program) {
-		return func(t *testing.T, p *program) {
-			t.Helper()
-			err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: unix.RLIM_INFINITY}, nil)
-			if err != nil && !errors.Is(err, syscall.ESRCH) { // a program that has ended has no limit
-				t.Fatal(err)
-			}
+	limit := func(t *testing.T, p *program, bytes uint64) {
+		t.Helper()
+		err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: unix.RLIM_INFINITY}, nil)
+		if err != nil && !errors.Is(err, syscall.ESRCH) { // a program that has ended has no limit
+			t.Fatal(err)
 		}
 	}
-	return &disk{t.TempDir(), limit(256 << 10), limit(unix.RLIM_INFINITY)}, nil
+	return &disk{
+		folder: t.TempDir(),
+		fill:   func(t *testing.T, p *program, _ *testDatabase) { limit(t, p, 256<<10) },
+		free:   func(t *testing.T, p *program) { limit(t, p, unix.RLIM_INFINITY) },
+	}, nil
+}
+
+// newFailing has strace fail what a server writes to its tables.
+func newFailing(*testing.T) (*disk, error) {
+	var tr *tracer
+	return &disk{
+		folder: os.TempDir(),
+		fill: func(t *testing.T, _ *program, db *testDatabase) {
+			t.Helper()
+			var deliveries, images string
+			err := db.connect(t).QueryRow(t.Context(), "SELECT pg_relation_filepath('deliveries'), pg_relation_filepath('images')").
+				Scan(&deliveries, &images)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data := db.server.Data()
+			tr = attach(t, failWrites(filepath.Join(data, deliveries), filepath.Join(data, images)), serverPIDs(t, db)...)
+		},
+		free: func(t *testing.T, _ *program) { tr.detach(t) },
+	}, nil
 }
 
 // TestFullDisk: while a disk is full, senders are told to try again; what they
@@ -89,15 +110,16 @@ func TestFullDisk(t *testing.T) {
 		newDisk     func(*testing.T) (*disk, error)
 		newDatabase func(t *testing.T, folder string) *testDatabase
 	}{
-		{"SQLite on tmpfs", newTmpfs, func(_ *testing.T, folder string) *testDatabase { return newSQLite(folder) }},
-		{"SQLite with limited files", newLimited, func(_ *testing.T, folder string) *testDatabase { return newSQLite(folder) }},
+		{"SQLite on tmpfs", newTmpfs, newSQLiteIn},
+		{"SQLite with limited files", newLimited, newSQLiteIn},
 		{"Postgres on tmpfs", newTmpfs, newPostgresIn},
+		{"Postgres with failing writes", newFailing, newPostgresIn},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d, err := tt.newDisk(t)
 			if errors.Is(err, fs.ErrPermission) {
-				t.Skip("mounting is not permitted here; the subtest with limited files needs none")
+				t.Skip("mounting is not permitted here; the subtests that need none run all the same")
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -106,11 +128,11 @@ func TestFullDisk(t *testing.T) {
 			p := start(t, testEnv(), "-db", db.url)
 			load := startLoad(t, 32, 0, p.hook())
 			load.acknowledge(100)
-			d.fill(t, p)
+			d.fill(t, p, db)
 			load.fail(100)
 			d.free(t, p)
 			load.acknowledge(100)
-			d.fill(t, p)
+			d.fill(t, p, db)
 			load.fail(100)
 			p.kill() // a crash on top: nothing is on the disk but what was acknowledged, and what is pending
 			d.free(t, p)
@@ -124,40 +146,31 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+func newSQLiteIn(_ *testing.T, folder string) *testDatabase { return newSQLite(folder) }
+
 func newPostgresIn(t *testing.T, folder string) *testDatabase {
 	t.Helper()
 	t.Setenv("TMPDIR", folder)
 	return newPostgres(t)
 }
 
-// TestFullWAL: Postgres ends when its log finds no room. Whoever looks after the
+// TestFullLog: Postgres ends when its log finds no room. Whoever looks after the
 // server starts it again; the gallery needs nobody.
-func TestFullWAL(t *testing.T) {
-	d, err := newTmpfs(t)
-	if errors.Is(err, fs.ErrPermission) {
-		t.Skip("mounting is not permitted here")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	db := newPostgresIn(t, d.folder)
+func TestFullLog(t *testing.T) {
+	db := newPostgres(t)
 	p := start(t, testEnv(), "-db", db.url)
 	load := startLoad(t, 32, 0, p.hook())
 	load.acknowledge(100)
-	d.fill(t, p)
-	for tries := 0; !strings.Contains(db.server.Log(), "PANIC"); tries++ {
-		if tries == 1000 {
-			t.Fatal("Postgres goes on without room for its log")
-		}
-		conn, err := pgx.Connect(t.Context(), db.url)
-		if err != nil {
-			continue
-		}
-		_, _ = conn.Exec(t.Context(), "SELECT pg_switch_wal()") // to a new file, which there is no room for
-		_ = conn.Close(t.Context())
+	var segment string
+	if err := db.connect(t).QueryRow(t.Context(), "SELECT pg_walfile_name(pg_current_wal_lsn())").Scan(&segment); err != nil {
+		t.Fatal(err)
 	}
+	tr := attach(t, failWrites(filepath.Join(db.server.Data(), "pg_wal", segment)), serverPIDs(t, db)...)
 	load.fail(100)
-	d.free(t, p)
+	if log := db.server.Log(); !strings.Contains(log, "PANIC") {
+		t.Errorf("without room for its log Postgres goes on:\n%s", log)
+	}
+	tr.detach(t)
 	db.crash(t)
 	load.acknowledge(100)
 	load.stop()

@@ -33,15 +33,24 @@ type tracer struct {
 	said chan string
 }
 
+// writesAndSyncs has strace write them down, whole, with the names of files.
+var writesAndSyncs = []string{"-y", "-x", "-s", "1000000", "-e", "trace=write,writev,pwrite64,pwritev,sendto,sendmsg,fsync,fdatasync"}
+
+// failWrites has strace fail writes to these files as on a full disk.
+func failWrites(paths ...string) (options []string) {
+	options = []string{"-e", "trace=pwrite64", "-e", "inject=pwrite64:error=ENOSPC"}
+	for _, path := range paths {
+		options = append(options, "-P", path)
+	}
+	return options
+}
+
 // attach traces processes and whatever they start. CI installs strace and lets it
 // attach; elsewhere the test is skipped.
-func attach(t *testing.T, pids ...int) *tracer {
+func attach(t *testing.T, options []string, pids ...int) *tracer {
 	t.Helper()
 	tr := &tracer{path: filepath.Join(t.TempDir(), "trace"), said: make(chan string, 1000)}
-	args := []string{
-		"-f", "-y", "-x", "-s", "1000000", "-o", tr.path, "-e", "signal=none",
-		"-e", "trace=write,writev,pwrite64,pwritev,sendto,sendmsg,fsync,fdatasync",
-	}
+	args := append([]string{"-f", "-e", "signal=none", "-o", tr.path}, options...)
 	for _, pid := range pids {
 		args = append(args, "-p", strconv.Itoa(pid))
 	}
@@ -81,8 +90,7 @@ func skipOutsideCI(t *testing.T, err error) {
 	t.Fatal(err)
 }
 
-// stop detaches, and returns what was seen.
-func (tr *tracer) stop(t *testing.T) []event {
+func (tr *tracer) detach(t *testing.T) {
 	t.Helper()
 	if err := tr.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -90,6 +98,11 @@ func (tr *tracer) stop(t *testing.T) []event {
 	for range tr.said { // until strace ends
 	}
 	_ = tr.cmd.Wait() // it ends as interrupted
+}
+
+// events are what was seen until detach.
+func (tr *tracer) events(t *testing.T) []event {
+	t.Helper()
 	data, err := os.ReadFile(tr.path)
 	if err != nil {
 		t.Fatal(err)

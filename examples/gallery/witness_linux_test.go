@@ -30,8 +30,6 @@ type testimony struct {
 	broken  []string // deliveries whose 201 left before they and their images were durable
 }
 
-func (t testimony) perAnswer() float64 { return float64(t.syncs) / float64(t.answers) }
-
 // testify goes through a trace. Images are by delivery.
 func testify(t *testing.T, events []event, w witness, images map[string]string, want int) (got testimony) {
 	t.Helper()
