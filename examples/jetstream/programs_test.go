@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/postgrestest"
 )
 
 // stop asks the program to end, and returns all it has said.
@@ -35,6 +36,16 @@ func (p *program) stop(t *testing.T) string {
 // TestPrograms runs receivers and workers as one would: as processes, of which
 // the workers have no secret.
 func TestPrograms(t *testing.T) {
+	tests := map[string]func(t *testing.T) (db string){
+		"SQLite":   func(t *testing.T) string { return filepath.Join(t.TempDir(), "images.db") },
+		"Postgres": func(t *testing.T) string { return postgrestest.Start(t).Database(t) },
+	}
+	for name, database := range tests {
+		t.Run(name, func(t *testing.T) { testPrograms(t, database(t)) })
+	}
+}
+
+func testPrograms(t *testing.T, dbName string) {
 	n := startAlone(t)
 	secret, tokenKey := newSecrets()
 	cluster := []string{"-nats", n.url(), "-replicas", "1", "-max-bytes", "67108864"}
@@ -42,10 +53,9 @@ func TestPrograms(t *testing.T) {
 		append([]string{"receive", "-addr", "127.0.0.1:0"}, cluster...)...)
 	hook := receiver.expect(t, "receive: ")
 
-	dbFile := filepath.Join(t.TempDir(), "images.db")
 	workers := []*program{
-		start(t, binary, nil, append([]string{"work", "-db", dbFile}, cluster...)...),
-		start(t, binary, nil, append([]string{"work", "-db", dbFile, "-concurrency", "2"}, cluster...)...),
+		start(t, binary, nil, append([]string{"work", "-db", dbName}, cluster...)...),
+		start(t, binary, nil, append([]string{"work", "-db", dbName, "-concurrency", "2"}, cluster...)...),
 	}
 	l := newLoad(secret, tokenKey, time.Second, hook)
 	if err := flood(t.Context(), l, 50); err != nil {
@@ -74,7 +84,7 @@ func TestPrograms(t *testing.T) {
 			t.Errorf("the programs log %q", private)
 		}
 	}
-	db, err := database.Open(t.Context(), dbFile)
+	db, err := database.Open(t.Context(), dbName)
 	if err != nil {
 		t.Fatal(err)
 	}

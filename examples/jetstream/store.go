@@ -87,7 +87,7 @@ func (q *queue) publish(ctx context.Context, id string, data []byte) (*jetstream
 	ack, err := q.js.PublishMsg(tryCtx, &nats.Msg{Subject: subject, Data: data},
 		jetstream.WithMsgID(id), jetstream.WithExpectStream(streamName),
 		jetstream.WithRetryAttempts(math.MaxInt)) // while nobody leads the stream, until tryCtx is done
-	if errors.Is(err, context.DeadlineExceeded) {
+	if tryCtx.Err() != nil && ctx.Err() == nil { // else the caller was in a hurry, and the node not slow
 		q.conn.leave(number)
 	}
 	return ack, err

@@ -89,13 +89,17 @@ func (w *worker) run(ctx context.Context, c *connection) (err error) {
 
 // next is a message, or nil if there was none. Each is asked for when there is
 // time for it: one that waited here would be another worker's before its turn.
+// A question is not open for long, since the cluster may answer it into a
+// connection that is dead, and count that as a try.
 func (w *worker) next(ctx context.Context, c *connection, consumer jetstream.Consumer) jetstream.Msg {
+	pull, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	number := c.number()
-	msg, err := consumer.Next(jetstream.FetchContext(ctx), jetstream.FetchHeartbeat(2*time.Second))
+	msg, err := consumer.Next(jetstream.FetchContext(pull), jetstream.FetchHeartbeat(2*time.Second))
 	switch {
 	case err == nil:
 		return msg
-	case ctx.Err() != nil || errors.Is(err, nats.ErrTimeout):
+	case pull.Err() != nil || errors.Is(err, nats.ErrTimeout):
 		return nil
 	case errors.Is(err, jetstream.ErrNoHeartbeat):
 		c.leave(number)
@@ -103,7 +107,7 @@ func (w *worker) next(ctx context.Context, c *connection, consumer jetstream.Con
 	w.logger.WarnContext(ctx, "taking a message failed", "error", err)
 	select {
 	case <-ctx.Done():
-	case <-time.After(250 * time.Millisecond):
+	case <-time.After(time.Second):
 	}
 	return nil
 }

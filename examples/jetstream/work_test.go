@@ -295,6 +295,7 @@ const killedTimeout = 100 * time.Millisecond
 
 // TestKilledWorker: the messages of a worker that died in mid-work go to another.
 func TestKilledWorker(t *testing.T) {
+	t.Parallel()
 	n := startAlone(t)
 	q := mustQueue(t, dial(t, n.url()), publishTry)
 	if err := openStreams(t.Context(), q.js, one); err != nil {
@@ -321,6 +322,33 @@ func TestKilledWorker(t *testing.T) {
 	waitEmpty(t, q.js)
 	if got := creator.count(); got != count {
 		t.Errorf("%d images, want %d", got, count)
+	}
+}
+
+// TestWorkerLeaves: a worker that a node no longer answers goes to another.
+func TestWorkerLeaves(t *testing.T) {
+	t.Parallel()
+	n := startAlone(t)
+	first, second := newLink(t, 0, 0, n.clientAddr), newLink(t, 0, 0, n.clientAddr)
+	ways := "nats://" + first.listener.Addr().String() + ",nats://" + second.listener.Addr().String()
+	q := mustQueue(t, dial(t, n.url()), publishTry)
+	if err := openStreams(t.Context(), q.js, one); err != nil {
+		t.Fatal(err)
+	}
+	creator := newImages(nil)
+	nc := dial(t, ways, nats.DontRandomize(), nats.IgnoreDiscoveredServers())
+	w := newTestWorker(new(cloudinaryhooktest.MemoryStore), creator)
+	w.maxTries = 100 // those into the dead connection count
+	startWorker(t, w, nc)
+	mustSave(t, q, announced(t, "before"))
+	waitEmpty(t, q.js)
+
+	first.gate.Lock()
+	defer first.gate.Unlock()
+	mustSave(t, q, announced(t, "after"))
+	waitEmpty(t, q.js)
+	if creator.count() != 2 || nc.number() == 0 {
+		t.Errorf("%d images after %d reconnects, want 2 after at least 1", creator.count(), nc.number())
 	}
 }
 
