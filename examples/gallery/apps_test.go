@@ -25,15 +25,20 @@ import (
 )
 
 // inProcess is the app in this process, with a creator that fails as a test
-// needs it: for images whose public IDs begin with "stuck" or "refused".
+// needs it: for images whose public IDs begin with "stuck", "refused" or, at the
+// first attempt, "again".
 func inProcess(t *testing.T) (*program, *monitor) {
 	t.Helper()
 	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "gallery.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	var tried sync.Map
 	create := func(ctx context.Context, img *cloudinaryhook.Image) error {
+		_, before := tried.LoadOrStore(img.Key, true)
 		switch {
+		case strings.HasPrefix(img.PublicID, "again") && !before:
+			return errors.New("not yet")
 		case strings.HasPrefix(img.PublicID, "stuck"):
 			return errors.New("the thumbnail service does not answer")
 		case strings.HasPrefix(img.PublicID, "refused"):

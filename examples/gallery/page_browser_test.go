@@ -73,6 +73,24 @@ func TestImagesArriveLive(t *testing.T) {
 	b.check()
 }
 
+// TestPendingBecomesDone: a row of the log changes in place.
+func TestPendingBecomesDone(t *testing.T) {
+	b := newTab(t)
+	p, _ := inProcess(t)
+	b.open(p.url)
+	b.wait(isLive)
+	body := uploaded("again", "", 800)
+	p.post(t, body)
+	b.wait(`document.querySelector(".log").innerText.includes("not yet") && document.querySelector(".stats .pending dd").innerText === "1"`)
+	b.do(chromedp.Evaluate[chromedp.Void](`window.row = document.querySelector(".log li"); row.querySelector("a").focus();`))
+	p.post(t, body)
+	b.wait(`row.className === "done" && !row.innerText.includes("not yet") && document.querySelectorAll(".stats .pending, .log li.pending").length === 0`)
+	if !evaluate[bool](b, `row.isConnected && row.contains(document.activeElement) && document.querySelectorAll(".log li, .grid li").length === 2`) {
+		t.Error("the row is another one, or has lost the focus, or is not the only one with the only image")
+	}
+	b.check()
+}
+
 // TestReconnects: when the program is gone the page says so, and when it is back
 // the page shows what came in between, and is live again.
 func TestReconnects(t *testing.T) {

@@ -52,6 +52,15 @@
     return next;
   };
 
+  const load = async () => {
+    try {
+      const answer = await fetch(location.href, { cache: 'no-store' });
+      return answer.ok ? new DOMParser().parseFromString(await answer.text(), 'text/html') : null;
+    } catch {
+      return null; // the server is gone for now; what is shown stays, and the events come back
+    }
+  };
+
   let busy = false, again = false;
   const refresh = async () => {
     if (busy) {
@@ -59,13 +68,9 @@
       return;
     }
     busy = true;
-    try {
-      const answer = await fetch(location.href, { cache: 'no-store' });
-      if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), 'text/html'));
-    } catch {
-      // The server is gone for now. What is shown stays, and the events come back.
-    }
+    const page = await load();
     busy = false;
+    if (page) show(page);
     if (again) {
       again = false;
       refresh();
