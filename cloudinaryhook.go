@@ -373,6 +373,8 @@ type Store interface {
 // then. An error is retried later, by Cloudinary and by [Processor.Resume],
 // unless it is [Permanent].
 type ImageCreator interface {
+	// CreateImage creates img, or returns nil if it is there already. In a
+	// Handler, ctx ends with [Config].Timeout, and not when the caller hangs up.
 	CreateImage(ctx context.Context, img *Image) error
 }
 

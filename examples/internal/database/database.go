@@ -26,18 +26,26 @@ type DB interface {
 
 	// Images lists those of an album, or of all if albumID is empty.
 	Images(ctx context.Context, albumID string, limit int) ([]Image, error)
+
+	// Deliveries lists those that a filter leaves.
 	Deliveries(ctx context.Context, only Filter, limit int) ([]Delivery, error)
 
 	// Delivery is one of them, whole; ErrNotFound if there is none.
 	Delivery(ctx context.Context, id string) (Delivery, *cloudinaryhook.Delivery, error)
 
-	// Albums and Types list what there is to filter by, of the last thousand rows.
+	// Albums lists those of the last thousand images, to filter by.
 	Albums(ctx context.Context) ([]string, error)
+
+	// Types lists those of the last thousand deliveries, to filter by.
 	Types(ctx context.Context) ([]string, error)
+
+	// Stats counts what there is.
 	Stats(ctx context.Context) (Stats, error)
 
 	// Prune forgets deliveries that were completed before, and says how many.
 	Prune(ctx context.Context, before time.Time) (int64, error)
+
+	// Close ends the connections; nothing works afterwards.
 	Close() error
 }
 
