@@ -67,14 +67,7 @@ func testPrograms(t *testing.T, dbName string) {
 	}
 	waitEmpty(t, js)
 
-	resp, err := http.Get(strings.TrimSuffix(hook, hookPath) + "/healthz")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Errorf("/healthz got %d, want 200", resp.StatusCode)
-	}
+	checkHealth(t, strings.TrimSuffix(hook, hookPath))
 	said := receiver.stop(t)
 	for _, w := range workers {
 		said += w.stop(t)
@@ -92,6 +85,18 @@ func testPrograms(t *testing.T, dbName string) {
 	r, err := l.compare(t.Context(), db)
 	if err != nil || r.acknowledged != 50 || r.images != 50 || r.lost != 0 || r.doubled != 0 {
 		t.Errorf("got %v (%v), want 50 acknowledged and as many images", r, err)
+	}
+}
+
+func checkHealth(t *testing.T, receiver string) {
+	t.Helper()
+	resp, err := http.Get(receiver + "/healthz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("/healthz got %d, want 200", resp.StatusCode)
 	}
 }
 

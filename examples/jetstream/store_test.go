@@ -106,55 +106,64 @@ func swallow(t *testing.T, nc *connection) {
 	}
 }
 
-// TestSaveRefused: without the cluster's word there is neither a state nor a 201.
-func TestSaveRefused(t *testing.T) {
+// openSmallQueue is soon full.
+func openSmallQueue(t *testing.T) *queue {
+	t.Helper()
 	small := one
 	small.maxBytes = 64 << 10
-	tests := []struct {
-		name string
-		open func(t *testing.T) *queue
-		body string // if not a usual one
-		want error
-	}{
-		{"the stream is full", func(t *testing.T) *queue {
-			q := mustQueue(t, dial(t, startAlone(t).url()), time.Second)
-			if err := openStreams(t.Context(), q.js, small); err != nil {
-				t.Fatal(err)
-			}
-			for {
-				if _, err := q.Save(t.Context(), announced(t, "filling")); err != nil {
-					return q
-				}
-			}
-		}, "", &jetstream.APIError{ErrorCode: 10077}},
-		{"nobody leads the stream", func(t *testing.T) *queue {
-			return mustQueue(t, dial(t, startAlone(t).url()), 100*time.Millisecond)
-		}, "", context.DeadlineExceeded},
-		{"nobody answers", func(t *testing.T) *queue {
-			nc := dial(t, startAlone(t).url())
-			swallow(t, nc)
-			return mustQueue(t, nc, 100*time.Millisecond)
-		}, "", context.DeadlineExceeded},
-		{"the connection is closed", func(t *testing.T) *queue {
-			q := openQueue(t)
-			q.conn.Close()
-			return q
-		}, "", nats.ErrConnectionClosed},
-		{"too many wait", func(t *testing.T) *queue {
-			q := openQueue(t)
-			q.slots = nil
-			return q
-		}, "", errBusy},
-		{"larger than max_payload", func(t *testing.T) *queue {
-			n := node{name: "small", dir: t.TempDir(), clientAddr: "127.0.0.1:-1", maxPayload: 1 << 20}
-			q := mustQueue(t, dial(t, startNode(t, n).url()), time.Second)
-			if err := openStreams(t.Context(), q.js, one); err != nil {
-				t.Fatal(err)
-			}
-			return q
-		}, `{"request_id":"` + strings.Repeat("x", 1<<20) + `"}`, errTooLarge},
+	q := mustQueue(t, dial(t, startAlone(t).url()), time.Second)
+	if err := openStreams(t.Context(), q.js, small); err != nil {
+		t.Fatal(err)
 	}
-	for _, tt := range tests {
+	return q
+}
+
+// refusals are the ways in which a cluster may not take a delivery.
+var refusals = []struct {
+	name string
+	open func(t *testing.T) *queue
+	body string // if not a usual one
+	want error
+}{
+	{"the stream is full", func(t *testing.T) *queue {
+		q := openSmallQueue(t)
+		for {
+			if _, err := q.Save(t.Context(), announced(t, "filling")); err != nil {
+				return q
+			}
+		}
+	}, "", &jetstream.APIError{ErrorCode: 10077}},
+	{"nobody leads the stream", func(t *testing.T) *queue {
+		return mustQueue(t, dial(t, startAlone(t).url()), 100*time.Millisecond)
+	}, "", context.DeadlineExceeded},
+	{"nobody answers", func(t *testing.T) *queue {
+		nc := dial(t, startAlone(t).url())
+		swallow(t, nc)
+		return mustQueue(t, nc, 100*time.Millisecond)
+	}, "", context.DeadlineExceeded},
+	{"the connection is closed", func(t *testing.T) *queue {
+		q := openQueue(t)
+		q.conn.Close()
+		return q
+	}, "", nats.ErrConnectionClosed},
+	{"too many wait", func(t *testing.T) *queue {
+		q := openQueue(t)
+		q.slots = nil
+		return q
+	}, "", errBusy},
+	{"larger than max_payload", func(t *testing.T) *queue {
+		n := node{name: "small", dir: t.TempDir(), clientAddr: "127.0.0.1:-1", maxPayload: 1 << 20}
+		q := mustQueue(t, dial(t, startNode(t, n).url()), time.Second)
+		if err := openStreams(t.Context(), q.js, one); err != nil {
+			t.Fatal(err)
+		}
+		return q
+	}, `{"request_id":"` + strings.Repeat("x", 1<<20) + `"}`, errTooLarge},
+}
+
+// TestSaveRefused: without the cluster's word there is neither a state nor a 201.
+func TestSaveRefused(t *testing.T) {
+	for _, tt := range refusals {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			q := tt.open(t)
@@ -178,12 +187,7 @@ func TestSaveRefused(t *testing.T) {
 
 // TestFullStreamKeepsTheOld: what was answered 201 must not make room.
 func TestFullStreamKeepsTheOld(t *testing.T) {
-	q := mustQueue(t, dial(t, startAlone(t).url()), time.Second)
-	small := one
-	small.maxBytes = 64 << 10
-	if err := openStreams(t.Context(), q.js, small); err != nil {
-		t.Fatal(err)
-	}
+	q := openSmallQueue(t)
 	saved := uint64(0)
 	for {
 		if _, err := q.Save(t.Context(), announced(t, "filling")); err != nil {
