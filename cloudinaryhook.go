@@ -63,6 +63,20 @@
 //
 // An app resumes what is pending at its start and then now and then; see
 // [Processor.Resume].
+//
+// # Step by step
+//
+// The examples below can be read in this order:
+//
+//   - upload with a URL that says whom the notification is for: [NotificationURL];
+//   - receive it: the package's first example;
+//   - test that, with a request of your own: the example "Testing";
+//   - reject what no retry can mend: [Permanent];
+//   - resume what a crash or a failure left: [Processor.Resume];
+//   - read the rest of a body: [ParsePayload]; and of a token: [Claims.Decode];
+//   - check without the rest: [Handler.Authenticate], and without HTTP:
+//     [SignatureVerifier.Verify];
+//   - store in one place and work in another: the example "Worker".
 package cloudinaryhook
 
 import (

@@ -81,6 +81,113 @@ func Example_testing() {
 	// upload-video.json 201 1
 }
 
+// A receiver only stores, and a worker elsewhere does the rest. It needs no
+// secret: what it gets was verified before.
+func Example_worker() {
+	ctx := context.Background()
+	store := new(cloudinaryhooktest.MemoryStore) // both use the same database
+	receiver := &cloudinaryhook.Processor{Store: store, Deferred: true}
+	worker := &cloudinaryhook.Processor{
+		Store: store,
+		Images: cloudinaryhook.ImageCreatorFunc(func(_ context.Context, img *cloudinaryhook.Image) error {
+			fmt.Println("created", img.PublicID)
+			return nil
+		}),
+	}
+	d, err := cloudinaryhook.NewDelivery([]byte(`{"notification_type":"upload","public_id":"beach"}`), nil, time.Now())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(receiver.Accept(ctx, d))
+	fmt.Println(worker.Process(ctx, d), store.State(d.ID))
+	// Output:
+	// pending <nil>
+	// created beach
+	// <nil> done
+}
+
+// What a token says beyond the fields of Claims, an app decodes into its own type.
+func ExampleClaims_Decode() {
+	type appClaims struct {
+		cloudinaryhook.Claims
+		Plan string `json:"plan"`
+	}
+	key := []byte(cloudinaryhooktest.DefaultKey)
+	token, err := cloudinaryhook.SignToken(key, &appClaims{cloudinaryhook.Claims{AlbumID: "7"}, "gold"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	verifier := &cloudinaryhook.TokenVerifier{Keys: [][]byte{key}}
+	claims, err := verifier.Verify(token) // as a Handler does; CreateImage gets them in Image.Claims
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var mine appClaims
+	err = claims.Decode(&mine)
+	fmt.Println(mine.AlbumID, mine.Plan, err)
+	// Output: 7 gold <nil>
+}
+
+// An app that has a pipeline of its own uses the checks alone.
+func ExampleHandler_Authenticate() {
+	checks, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
+		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{cloudinaryhooktest.DefaultSecret}},
+		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(cloudinaryhooktest.DefaultKey)}},
+		Processor: &cloudinaryhook.Processor{Store: new(cloudinaryhooktest.MemoryStore), Deferred: true}, // not used
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	receive := func(w http.ResponseWriter, r *http.Request) {
+		d, err := checks.Authenticate(r)
+		if err != nil {
+			w.WriteHeader(cloudinaryhook.StatusCode(err))
+			return
+		}
+		fmt.Println(d.Type, "of", d.PublicID, "for album", d.Claims.AlbumID)
+	}
+	body := []byte(`{"notification_type":"rename","public_id":"beach"}`)
+	for _, secret := range []string{cloudinaryhooktest.DefaultSecret, "another"} {
+		w := httptest.NewRecorder()
+		receive(w, cloudinaryhooktest.NewRequest(nil, "/hook", body, cloudinaryhooktest.WithSecret(secret)))
+		fmt.Println(w.Code)
+	}
+	// Output:
+	// rename of beach for album test-album
+	// 200
+	// 401
+}
+
+// What no retry can mend is rejected: it is answered 201, so that Cloudinary does
+// not send it again, and the store knows why.
+func ExamplePermanent() {
+	store := new(cloudinaryhooktest.MemoryStore)
+	p := &cloudinaryhook.Processor{
+		Store: store,
+		Images: cloudinaryhook.ImageCreatorFunc(func(_ context.Context, img *cloudinaryhook.Image) error {
+			if img.AssetFolder != img.Claims.OrganizationID {
+				return cloudinaryhook.Permanent(errors.New("the asset is in another organization's folder"))
+			}
+			return nil
+		}),
+	}
+	d, err := cloudinaryhook.NewDelivery([]byte(`{"notification_type":"upload","public_id":"beach","asset_folder":"acme"}`),
+		&cloudinaryhook.Claims{OrganizationID: "others"}, time.Now())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(p.Accept(context.Background(), d))
+	fmt.Println(store.Rejected(d.ID))
+	// Output:
+	// done <nil>
+	// cloudinaryhook: creating the image failed: the asset is in another organization's folder
+}
+
 // Without HTTP, as for polled notifications, the verifier takes the three
 // texts that were signed.
 func ExampleSignatureVerifier_Verify() {
