@@ -188,6 +188,54 @@ func TestBadWrite(t *testing.T) {
 	})
 }
 
+// refuseLate has a database refuse the delivery of the request "bad", but only
+// when it is asked to commit.
+func refuseLate(t *testing.T, db DB) {
+	t.Helper()
+	var err error
+	switch db := db.(type) {
+	case *SQLite: // which leaves the transaction open then
+		_, err = db.write.Exec(`
+			CREATE TABLE late (image TEXT REFERENCES images (key) DEFERRABLE INITIALLY DEFERRED);
+			CREATE TRIGGER refuse AFTER INSERT ON deliveries WHEN NEW.request_id = 'bad'
+				BEGIN INSERT INTO late VALUES ('no such image'); END`)
+	case *Postgres:
+		_, err = db.pool.Exec(t.Context(), `
+			CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
+			CREATE CONSTRAINT TRIGGER late AFTER INSERT ON deliveries DEFERRABLE INITIALLY DEFERRED
+				FOR EACH ROW WHEN (NEW.request_id = 'bad') EXECUTE FUNCTION refuse()`)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCommitFails: what a database refuses only at the end of a transaction was
+// not saved, though each statement was answered as if it were.
+func TestCommitFails(t *testing.T) {
+	onEach(t, func(t *testing.T, db DB) {
+		refuseLate(t, db)
+		c := committerOf(db)
+		release := hold(t, c)
+		var wg sync.WaitGroup
+		for _, requestID := range []string{"good", "bad", "better"} {
+			wg.Go(func() {
+				state, err := db.Save(t.Context(), newDelivery(t, fmt.Sprintf(`{"request_id":%q}`, requestID)))
+				if (err != nil) != (requestID == "bad") || (state == 0) != (err != nil) {
+					t.Errorf("Save of the %s one got %v and %v, want an error of the bad one alone", requestID, state, err)
+				}
+			})
+		}
+		waitFor(t, c, 3)
+		release()
+		wg.Wait()
+		saved(t, db, `{"request_id":"best"}`)
+		if got := stats(t, db).Deliveries; got != 3 {
+			t.Errorf("%d deliveries are there, want 3", got)
+		}
+	})
+}
+
 // TestStopWaiting: a caller whose context ends does not wait for the batch, and
 // is told so; what it asked for may be done.
 func TestStopWaiting(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/url"
 	"strings"
 	"sync"
@@ -71,34 +72,6 @@ func TestNotDurableIsRefused(t *testing.T) {
 	}
 	for _, value := range []string{"on", "local", "remote_apply"} {
 		open(t, address+"&synchronous_commit="+value)
-	}
-}
-
-// TestCommitFails: what Postgres refuses only at the end of a transaction was
-// not saved, though each statement was answered as if it were.
-func TestCommitFails(t *testing.T) {
-	db := openPostgres(t, postgres(t).Database(t))
-	if _, err := db.pool.Exec(t.Context(), `
-		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
-		CREATE CONSTRAINT TRIGGER late AFTER INSERT ON deliveries DEFERRABLE INITIALLY DEFERRED
-			FOR EACH ROW WHEN (NEW.request_id = 'bad') EXECUTE FUNCTION refuse()`); err != nil {
-		t.Fatal(err)
-	}
-	release := hold(t, db.committer)
-	var wg sync.WaitGroup
-	for _, requestID := range []string{"good", "bad", "better"} {
-		wg.Go(func() {
-			state, err := db.Save(t.Context(), newDelivery(t, fmt.Sprintf(`{"request_id":%q}`, requestID)))
-			if (err != nil) != (requestID == "bad") || (state == 0) != (err != nil) {
-				t.Errorf("Save of the %s one got %v and %v", requestID, state, err)
-			}
-		})
-	}
-	waitFor(t, db.committer, 3)
-	release()
-	wg.Wait()
-	if got := stats(t, db).Deliveries; got != 2 {
-		t.Errorf("%d deliveries are there, want 2", got)
 	}
 }
 
@@ -223,6 +196,31 @@ func TestDeadInstance(t *testing.T) {
 				t.Errorf("afterwards the other got (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestLateRelease: an instance whose lease ran out ends no lease but its own.
+func TestLateRelease(t *testing.T) {
+	name := postgres(t).Database(t)
+	late, next := openPostgres(t, name), openPostgres(t, name)
+	ids := savePending(t, late, 1)
+	late.leaseTime, next.leaseTime = time.Nanosecond, time.Hour
+	var stops []func()
+	for _, db := range []*Postgres{late, next} {
+		pull, stop := iter.Pull2(db.Pending(t.Context(), time.Now()))
+		defer stop()
+		stops = append(stops, stop)
+		if d, err, ok := pull(); !ok || err != nil || d.ID != ids[0] {
+			t.Fatalf("Pending got %v and %v, want the delivery", d, err)
+		}
+	}
+	stops[0]()
+	if got := yielded(t, late); len(got) > 0 {
+		t.Errorf("beside the lease of another got %v, want nothing", got)
+	}
+	stops[1]()
+	if diff := cmp.Diff(ids, yielded(t, late)); diff != "" {
+		t.Errorf("after the other's release differs (-want +got):\n%s", diff)
 	}
 }
 

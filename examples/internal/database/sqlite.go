@@ -156,13 +156,7 @@ func inTx(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
 		_ = tx.Rollback() // SQLite may have done so itself
 		return err
 	}
-	if err := tx.Commit(); err != nil {
-		// SQLite may leave the transaction open, and database/sql believes it
-		// to be over.
-		_, _ = db.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-		return err
-	}
-	return nil
+	return tx.Commit()
 }
 
 // Pending implements DB. Bodies may be large: each delivery is read by itself.
