@@ -145,8 +145,7 @@ func do(statement *sql.Stmt, w *write) error {
 	return err
 }
 
-// inTx runs f in one transaction of a database that has one connection: all of
-// it is durable, or none.
+// inTx runs f in one transaction: all of it is durable, or none.
 func inTx(ctx context.Context, db *sql.DB, f func(*sql.Tx) error) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
