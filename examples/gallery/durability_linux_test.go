@@ -31,7 +31,7 @@ func TestDurable(t *testing.T) {
 			got := testimony{syncs: 1}
 			// Whatever else the machine does may keep 64 clients from being at it together.
 			for try := 0; try < 3 && float64(got.syncs) > 0.2*float64(got.answers); try++ {
-				got = tt.trace(t, binary, tt.newDatabase(t), "", 64, size(2000, 300))
+				got = tt.trace(t, binary, tt.newDatabase(t), "", 64, size(2000, 600))
 				t.Logf("%d answers 201, %d before they were true; %d syncs, %.3f for each",
 					got.answers, len(got.broken), got.syncs, float64(got.syncs)/float64(got.answers))
 				if len(got.broken) > 0 {
