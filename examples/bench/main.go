@@ -1,8 +1,8 @@
 // Bench measures what a notification costs a server, side by side: an empty
-// handler that only reads the body, this package's handler, the way with
-// cloudinary-go, and the naive way.
+// handler that only reads the body, one that does what no handler can save, this
+// package's, the way with cloudinary-go, and the naive way.
 //
-//	go run ./examples/bench            the table of the README, in some two minutes
+//	go run ./examples/bench            the table of the README, in some three minutes
 //	go run ./examples/bench -scale     1 to 4,096 connections, on one core and on two
 //
 // Each server is a process of its own on one core; wrk, on another, drives them

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto"
 	"crypto/sha1" //nolint:gosec // Cloudinary's default
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -13,17 +16,19 @@ import (
 	"os"
 	"runtime/pprof"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/cloudinary/cloudinary-go/v2"
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 )
 
-var serverNames = []string{"empty", "cloudinaryhook", "cloudinary-go", "naive"}
+var serverNames = []string{"empty", "primitives", "cloudinaryhook", "cloudinary-go", "naive"}
 
 // newServer returns one of the handlers. None of them stores anything: what is
 // measured is the way of a request up to the app's own work.
@@ -31,6 +36,8 @@ func newServer(name string) (http.Handler, error) {
 	switch name {
 	case "empty":
 		return http.HandlerFunc(empty), nil
+	case "primitives":
+		return newPrimitives(), nil
 	case "cloudinaryhook":
 		return newHook()
 	case "cloudinary-go":
@@ -79,6 +86,54 @@ func serve(name, profile string, stdin io.Reader, stdout io.Writer) error {
 func empty(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	w.WriteHeader(http.StatusCreated)
+}
+
+// newPrimitives is what cannot be saved, and nothing else: the signature's
+// digest, golang-jwt with one parser and a type, the digest that tells
+// deliveries apart, one look over the JSON. It decodes nothing.
+func newPrimitives() http.Handler {
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"HS256"}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var c claims
+		token := strings.TrimPrefix(r.URL.RawQuery, "token=")
+		if _, err := parser.ParseWithClaims(token, &c, key); err != nil || c.AlbumID == "" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		body := make([]byte, max(0, r.ContentLength))
+		if _, err := io.ReadFull(r.Body, body); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		timestamp := r.Header.Get(cloudinaryhook.TimestampHeader)
+		signature := cloudinaryhook.Sign(crypto.SHA1, body, timestamp, cloudinaryhooktest.DefaultSecret)
+		if !recent(timestamp) || signature != r.Header.Get(cloudinaryhook.SignatureHeader) {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		sha256.Sum256(body)
+		if !walk(body) {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		w.WriteHeader(http.StatusCreated)
+	})
+}
+
+// walk reads the names at the top level and skips the values.
+func walk(body []byte) (ok bool) {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	_, err := dec.ReadToken()
+	for err == nil && dec.PeekKind() == '"' {
+		_, _ = dec.ReadValue()
+		_, err = dec.ReadValue()
+	}
+	return err == nil
+}
+
+func recent(timestamp string) bool {
+	seconds, err := strconv.ParseInt(timestamp, 10, 64)
+	return err == nil && time.Since(time.Unix(seconds, 0)) <= 2*time.Hour
 }
 
 func newHook() (http.Handler, error) {
@@ -172,8 +227,7 @@ func naive(w http.ResponseWriter, r *http.Request) {
 	}
 	timestamp := r.Header.Get(cloudinaryhook.TimestampHeader)
 	sum := sha1.Sum([]byte(string(body) + timestamp + cloudinaryhooktest.DefaultSecret)) //nolint:gosec // as above
-	seconds, err := strconv.ParseInt(timestamp, 10, 64)
-	if err != nil || time.Since(time.Unix(seconds, 0)) > 2*time.Hour || hex.EncodeToString(sum[:]) != r.Header.Get(cloudinaryhook.SignatureHeader) {
+	if !recent(timestamp) || hex.EncodeToString(sum[:]) != r.Header.Get(cloudinaryhook.SignatureHeader) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
