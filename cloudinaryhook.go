@@ -92,7 +92,9 @@ import (
 	"runtime/debug"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -252,6 +254,9 @@ func (d *Delivery) Image() (*Image, bool) {
 	}
 	kind, version := "delivery", d.ID
 	switch {
+	case strings.ContainsRune(d.PublicID, utf8.RuneError):
+		// Bytes that are not UTF-8 were replaced, and two public IDs may have
+		// become one. A second image is better than a lost one.
 	case d.Version != 0:
 		kind, version = "version", strconv.FormatInt(d.Version, 10)
 	case d.VersionID != "":
@@ -332,7 +337,9 @@ type Image struct {
 	// these parts, with lengths as in [Delivery].ID: "image"; the scope; the
 	// resource type, "image"; the delivery type; the public ID; and two that
 	// name the version: "version" and the version in decimal, else "version_id"
-	// and that, else "etag" and that, else "delivery" and the delivery's ID.
+	// and that, else "etag" and that, else "delivery" and the delivery's ID; the
+	// last also where the public ID holds U+FFFD, which may stand for any byte
+	// that was not UTF-8.
 	Key string
 
 	Claims   *Claims // whom it is for

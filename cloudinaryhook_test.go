@@ -105,6 +105,8 @@ func TestIdentityTellsApart(t *testing.T) {
 		{"key: public ID and version do not run together", key(`{"notification_type":"upload","public_id":"a1","version":1}`, "{}", 1), key(`{"notification_type":"upload","public_id":"a","version":11}`, "{}", 1), false},
 		{"key: version_id is no etag", key(`{"notification_type":"upload","public_id":"a","version_id":"x"}`, "{}", 1), key(`{"notification_type":"upload","public_id":"a","etag":"x"}`, "{}", 1), false},
 		{"key: version before version_id", key(`{"notification_type":"upload","public_id":"a","version":1,"version_id":"x"}`, "{}", 1), key(withRequest, "{}", 1), true},
+		{"key: public IDs of other bytes that are not UTF-8", key("{\"notification_type\":\"upload\",\"public_id\":\"a\xe9\",\"version\":1}", "{}", 1), key("{\"notification_type\":\"upload\",\"public_id\":\"a\xe8\",\"version\":1}", "{}", 1), false},
+		{"key: public IDs of other lone surrogates", key(`{"notification_type":"upload","public_id":"\ud800","version":1}`, "{}", 1), key(`{"notification_type":"upload","public_id":"\ud801","version":1}`, "{}", 1), false},
 		{"key: without any version, the delivery", key(`{"notification_type":"upload","public_id":"a"}`, "{}", 1), key(`{"notification_type":"upload","public_id":"a"}`, "{}", 2), false},
 	}
 	for _, tt := range tests {
