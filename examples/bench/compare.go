@@ -26,43 +26,15 @@ func compare(ctx context.Context, c *config, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	rows := make(map[string]map[string]*samples) // by body and server
-	for _, name := range c.bodies {
-		content, err := body(name)
-		if err != nil {
-			return err
-		}
-		rows[name] = make(map[string]*samples)
-		for _, server := range c.servers {
-			scripts := filepath.Join(dir, name+"-"+server)
-			if err := os.Mkdir(scripts, 0o700); err != nil { //nolint:gosec // the names were found among our own
-				return err
-			}
-			profile := ""
-			if c.profile != "" {
-				profile = filepath.Join(c.profile, server+"-"+name+".pprof")
-			}
-			p, err := start(ctx, server, c.serverCores, profile, scripts, content)
-			if err != nil {
-				return err
-			}
-			defer p.stop()
-			rows[name][server] = &samples{process: p}
-		}
+	rows, stop, err := startAll(ctx, c, dir)
+	defer stop()
+	if err != nil {
+		return err
 	}
 	for round := range c.rounds + 1 {
 		fmt.Fprintf(stderr, "\rround %d of %d ", round, c.rounds)
-		for _, name := range c.bodies {
-			for i := range c.servers {
-				row := rows[name][c.servers[(i+round)%len(c.servers)]] // nobody is always first
-				s, err := row.process.drive(ctx, c.clientCores, c.connections, c.slice)
-				if err != nil {
-					return fmt.Errorf("%s, %s: %w", row.process.server, name, err)
-				}
-				if round > 0 { // the first is to warm up
-					row.all = append(row.all, s)
-				}
-			}
+		if err := takeTurns(ctx, c, rows, round); err != nil {
+			return err
 		}
 	}
 	fmt.Fprintln(stderr)
@@ -72,6 +44,59 @@ func compare(ctx context.Context, c *config, stdout, stderr io.Writer) error {
 	printShares(stdout, c, rows, "the same by processor time per request, which others on the machine disturb less",
 		func(s sample) float64 { return 1 / float64(s.cpu) })
 	return printDetails(stdout, c, rows)
+}
+
+// startAll starts every server once for every body; rows are by body and server.
+// What stop ends has been started, also where another one could not be.
+func startAll(ctx context.Context, c *config, dir string) (rows map[string]map[string]*samples, stop func(), err error) {
+	rows = make(map[string]map[string]*samples)
+	stop = func() {
+		for _, row := range rows {
+			for _, s := range row {
+				s.process.stop()
+			}
+		}
+	}
+	for _, name := range c.bodies {
+		content, err := body(name)
+		if err != nil {
+			return rows, stop, err
+		}
+		rows[name] = make(map[string]*samples)
+		for _, server := range c.servers {
+			scripts := filepath.Join(dir, name+"-"+server)
+			if err := os.Mkdir(scripts, 0o700); err != nil { //nolint:gosec // the names were found among our own
+				return rows, stop, err
+			}
+			profile := ""
+			if c.profile != "" {
+				profile = filepath.Join(c.profile, server+"-"+name+".pprof")
+			}
+			p, err := start(ctx, server, c.serverCores, profile, scripts, content)
+			if err != nil {
+				return rows, stop, err
+			}
+			rows[name][server] = &samples{process: p}
+		}
+	}
+	return rows, stop, nil
+}
+
+// takeTurns drives each server once with each body.
+func takeTurns(ctx context.Context, c *config, rows map[string]map[string]*samples, round int) error {
+	for _, name := range c.bodies {
+		for i := range c.servers {
+			row := rows[name][c.servers[(i+round)%len(c.servers)]] // nobody is always first
+			s, err := row.process.drive(ctx, c.clientCores, c.connections, c.slice)
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", row.process.server, name, err)
+			}
+			if round > 0 { // the first is to warm up
+				row.all = append(row.all, s)
+			}
+		}
+	}
+	return nil
 }
 
 // prepare returns a directory for scripts, and an error in words if a program is
