@@ -373,8 +373,8 @@ func (s State) String() string {
 // A Store keeps deliveries. What is saved and not completed survives a crash, a
 // failing ImageCreator and Cloudinary's last retry; the app resumes from it.
 // Its methods are called concurrently, and return an error once ctx is done
-// before their work is. json.Marshal keeps all of a Delivery. cloudinaryhooktest.TestStore tests a
-// Store against this contract.
+// before their work is. json.Marshal keeps all of a Delivery.
+// cloudinaryhooktest.TestStore tests a Store against this contract.
 type Store interface {
 	// Save makes d durable, and says what was known of d.ID before: nothing
 	// (StateNew), saved (StatePending) or completed (StateDone). It never
