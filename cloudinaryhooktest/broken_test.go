@@ -25,10 +25,6 @@ func TestMemoryStoreKeepsTheContract(t *testing.T) {
 	TestStore(t, func(*testing.T) cloudinaryhook.Store { return new(MemoryStore) })
 }
 
-func TestStoreWithoutPending(t *testing.T) {
-	TestStore(t, func(*testing.T) cloudinaryhook.Store { return struct{ cloudinaryhook.Store }{new(MemoryStore)} })
-}
-
 // A store that pages as it should: by time and ID.
 func TestPagingStoreKeepsTheContract(t *testing.T) {
 	compare := func(a, b *cloudinaryhook.Delivery) int {
@@ -132,6 +128,29 @@ func (b *broken) paged(next func(all []*cloudinaryhook.Delivery, last *cloudinar
 			}
 		}
 	}
+}
+
+// rebuilt is made of the fields of Claims that a store has columns for.
+func rebuilt(d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
+	claims := cloudinaryhook.Claims{OrganizationID: d.Claims.OrganizationID, AlbumID: d.Claims.AlbumID}
+	again, err := cloudinaryhook.NewDelivery(d.Body, &claims, d.SignedAt)
+	if err != nil {
+		panic(err)
+	}
+	again.ReceivedAt = d.ReceivedAt
+	return again
+}
+
+// listless stores have no list, or not the one that Processor.Resume takes.
+var listless = map[string]cloudinaryhook.Store{
+	"no list":      struct{ cloudinaryhook.Store }{new(MemoryStore)},
+	"another list": anotherList{new(MemoryStore)},
+}
+
+type anotherList struct{ cloudinaryhook.Store }
+
+func (anotherList) Pending(context.Context, time.Duration) iter.Seq2[*cloudinaryhook.Delivery, error] {
+	return nil
 }
 
 var brokenStores = []struct {
@@ -292,6 +311,23 @@ var brokenStores = []struct {
 			return b.MemoryStore.Complete(ctx, id, cause)
 		}
 	}},
+	{"rebuilds from columns", "PendingKeepsTheID", func(b *broken) {
+		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
+			return rebuilt(d)
+		})
+	}},
+	{"rebuilds with another time", "PendingKeepsTheID", func(b *broken) {
+		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
+			again, err := cloudinaryhook.NewDelivery(d.Body, d.Claims, d.ReceivedAt)
+			if err != nil {
+				panic(err)
+			}
+			return again
+		})
+	}},
+	{"lists nothing", "PendingKeepsTheID", func(b *broken) {
+		b.change(func(int, *cloudinaryhook.Delivery) *cloudinaryhook.Delivery { return nil })
+	}},
 	{"keeps text for a body", "PendingBringsAllBack", func(b *broken) {
 		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
 			d.Body = bytes.ToValidUTF8(d.Body, []byte("\ufffd"))
@@ -309,12 +345,8 @@ var brokenStores = []struct {
 	}},
 	{"keeps the known claims only", "PendingBringsAllBack", func(b *broken) {
 		b.change(func(_ int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
-			claims := cloudinaryhook.Claims{OrganizationID: d.Claims.OrganizationID, AlbumID: d.Claims.AlbumID}
-			again, err := cloudinaryhook.NewDelivery(d.Body, &claims, d.SignedAt)
-			if err != nil {
-				panic(err)
-			}
-			again.ID, again.ReceivedAt = d.ID, d.ReceivedAt
+			again := rebuilt(d)
+			again.ID = d.ID
 			return again
 		})
 	}},
@@ -551,12 +583,40 @@ func TestBrokenAreFound(t *testing.T) {
 	for _, b := range items {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			cmd := exec.Command(os.Args[0], "-test.run=^TestBrokenChild$/^"+b.clause+"$", "-test.timeout=60s")
-			cmd.Env = append(os.Environ(), brokenVariable+"="+b.name, "GORACE=atexit_sleep_ms=0") // else a second each
-			out, err := cmd.CombinedOutput()
-			_, failed := errors.AsType[*exec.ExitError](err)
-			if !failed || !strings.Contains(string(out), "--- FAIL: TestBrokenChild/"+b.clause+" ") || strings.Contains(string(out), "panic:") {
-				t.Errorf("what breaks %s (%s) got %v, want it to fail by that name:\n%s", b.clause, b.name, err, out)
+			out, failed := runBroken(b.name, "^"+b.clause+"$")
+			if !failed || !strings.Contains(out, "--- FAIL: TestBrokenChild/"+b.clause+" ") || strings.Contains(out, "panic:") {
+				t.Errorf("what breaks %s (%s) got failed %v, want it to fail by that name:\n%s", b.clause, b.name, failed, out)
+			}
+		})
+	}
+}
+
+func runBroken(name, clauses string) (out string, failed bool) {
+	cmd := exec.Command(os.Args[0], "-test.v", "-test.run=^TestBrokenChild$/"+clauses, "-test.timeout=60s")
+	cmd.Env = append(os.Environ(), brokenVariable+"="+name, "GORACE=atexit_sleep_ms=0") // else a second each
+	b, err := cmd.CombinedOutput()
+	_, failed = errors.AsType[*exec.ExitError](err)
+	return string(b), failed
+}
+
+// TestPendingSaysOnceWhatIsWrong: a cause for which every clause about Pending
+// would fail is named, and once.
+func TestPendingSaysOnceWhatIsWrong(t *testing.T) {
+	for _, tt := range []struct{ store, want, says string }{
+		{"rebuilds from columns", "FAIL: TestBrokenChild/PendingKeepsTheID ", "its claims or times are others"},
+		{"rebuilds with another time", "FAIL: TestBrokenChild/PendingKeepsTheID ", "its claims or times are others"},
+		{"lists nothing", "FAIL: TestBrokenChild/PendingKeepsTheID ", "nor with its body"},
+		{"another list", "FAIL: TestBrokenChild/Pending ", "the store's Pending is a func(context.Context, time.Duration)"},
+		{"no list", "SKIP: TestBrokenChild/Pending ", "the store has no method Pending"},
+	} {
+		t.Run(tt.store, func(t *testing.T) {
+			t.Parallel()
+			out, failed := runBroken(tt.store, "^Pending")
+			if failed != strings.HasPrefix(tt.want, "FAIL") || !strings.Contains(out, "--- "+tt.want) {
+				t.Errorf("got failed %v, want %q:\n%s", failed, tt.want, out)
+			}
+			if strings.Count(out, tt.says) != 1 || strings.Count(out, "teststore.go:") != 1 {
+				t.Errorf("got more or less than one line, want %q:\n%s", tt.says, out)
 			}
 		})
 	}
@@ -586,6 +646,10 @@ func TestBrokenChild(t *testing.T) {
 		return // only TestBrokenAreFound runs it, in a process of its own
 	}
 	blocked = 500 * time.Millisecond
+	if s, ok := listless[name]; ok {
+		TestStore(t, func(*testing.T) cloudinaryhook.Store { return s })
+		return
+	}
 	for _, b := range brokenStores {
 		if b.name == name {
 			TestStore(t, func(*testing.T) cloudinaryhook.Store {

@@ -12,9 +12,10 @@ import (
 
 // TestImageCreator tests an ImageCreator against its contract: the same image
 // again, and at the same time, makes one, and nobody is told an error for it.
-// It calls open once for each subtest; count says how many images the creator
-// has made by now. The images have DefaultClaims and made-up public IDs; one has
-// the AlbumID "another-album", since one asset may go to two albums.
+// It calls open once for each subtest; count says how many images there are by
+// now, and only what is added counts: there may be some before. The images have
+// DefaultClaims and made-up public IDs; one has the AlbumID "another-album",
+// since one asset may go to two albums.
 func TestImageCreator(t *testing.T, open func(t *testing.T) (c cloudinaryhook.ImageCreator, count func() int)) {
 	for _, clause := range []struct {
 		name string
