@@ -73,6 +73,7 @@
 //   - test that, with a request of your own: the example "Testing";
 //   - reject what no retry can mend: [Permanent];
 //   - resume what a crash or a failure left: [Processor.Resume];
+//   - be told of every other notification: the example "Notify" of [Processor];
 //   - read the rest of a body: [ParsePayload]; and of a token: [Claims.Decode];
 //   - check without the rest: [Handler.Authenticate], and without HTTP:
 //     [SignatureVerifier.Verify];
@@ -125,7 +126,7 @@ var (
 	ErrComplete    = errors.New("cloudinaryhook: completing the delivery failed")
 
 	ErrGaveUp          = errors.New("cloudinaryhook: gave up on a delivery that was pending too long")
-	ErrInvalidDelivery = errors.New("cloudinaryhook: not a delivery that was marshaled by this package")
+	ErrInvalidDelivery = errors.New("cloudinaryhook: not a delivery that NewDelivery made or MarshalJSON wrote")
 	ErrMisconfigured   = errors.New("cloudinaryhook: misconfigured")
 	ErrInvalidURL      = errors.New("cloudinaryhook: cannot make a notification URL")
 )
@@ -152,6 +153,10 @@ type Delivery struct {
 	SignedAt   time.Time // from X-Cld-Timestamp, whole seconds, UTC
 	Claims     *Claims   // never nil; zero if the handler is Tokenless
 	Body       []byte    // the signed bytes, exactly
+
+	// Notification is what the body says about itself. A field is zero too if
+	// its member is of the wrong kind: [Delivery.Payload] names those, in the
+	// payload's Mismatched.
 	Notification
 
 	scope     string // of the claims
@@ -279,7 +284,9 @@ type deliveryJSON struct {
 }
 
 // MarshalJSON writes all of a delivery: nothing is lost on the way through a
-// queue, the whole claim set and the exact bytes of the body included.
+// queue, the whole claim set and the exact bytes of the body included. Later
+// versions read what earlier ones wrote, so stores may keep it. The error wraps
+// [ErrInvalidDelivery] if d was made by hand and has no claims.
 func (d Delivery) MarshalJSON() ([]byte, error) {
 	if d.Claims == nil {
 		return nil, fmt.Errorf("%w: it has no claims", ErrInvalidDelivery)
@@ -372,20 +379,32 @@ func (s State) String() string {
 
 // A Store keeps deliveries. What is saved and not completed survives a crash, a
 // failing ImageCreator and Cloudinary's last retry; the app resumes from it.
-// Its methods are called concurrently, and return an error once ctx is done
-// before their work is. json.Marshal keeps all of a Delivery.
-// cloudinaryhooktest.TestStore tests a Store against this contract.
+// json.Marshal keeps all of a Delivery; its ID is 64 hexadecimal digits.
+//
+// Methods are called concurrently. They return an error once ctx is done before
+// their work is; if it ends after what was written is durable, nil is right.
+//
+// What is pending is never dropped. What is completed must be known for as long
+// as a recording of it can be replayed: for [SignatureVerifier].MaxAge and
+// MaxSkew together after its receipt, by default 2 hours and 5 minutes.
+//
+// cloudinaryhooktest.TestStore tests a Store against this contract, and the
+// method Pending that [Processor.Resume] needs.
 type Store interface {
 	// Save makes d durable, and says what was known of d.ID before: nothing
 	// (StateNew), saved (StatePending) or completed (StateDone). It never
 	// overwrites and never changes d. Of any number of concurrent Saves of one
-	// ID exactly one is told StateNew. When it returns nil, a 201 may follow:
-	// what was saved must then survive the loss of power.
+	// ID exactly one is told StateNew. When it returns nil, whatever the state, a
+	// 201 may follow: what was saved, by another call too, must then survive the
+	// loss of power. A Delivery made by hand, with no ID, may be refused.
 	Save(ctx context.Context, d *Delivery) (State, error)
 
 	// Complete records that a delivery needs no more work; cause is nil, or why
-	// the app rejected it. It may be called twice, by two who worked at the same
-	// time; an unknown ID is an error.
+	// the app rejected it, or [ErrGaveUp]. Of a cause only the text is to be
+	// kept; it may hold any bytes, NUL and what is not UTF-8 too, which may be
+	// replaced. It may be called twice, by two who worked at the same time: the
+	// cause of the first, nil too, is the one that counts. An unknown ID is an
+	// error, of any kind.
 	Complete(ctx context.Context, id string, cause error) error
 }
 
@@ -502,10 +521,17 @@ func (p *Processor) Process(ctx context.Context, d *Delivery) error {
 // delivery is saved once more first, to skip what was completed meanwhile, and
 // given up if it is older than GiveUpAfter. A failure, of the listing too, stops
 // nothing that follows; all are joined in the error. Resume stops when ctx is
-// done.
+// done. It logs no success: to count, count in the sequence you pass.
 //
-// Leave out what arrived within the last minute, which a request may still be
-// at work on.
+// List what no request can still be at work on. At an app's start, if no other
+// process uses the store, that is what was received before the start; later,
+// and where several share the store always, what was received more than a
+// minute ago:
+//
+//	started := time.Now() // before the server listens
+//	err := processor.Resume(ctx, store.Pending(ctx, started))
+//	// and every minute:
+//	err = processor.Resume(ctx, store.Pending(ctx, time.Now().Add(-time.Minute)))
 func (p *Processor) Resume(ctx context.Context, pending iter.Seq2[*Delivery, error]) error {
 	var errs []error
 	for d, err := range pending {

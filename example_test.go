@@ -3,6 +3,7 @@ package cloudinaryhook_test
 import (
 	"context"
 	"crypto"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -255,19 +256,88 @@ func ExampleParsePayload() {
 			fmt.Println("deleted", len(p.Resources), "assets")
 		case *cloudinaryhook.UploadPayload:
 			fmt.Println(p.PublicID, "is", p.Colors[0].Name, "and more:", string(p.Extra["novelty"]), p.Mismatched)
-		default:
-			fmt.Println("ignored:", p.Common().Type)
+		default: // also of types that Cloudinary adds later
+			fmt.Println("a", p.Common().Type, "of", p.Common().PublicID)
 		}
 	}
 	// Output:
 	// clip failed because: Unsupported video
 	// deleted 2 assets
 	// beach is #336699 and more: true [width]
-	// ignored: later
+	// a later of beach
+}
+
+// Notify is told of every notification, of any type. Of one that this package
+// does not know yet, an app decodes the body into a type of its own: that still
+// works when the package learns it.
+func ExampleProcessor_notify() {
+	p := &cloudinaryhook.Processor{
+		Store: new(cloudinaryhooktest.MemoryStore),
+		Notify: func(_ context.Context, d *cloudinaryhook.Delivery) error {
+			switch d.Type {
+			case cloudinaryhook.TypeRename:
+				payload, err := d.Payload()
+				if err != nil {
+					return err
+				}
+				if p, ok := payload.(*cloudinaryhook.RenamePayload); ok {
+					fmt.Println(p.FromPublicID, "is now", p.ToPublicID)
+				}
+			case "watermark":
+				var mine struct {
+					WatermarkID *int64 `json:"watermark_id"` // nil if absent or null
+				}
+				if err := json.Unmarshal(d.Body, &mine); err != nil {
+					return cloudinaryhook.Permanent(err) // of another kind: no retry mends that
+				}
+				if mine.WatermarkID != nil {
+					fmt.Println(d.PublicID, "has watermark", *mine.WatermarkID)
+				}
+			default:
+				fmt.Println("not wanted:", d.Type)
+			}
+			return nil
+		},
+	}
+	for _, body := range []string{
+		`{"notification_type":"rename","from_public_id":"sea","to_public_id":"beach"}`,
+		`{"notification_type":"watermark","public_id":"beach","watermark_id":7}`,
+		`{"notification_type":"explode","public_id":"paper"}`,
+	} {
+		d, err := cloudinaryhook.NewDelivery([]byte(body), nil, time.Now())
+		if err == nil {
+			_, err = p.Accept(context.Background(), d)
+		}
+		if err != nil {
+			fmt.Println(err)
+		}
+	}
+	// Output:
+	// sea is now beach
+	// beach has watermark 7
+	// not wanted: explode
+}
+
+// What a store kept as JSON becomes a delivery again, under a later version of
+// this package too.
+func ExampleDelivery_UnmarshalJSON() {
+	const stored = `{"id":"c33d5558ff80bed16acaa28f179954431bff3097cae6e56ca25424d52d97ee9d",` +
+		`"received_at":"2025-03-04T09:15:28.5Z","signed_at":"2025-03-04T09:15:27Z","claims":{"album_id":7},` +
+		`"body":"eyJub3RpZmljYXRpb25fdHlwZSI6InVwbG9hZCIsInB1YmxpY19pZCI6ImJlYWNoIn0="}`
+	var d cloudinaryhook.Delivery
+	if err := json.Unmarshal([]byte(stored), &d); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(d.PublicID, "for album", d.Claims.AlbumID)
+	fmt.Println("signed at", d.SignedAt, "and received at", d.ReceivedAt)
+	// Output:
+	// beach for album 7
+	// signed at 2025-03-04 09:15:27 +0000 UTC and received at 2025-03-04 09:15:28.5 +0000 UTC
 }
 
 // What is pending after a crash or a failure is processed later: at the app's
-// start, and then now and then.
+// start all that was received before it, then every minute what is older than one.
 func ExampleProcessor_Resume() {
 	ctx := context.Background()
 	store := new(cloudinaryhooktest.MemoryStore)
@@ -291,10 +361,14 @@ func ExampleProcessor_Resume() {
 	fmt.Println(state, err)
 
 	down = false
-	err = p.Resume(ctx, store.Pending(ctx, time.Now().Add(time.Minute)))
+	started := time.Now().Add(time.Second) // the app starts again, a second later in this example
+	err = p.Resume(ctx, store.Pending(ctx, started))
 	fmt.Println(store.State(d.ID), err)
+	err = p.Resume(ctx, store.Pending(ctx, time.Now().Add(-time.Minute))) // and so every minute
+	fmt.Println(err)
 	// Output:
 	// pending cloudinaryhook: creating the image failed: the image service is down
 	// created beach
 	// done <nil>
+	// <nil>
 }
