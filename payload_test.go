@@ -62,7 +62,30 @@ func TestGoldenPayloads(t *testing.T) {
 			if diff := cmp.Diff(string(readFile(t, path)), got); diff != "" {
 				t.Errorf("payload differs (-want +got):\n%s", diff)
 			}
+			if m := p.rest().Mismatched; len(m) > 0 && name != "type-not-a-string" {
+				t.Errorf("mismatched got %v, want none: is the kind of a field wrong, or the body?", m)
+			}
+			typ := string(p.Common().Type)
+			named := typ == "" || typ == string(TypeInvalid) || name == typ || strings.HasPrefix(name, typ+"-")
+			if !named && name != "unknown" {
+				t.Errorf("a body of type %s is called %s.json, want %[1]s.json or %[1]s-….json, as Bodies says", typ, name)
+			}
 		})
+	}
+}
+
+// TestGoldenPayloadsAreUsed fails if a body was renamed or removed, and what it
+// decodes to was not.
+func TestGoldenPayloadsAreUsed(t *testing.T) {
+	paths, err := filepath.Glob("testdata/payloads/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bodies := goldenBodies(t)
+	for _, path := range paths {
+		if _, ok := bodies[strings.TrimSuffix(filepath.Base(path), ".golden")]; !ok {
+			t.Errorf("%s belongs to no body in cloudinaryhooktest/testdata", path)
+		}
 	}
 }
 
@@ -124,7 +147,7 @@ func TestRegistryIsComplete(t *testing.T) {
 	for _, body := range goldenBodies(t) {
 		golden[parse(t, body).Common().Type] = true
 	}
-	docs := string(readFile(t, "docs/notifications.md"))
+	rows := documented(t)
 	for name, value := range constants {
 		newOf, ok := payloadTypes[value]
 		if !ok {
@@ -136,11 +159,15 @@ func TestRegistryIsComplete(t *testing.T) {
 		if !golden[value] {
 			t.Errorf("no golden body has the type %q", value)
 		}
-		if row := fmt.Sprintf("| `%s` | `%s` |", value, goType); value != TypeInvalid && !strings.Contains(docs, row) {
-			t.Errorf("docs/notifications.md has no row %s", row)
+		row := fmt.Sprintf("| `%s` | `%s` |", value, goType)
+		if got, want := rows[row], sureness(payloads[goType]); value != TypeInvalid && got != want {
+			t.Errorf("docs/notifications.md says %q of how sure the shape is in the row %s, want %q, as the comment of the Go type", got, row, want)
 		}
 	}
-	for _, name := range payloads {
+	for name, comment := range payloads {
+		if sureness(comment) == "none" && name != "UnknownPayload" {
+			t.Errorf("the comment of %s does not say how sure its shape is: recorded, a fixture, or a field list", name)
+		}
 		if !used[name] {
 			t.Errorf("no type decodes to %s", name)
 		}
@@ -150,24 +177,54 @@ func TestRegistryIsComplete(t *testing.T) {
 	}
 }
 
-// declared returns the package's NotificationType constants and its payload
-// types, as the source has them.
-func declared(t *testing.T) (constants map[string]NotificationType, payloads []string) {
+// sureness says which words for it a text has.
+func sureness(text string) string {
+	text = strings.ToLower(strings.Join(strings.Fields(text), " "))
+	var words []string
+	for _, word := range []string{"recorded", "fixture", "field list"} {
+		if strings.Contains(text, word) {
+			words = append(words, word)
+		}
+	}
+	if words == nil {
+		return "none"
+	}
+	return strings.Join(words, " and ")
+}
+
+// documented returns how sure the documentation is of each type, by the first two
+// cells of its row.
+func documented(t *testing.T) map[string]string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), "payload_types.go", nil, 0)
+	rows := make(map[string]string)
+	for line := range strings.Lines(string(readFile(t, "docs/notifications.md"))) {
+		if cells := strings.Split(line, "|"); len(cells) == 6 {
+			rows["|"+cells[1]+"|"+cells[2]+"|"] = sureness(cells[4])
+		}
+	}
+	return rows
+}
+
+// declared returns the package's NotificationType constants and the comments of
+// its payload types, as the source has them.
+func declared(t *testing.T) (constants map[string]NotificationType, payloads map[string]string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "payload_types.go", nil, parser.ParseComments)
 	if err != nil {
 		t.Fatal(err)
 	}
-	constants = make(map[string]NotificationType)
+	constants, payloads = make(map[string]NotificationType), make(map[string]string)
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.ValueSpec:
 			if kind, ok := n.Type.(*ast.Ident); ok && kind.Name == "NotificationType" {
 				constants[n.Names[0].Name] = NotificationType(strings.Trim(n.Values[0].(*ast.BasicLit).Value, `"`))
 			}
-		case *ast.TypeSpec:
-			if strings.HasSuffix(n.Name.Name, "Payload") {
-				payloads = append(payloads, n.Name.Name)
+		case *ast.GenDecl:
+			for _, spec := range n.Specs {
+				if spec, ok := spec.(*ast.TypeSpec); ok && strings.HasSuffix(spec.Name.Name, "Payload") {
+					payloads[spec.Name.Name] = n.Doc.Text()
+				}
 			}
 		}
 		return true
@@ -540,7 +597,9 @@ func topName(path string) string {
 }
 
 // TestAnyOtherKind replaces each member of each body, anywhere, by values of
-// other kinds: the rest of the body must decode as if nothing had happened.
+// other kinds: the rest of the body must decode as if nothing had happened, and
+// the payload must not be the same, which it is if no field takes the member, as
+// when its tag is mistyped.
 func TestAnyOtherKind(t *testing.T) {
 	bodies := goldenBodies(t)
 	if os.Getenv("CLOUDINARYHOOK_CORPUS") != "" {
@@ -558,6 +617,7 @@ func TestAnyOtherKind(t *testing.T) {
 				if m.path == "notification_type" || m.path == "public_id" && whole.Common().Type == "" {
 					continue // these choose the Go type
 				}
+				taken := false
 				for _, value := range odd {
 					changed := slices.Concat(body[:m.start], []byte(value), body[m.end:])
 					p, err := ParsePayload(changed)
@@ -565,6 +625,7 @@ func TestAnyOtherKind(t *testing.T) {
 						t.Fatalf("%s = %s: %v", m.path, value, err)
 					}
 					top, got := topName(m.path), topLevel(p)
+					taken = taken || !reflect.DeepEqual(p, whole)
 					for field := range want {
 						if field != top && !reflect.DeepEqual(got[field], want[field]) {
 							t.Fatalf("%s = %s changed %s: got %+v, want %+v", m.path, value, field, got[field], want[field])
@@ -575,6 +636,9 @@ func TestAnyOtherKind(t *testing.T) {
 							t.Fatalf("%s = %s: %s is mismatched", m.path, value, path)
 						}
 					}
+				}
+				if !taken {
+					t.Errorf("%s is taken by no field", m.path)
 				}
 			}
 		})

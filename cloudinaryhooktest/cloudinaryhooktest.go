@@ -26,9 +26,10 @@ import (
 var testdata embed.FS
 
 // Bodies returns notification bodies, one or more of every type, as
-// "upload-full.json": the file name begins with the type, but for those
-// without one. Their shapes are those on the wire, their values made up; the
-// white space too differs from file to file, so use them as they are.
+// "upload-full.json": the file name begins with the type, but for those without
+// one, and for unknown.json, whose type is made up. Their shapes are those on the
+// wire, their values made up; the white space too differs from file to file, so
+// use them as they are.
 func Bodies() fs.FS {
 	bodies, err := fs.Sub(testdata, "testdata")
 	if err != nil {
