@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"os"
 	"strings"
 	"time"
 
@@ -35,6 +36,9 @@ func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
 	// synchronous=FULL syncs the write-ahead log at each commit: what was
 	// answered 201 survives the loss of power.
 	const pragmas = "?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+	if err := createPrivate(path); err != nil {
+		return nil, fmt.Errorf("opening the database: %w", err)
+	}
 	name := "file:" + strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path) + pragmas
 	write, err := sql.Open("sqlite", name)
 	if err != nil {
@@ -52,6 +56,21 @@ func OpenSQLite(ctx context.Context, path string) (*SQLite, error) {
 		return nil, fmt.Errorf("opening %s: %w", path, errors.Join(err, db.Close()))
 	}
 	return db, nil
+}
+
+// createPrivate creates the file, if it is not there, so that nobody else can read
+// it: bodies name people. SQLite gives the files beside it the same mode. It does
+// not touch one that is there: closing it would end SQLite's locks on it, if this
+// process has it open.
+func createPrivate(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // whoever runs the program names the file
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // Close implements DB. What was begun is done first.

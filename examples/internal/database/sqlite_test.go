@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -52,5 +53,41 @@ func TestSettings(t *testing.T) {
 	}
 	if journal != "wal" || synchronous != 2 {
 		t.Errorf("journal_mode got %s and synchronous %d, want wal and 2 (FULL)", journal, synchronous)
+	}
+}
+
+// TestFilesArePrivate: bodies name people, and other users of the machine need
+// not read them. A file that is there keeps its mode.
+func TestFilesArePrivate(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no mode on Windows")
+	}
+	folder := t.TempDir()
+	path := filepath.Join(folder, "gallery.db")
+	db, err := OpenSQLite(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	saved(t, db, `{}`)
+	files, err := os.ReadDir(folder)
+	if err != nil || len(files) != 3 { // with -wal and -shm
+		t.Fatalf("got %v and %v, want three files", files, err)
+	}
+	for _, file := range files {
+		if info, err := file.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s got mode %v and %v, want none for others", file.Name(), info.Mode(), err)
+		}
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenSQLite(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("opened again, got mode %v and %v, want 0640 as it was", info.Mode(), err)
 	}
 }
