@@ -174,6 +174,7 @@ func rememberAnHour(m *monitor) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
+	m.started = now.Add(-time.Hour)
 	for i := int64(1); i < drawnMinutes; i++ {
 		past := m.minute(now.Add(-time.Duration(i) * time.Minute))
 		past.Accepted = 6 + (i*i*7)%13 + i%5

@@ -39,8 +39,9 @@ func (s *web) serveDelivery(w http.ResponseWriter, r *http.Request) {
 		logEntry
 		Now          time.Time
 		Image        *database.Image // nil if it announces none
+		NoImage      string          // why it announces none, or ""
 		Claims, Body listing
-	}{s.logEntry(row, now), now, announced(whole), newListing("claims", claims), newListing("body", whole.Body)})
+	}{s.logEntry(row, now), now, announced(whole), whyNoImage(whole), newListing("claims", claims), newListing("body", whole.Body)})
 }
 
 func announced(d *cloudinaryhook.Delivery) *database.Image {
@@ -50,6 +51,29 @@ func announced(d *cloudinaryhook.Delivery) *database.Image {
 	}
 	return &database.Image{Key: img.Key, PublicID: img.PublicID, Format: img.Format,
 		Width: img.Width, Height: img.Height, Bytes: img.Bytes, URL: img.URL, SecureURL: img.SecureURL}
+}
+
+// whyNoImage says which of the rules of Delivery.Image a delivery does not meet,
+// or "" if it announces an image.
+func whyNoImage(d *cloudinaryhook.Delivery) string {
+	_, announces := d.Image()
+	switch {
+	case announces:
+		return ""
+	case d.Type == "" && d.PublicID == "":
+		return "it has neither a notification_type nor a public_id"
+	case d.Type == "" && (d.Version == 0 || d.Format == ""):
+		return "it has no notification_type, and without one it would need a version and a format"
+	case d.Type != "" && d.Type != cloudinaryhook.TypeUpload:
+		return "only those of notification_type upload do"
+	case d.Error != nil:
+		return "it reports an error"
+	case d.Placeholder:
+		return "it is about a placeholder, for an asset that moderation rejected"
+	case d.ResourceType != "" && d.ResourceType != "image":
+		return "its resource_type is " + d.ResourceType + ", not image"
+	}
+	return "it has no public_id"
 }
 
 // A listing is JSON for people: indented, in pieces of one kind each.

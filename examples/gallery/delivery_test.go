@@ -2,13 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"io/fs"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
@@ -36,6 +40,46 @@ func TestDeliveryPage(t *testing.T) {
 	}
 	if status, _ := p.get(t, "/deliveries/unknown"); status != http.StatusNotFound {
 		t.Errorf("an unknown delivery got %d, want 404", status)
+	}
+}
+
+// TestWhyNoImage: there is a reason exactly where the library finds no image.
+func TestWhyNoImage(t *testing.T) {
+	bodies := map[string]string{ // and what the reason says
+		`{"notification_type":"upload","public_id":"a"}`:                                                   "",
+		`{"public_id":"a","version":1,"format":"jpg"}`:                                                     "",
+		`{"public_id":"mine","type":"upload"}`:                                                             "version and a format",
+		`{"public_id":"a","version":1}`:                                                                    "version and a format",
+		`{"public_id":"a","version":1,"format":"jpg","placeholder":true}`:                                  "placeholder",
+		`{"notification_type":"delete","resources":[]}`:                                                    "notification_type upload",
+		`{"version":1,"format":"jpg"}`:                                                                     "neither",
+		`{"notification_type":"upload"}`:                                                                   "public_id",
+		`{"notification_type":"upload","public_id":"a","resource_type":"video"}`:                           "resource_type is video",
+		`{"notification_type":"upload","public_id":"a","error":{"message":"no"},"resource_type":"video"}`:  "error",
+		`{"notification_type":"upload","public_id":"a","placeholder":true,"moderation_status":"rejected"}`: "placeholder",
+	}
+	files, err := fs.Glob(cloudinaryhooktest.Bodies(), "*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		bodies[string(golden(t, file))] = ""
+	}
+	for body, want := range bodies {
+		d, err := cloudinaryhook.NewDelivery([]byte(body), nil, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := whyNoImage(d)
+		if _, announces := d.Image(); announces != (got == "") || !strings.Contains(got, want) {
+			t.Errorf("of %s got %q, want %q; it announces an image: %v", body, got, want, announces)
+		}
+	}
+	p, _ := inProcess(t)
+	p.post(t, []byte(`{"public_id":"mine","type":"upload"}`))
+	id := getJSON[[]database.Delivery](t, p, "/api/v1/deliveries")[0].ID
+	if _, page := p.get(t, "/deliveries/"+id); !strings.Contains(page, "announces none: it has no notification_type") {
+		t.Errorf("the page does not say why there is no image:\n%s", page)
 	}
 }
 

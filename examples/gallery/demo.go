@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -94,20 +96,25 @@ func (d *demo) post(ctx context.Context, n *sender.Notification, want int) error
 	return err
 }
 
-// notification is a golden body about an asset that nobody has seen yet.
+// notification is a golden body about an asset that nobody has seen yet, on one
+// line, so that a command may be too.
 func notification(from sender.Sender, name, publicID string, claims cloudinaryhook.Claims) (*sender.Notification, error) {
 	body, err := sender.FreshBody(name, publicID)
 	if err != nil {
 		return nil, err
 	}
+	var line bytes.Buffer
+	if err := json.Compact(&line, body); err != nil {
+		return nil, err
+	}
 	claims.ExpiresAt = jwt.NewNumericDate(time.Now().Add(2 * time.Hour))
-	return from.Sign(body, &claims)
+	return from.Sign(line.Bytes(), &claims)
 }
 
 // curl is a command that sends one more image. It works for two hours, as long
-// as its signature is in the replay window.
+// as its signature is in the replay window and its token has not expired.
 func (d *demo) curl() string {
-	n, err := notification(d.cloudinary, "upload-untyped", "by-hand", demoAlbums[0])
+	n, err := notification(d.cloudinary, "upload-simple", "by-hand", demoAlbums[0])
 	if err != nil {
 		return err.Error()
 	}

@@ -1,15 +1,25 @@
 // Gallery is an app as a user of cloudinaryhook would have one: albums of
 // organizations, in which images appear as Cloudinary announces them.
 //
-//	go run ./examples/gallery [-addr 127.0.0.1:8080] [-db gallery.db]
+//	go run ./examples/gallery [-addr 127.0.0.1:8080] [-db gallery.db] [-keep 720h] [-public]
 //	go run ./examples/gallery -db postgres://gallery@db.internal/gallery
 //
-// Several galleries may share a Postgres database. Its password is better left to
-// PGPASSWORD or a password file than to the URL, which other users of the machine
-// can see.
+// With neither CLOUDINARY_API_SECRET nor GALLERY_TOKEN_KEY set it is a demo that
+// notifies itself. With both it takes what comes from outside, as from
+// examples/send in another terminal with the same two set:
 //
-// With CLOUDINARY_API_SECRET and GALLERY_TOKEN_KEY set it receives real
-// notifications; with neither it runs a demo that notifies itself.
+//	export CLOUDINARY_API_SECRET=test GALLERY_TOKEN_KEY=$(openssl rand -hex 32)
+//	go run ./examples/gallery
+//	go run ./examples/send upload
+//
+// Cloudinary itself signs with the API secret of the product environment. The
+// token key is yours: its bytes are used as they are, not decoded, and there must
+// be 32 at least.
+//
+// Completed deliveries are forgotten after -keep; images stay. The page has no
+// login, so an address that others can reach needs -public. Several galleries may
+// share a Postgres database. Its password is better left to PGPASSWORD or a
+// password file than to the URL, which other users of the machine can see.
 package main
 
 import (
@@ -23,6 +33,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -58,6 +69,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	defer cfg.cleanUp()
+	listener, err := net.Listen("tcp", cfg.addr) // first: if it fails, no database is made for nothing
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
 	db, err := database.Open(ctx, cfg.db)
 	if err != nil {
@@ -73,12 +89,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	started := time.Now() // what comes later is a request's, and not left over
-	listener, err := net.Listen("tcp", cfg.addr)
-	if err != nil {
-		return err
-	}
 	url := "http://" + listener.Addr().String()
-	fmt.Fprintf(stdout, "gallery: %s/\n", url)
+	announce(stdout, cfg, url)
 
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -87,12 +99,34 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	background.Go(func() { resume(ctx, processor, db, started) })
 	background.Go(func() { prune(ctx, db, cfg.keep, logger) })
 	if cfg.demo {
-		d := newDemo(url+hookPath, cfg.secrets[0], cfg.tokenKey)
-		fmt.Fprintf(stdout, "gallery: a demo, with secrets of its own; one more image:\n\n%s\n\n", d.curl())
-		background.Go(func() { d.run(ctx, logger) })
+		background.Go(func() { newDemo(url+hookPath, cfg.secrets[0], cfg.tokenKey).run(ctx, logger) })
 	}
 	background.Go(func() { sample(ctx, monitor, db) })
 	return serve(ctx, listener, handler, monitor, logger)
+}
+
+// announce says where the gallery is and what to do next. It says none of the
+// user's secrets, and of a Postgres URL nothing: there may be a password in it.
+func announce(w io.Writer, cfg *config, url string) {
+	hook := url + hookPath
+	fmt.Fprintf(w, "gallery: %s/\n", url)
+	if !cfg.demo {
+		db := cfg.db
+		if strings.Contains(db, "://") {
+			db = "Postgres"
+		}
+		fmt.Fprintf(w, "gallery: takes notifications at %s, keeps them in %s\n", hook, db)
+		fmt.Fprintf(w, "gallery: to send it one, in another terminal with the same %s and %s set:\n\n", secretVariable, keyVariable)
+		fmt.Fprintf(w, "go run ./examples/send -url '%s' upload\n\n", hook)
+		return
+	}
+	fmt.Fprintln(w, "gallery: a demo, with secrets of its own: it notifies itself")
+	fmt.Fprintf(w, "gallery: after every %d notifications it sends one with a wrong signature, on purpose; the log warns of each\n", strangerEvery)
+	if cfg.temporary != "" {
+		fmt.Fprintln(w, "gallery: its images are gone when it stops; with -db they stay")
+	}
+	curl := newDemo(hook, cfg.secrets[0], cfg.tokenKey).curl()
+	fmt.Fprintf(w, "gallery: to add one more image yourself, paste this (once; the token lasts 2 h):\n\n%s\n\n", curl)
 }
 
 // newHandler mounts the hook beside the app's own pages. The three parts of
@@ -111,7 +145,7 @@ func newHandler(cfg *config, db database.DB, processor *cloudinaryhook.Processor
 	mux := http.NewServeMux()
 	mux.Handle("POST "+hookPath, hook)
 	mux.Handle("GET /metrics", monitor.metrics.handler(db))
-	newWeb(db, monitor, logger).register(mux)
+	newWeb(db, monitor, cfg.demo, logger).register(mux)
 	return mux, nil
 }
 

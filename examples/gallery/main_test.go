@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -438,8 +439,14 @@ func TestDemoCurl(t *testing.T) {
 	if err != nil || !bytes.Contains(out, []byte("201 Created")) {
 		t.Errorf("%s\ngot %v and %s, want 201", line, err, out)
 	}
-	if _, page := p.get(t, "/"); !strings.Contains(page, "by-hand-") {
-		t.Error("the page does not hold the image that curl brought")
+	images := getJSON[[]database.Image](t, p, "/api/v1/images")
+	if !slices.ContainsFunc(images, func(i database.Image) bool {
+		return strings.HasPrefix(i.PublicID, "by-hand-") && i.Width > 0 && i.Source() != ""
+	}) {
+		t.Errorf("of the images none is the one that curl brought, with size and URL: %+v", images)
+	}
+	if _, page := p.get(t, "/"); !strings.Contains(page, "by-hand-") || strings.Contains(page, "<img") {
+		t.Error("the page does not hold what curl brought, or would ask other hosts for images that are nowhere")
 	}
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -467,6 +474,58 @@ func TestDemoLogsNoToken(t *testing.T) {
 	err = newDemo(nobody, cloudinaryhooktest.DefaultSecret, []byte(cloudinaryhooktest.DefaultKey)).send(t.Context())
 	if err == nil || strings.Contains(err.Error(), "token") || strings.Contains(err.Error(), hookPath) {
 		t.Errorf("sending to nobody got %v, want an error without the URL", err)
+	}
+}
+
+// TestAnnounce: what is printed at start can be pasted, and holds no secret of
+// the user's.
+func TestAnnounce(t *testing.T) {
+	const url = "http://127.0.0.1:1"
+	key := []byte("a token key, as long as one needs")
+	tests := []struct {
+		name string
+		cfg  config
+		want []string
+		not  []string
+	}{
+		{"from outside", config{db: "here.db"}, []string{"in here.db\n", keyVariable, "\ngo run ./examples/send -url '" + url + hookPath + "' upload\n"}, []string{"demo", "a token key", "an API secret"}},
+		{"Postgres", config{db: "postgres://u:hunter2@h/d"}, []string{"in Postgres\n"}, []string{"hunter2"}},
+		{"demo", config{demo: true, temporary: "folder"}, []string{"on purpose", "gone when it stops", "\ncurl "}, []string{"examples/send"}},
+		{"demo with a database", config{demo: true, db: "here.db"}, []string{"on purpose", "\ncurl "}, []string{"gone"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.cfg.secrets, tt.cfg.tokenKey = []string{"an API secret"}, key
+			var out strings.Builder
+			announce(&out, &tt.cfg, url)
+			for _, want := range append(tt.want, "gallery: "+url+"/\n") {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("it lacks %q:\n%s", want, &out)
+				}
+			}
+			for _, not := range tt.not {
+				if strings.Contains(out.String(), not) {
+					t.Errorf("it says %q:\n%s", not, &out)
+				}
+			}
+		})
+	}
+}
+
+// TestTakenAddress: where it cannot listen, it makes no database.
+func TestTakenAddress(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	path := filepath.Join(t.TempDir(), "gallery.db")
+	err = run(t.Context(), []string{"-addr", listener.Addr().String(), "-db", path}, func(string) string { return "" }, io.Discard, io.Discard)
+	if err == nil {
+		t.Error("run got nil, want an error")
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the database file got %v, want none", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -79,7 +80,11 @@ var causes = []struct {
 	{cloudinaryhook.ErrComplete, "completing failed", "Look at the database; the work itself was done."},
 	{cloudinaryhook.ErrMethodNotAllowed, "other method", "Notifications are POSTs: a browser or a health check, perhaps."},
 	{cloudinaryhook.ErrMissingToken, "token missing", "The notification_url was given without a token."},
-	{cloudinaryhook.ErrInvalidToken, "token invalid", "Expired, without an album, or signed with another key."},
+	{jwt.ErrTokenExpired, "token expired", "It was issued too short, or an old request is sent again."},
+	{jwt.ErrTokenNotValidYet, "token not valid yet", "Its nbf is in the future, or this machine's clock is wrong."},
+	{jwt.ErrTokenRequiredClaimMissing, "token without an album", "Its claims need an album_id."},
+	{jwt.ErrTokenSignatureInvalid, "token of another key", "Not signed with " + keyVariable + "."},
+	{cloudinaryhook.ErrInvalidToken, "token invalid", "Not a JWT of HS256: cut off, perhaps, or made in another way."},
 	{cloudinaryhook.ErrMissingSignature, "signature missing", "Not from Cloudinary, or a proxy dropped its headers."},
 	{cloudinaryhook.ErrUnsupportedSignature, "signature unsupported", "The account signs in a way that only Cloudinary can verify."},
 	{cloudinaryhook.ErrInvalidTimestamp, "timestamp invalid", "Not from Cloudinary, or changed on its way."},

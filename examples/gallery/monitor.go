@@ -28,6 +28,7 @@ var errTooManyWatchers = errors.New("too many pages watch already")
 // holding its lock, so that no slow reader holds up a notification.
 type monitor struct {
 	metrics metrics
+	started time.Time
 
 	mu       sync.Mutex
 	minutes  [drawnMinutes]minute
@@ -51,7 +52,8 @@ type seen struct {
 	status int
 }
 
-// An outcome is what the last request for a delivery came to.
+// An outcome is what the last request for a delivery came to, of those before it
+// was done.
 type outcome struct {
 	Duration time.Duration
 	Err      string // why it is pending
@@ -60,6 +62,7 @@ type outcome struct {
 func newMonitor() *monitor {
 	return &monitor{
 		metrics:  newMetrics(),
+		started:  time.Now(),
 		last:     make(map[string]seen),
 		outcomes: make(map[string]outcome),
 		watchers: make(map[chan struct{}]bool),
@@ -85,7 +88,7 @@ func (m *monitor) observe(_ context.Context, o cloudinaryhook.Outcome) {
 		now.causes[cause]++
 		m.last[cause] = seen{at, o.Status}
 	}
-	if o.Delivery != nil {
+	if o.Delivery != nil && o.Known != cloudinaryhook.StateDone { // a repeat has nothing to do, and is soon answered
 		m.remember(o.Delivery.ID, o)
 	}
 	m.tellWatchers()
@@ -142,6 +145,16 @@ func (m *monitor) lastHour() []minute {
 		}
 	}
 	return hour
+}
+
+// since is when it began to count, or zero if it has counted for the whole hour.
+func (m *monitor) since() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if time.Since(m.started) >= drawnMinutes*time.Minute {
+		return time.Time{}
+	}
+	return m.started
 }
 
 // A failure is how often a cause was seen in the last hour, and when last.

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -153,6 +154,55 @@ func TestMonitorIsBounded(t *testing.T) {
 	byCause := cmpopts.SortSlices(func(a, b failure) bool { return a.Cause < b.Cause })
 	if diff := cmp.Diff(want, m.failures(), byCause, cmpopts.IgnoreFields(failure{}, "Status", "Last", "Hint")); diff != "" {
 		t.Errorf("failures differ (-want +got):\n%s", diff)
+	}
+}
+
+// TestTokenCauses: the page says what was wrong with a token.
+func TestTokenCauses(t *testing.T) {
+	p, _ := inProcess(t)
+	claims := func(change func(*cloudinaryhook.Claims)) cloudinaryhooktest.Option {
+		c := cloudinaryhooktest.DefaultClaims()
+		change(c)
+		return cloudinaryhooktest.WithClaims(c)
+	}
+	tests := []struct {
+		cause string
+		opt   cloudinaryhooktest.Option
+	}{
+		{"token missing", cloudinaryhooktest.WithoutToken()},
+		{"token expired", claims(func(c *cloudinaryhook.Claims) { c.ExpiresAt = jwt.NewNumericDate(time.Unix(1, 0)) })},
+		{"token not valid yet", claims(func(c *cloudinaryhook.Claims) { c.NotBefore = jwt.NewNumericDate(time.Now().Add(time.Hour)) })},
+		{"token without an album", claims(func(c *cloudinaryhook.Claims) { c.AlbumID = "" })},
+		{"token of another key", cloudinaryhooktest.WithKey([]byte(strings.Repeat("k", 32)))},
+		{"token invalid", cloudinaryhooktest.WithToken("SECRET-TOKEN")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.cause, func(t *testing.T) {
+			p.post(t, golden(t, "upload-simple.json"), tt.opt)
+			_, page := p.get(t, "/")
+			if failures := between(t, page, `data-live="failures"`, "</ul>"); !strings.Contains(failures, "<b>1×</b> <span>"+tt.cause+"</span>") {
+				t.Errorf("what failed lately lacks it:\n%s", failures)
+			}
+		})
+	}
+}
+
+// TestSince: a gallery that has not been there for an hour says how long it has.
+func TestSince(t *testing.T) {
+	p, m := inProcess(t)
+	start := func(ago time.Duration) time.Time {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.started = time.Now().Add(-ago)
+		return m.started
+	}
+	since := "since " + start(time.Minute).UTC().Format("15:04") + " UTC, when this gallery started"
+	if _, page := p.get(t, "/"); strings.Count(page, since) != 2 {
+		t.Errorf("a minute old, the page lacks %q at the drawing or the failures:\n%s", since, page)
+	}
+	start(time.Hour)
+	if _, page := p.get(t, "/"); strings.Contains(page, "when this gallery started") || !strings.Contains(page, "Nothing in the last hour.") {
+		t.Errorf("an hour old, the page still says since when it counts:\n%s", page)
 	}
 }
 

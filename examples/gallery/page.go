@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -20,21 +21,73 @@ const (
 
 // pageData is what templates/page.html shows.
 type pageData struct {
-	Now        time.Time
-	Only       database.Filter
-	AlbumNames []string
-	TypeNames  []string
-	Stats      database.Stats
-	Albums     []album
-	Newest     int // how many images are shown, if there may be more; else 0
-	Deliveries []logEntry
-	Failures   []failure
-	Hour       hourDrawing
+	Now          time.Time
+	Only         database.Filter
+	AlbumChoices []choice
+	TypeChoices  []choice
+	Stats        database.Stats
+	Albums       []album
+	Newest       int // how many images are shown, if there may be more; else 0
+	Deliveries   []logEntry
+	Failures     []failure
+	Hour         hourDrawing
+	Since        string // when the hour's counts begin, if this gallery is younger than an hour; else ""
 }
+
+// Filtered says whether anything is left out.
+func (p pageData) Filtered() bool { return p.Only != database.Filter{} }
 
 // Filtrable says whether there is anything to choose between.
 func (p pageData) Filtrable() bool {
-	return len(p.AlbumNames)+len(p.TypeNames) > 0 || p.Only != database.Filter{}
+	return len(p.AlbumChoices)+len(p.TypeChoices) > 0 || p.Filtered()
+}
+
+// A choice is one of what a filter offers.
+type choice struct {
+	Value, Label string
+	Selected     bool
+}
+
+// choices offers names, and what was asked for even if nothing has that name.
+func choices(names []string, asked string) (all []choice) {
+	if asked != "" && !slices.Contains(names, asked) {
+		names = append(names, asked)
+	}
+	for _, name := range names {
+		if len(name) <= pageName { // each is in the page whole
+			all = append(all, choice{Value: name, Label: name, Selected: name == asked})
+		}
+	}
+	return all
+}
+
+// noType is how the page asks for deliveries without a type: an empty value asks
+// for all.
+const noType = "-"
+
+func typeChoices(types []string, only database.Filter) []choice {
+	asked := only.Type
+	if only.Untyped {
+		asked = noType
+	}
+	for i, name := range types {
+		types[i] = cmp.Or(name, noType)
+	}
+	all := choices(types, asked)
+	for i := range all {
+		if all[i].Value == noType {
+			all[i].Label = "no type"
+		}
+	}
+	return all
+}
+
+func parseFilter(query url.Values) database.Filter {
+	only := database.Filter{AlbumID: query.Get("album_id"), Type: query.Get("type")}
+	if only.Type == noType {
+		only.Type, only.Untyped = "", true
+	}
+	return only
 }
 
 // An album is a section of the page.
@@ -47,7 +100,7 @@ type album struct {
 func (a album) Key() string { return fmt.Sprintf("%q %q", a.OrganizationID, a.AlbumID) }
 
 func (s *web) servePage(w http.ResponseWriter, r *http.Request) {
-	data, err := s.pageData(r.Context(), database.Filter{AlbumID: r.URL.Query().Get("album_id"), Type: r.URL.Query().Get("type")})
+	data, err := s.pageData(r.Context(), parseFilter(r.URL.Query()))
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -58,18 +111,21 @@ func (s *web) servePage(w http.ResponseWriter, r *http.Request) {
 func (s *web) pageData(ctx context.Context, only database.Filter) (data pageData, err error) {
 	data.Now, data.Only = time.Now().UTC(), only
 	data.Failures, data.Hour = s.monitor.failures(), drawHour(s.monitor.lastHour())
+	if since := s.monitor.since(); !since.IsZero() {
+		data.Since = since.UTC().Format("15:04 UTC")
+	}
 	if data.Stats, err = s.db.Stats(ctx); err != nil {
 		return data, err
 	}
-	if data.AlbumNames, err = s.db.Albums(ctx); err != nil {
+	albums, err := s.db.Albums(ctx)
+	if err != nil {
 		return data, err
 	}
-	if data.TypeNames, err = s.db.Types(ctx); err != nil {
+	types, err := s.db.Types(ctx)
+	if err != nil {
 		return data, err
 	}
-	tooLong := func(name string) bool { return len(name) > pageName } // each would be in the page whole
-	data.AlbumNames = slices.DeleteFunc(data.AlbumNames, tooLong)
-	data.TypeNames = slices.DeleteFunc(data.TypeNames, tooLong)
+	data.AlbumChoices, data.TypeChoices = choices(albums, only.AlbumID), typeChoices(types, only)
 	images, err := s.db.Images(ctx, only.AlbumID, pageImages)
 	if err != nil {
 		return data, err
@@ -106,7 +162,8 @@ func byAlbum(images []database.Image) []album {
 	return albums
 }
 
-// A logEntry is a delivery and what is known of its last request.
+// A logEntry is a delivery and what is known of the request that brought it. Of
+// what came before the start of the program nothing is.
 type logEntry struct {
 	database.Delivery
 	Shown string // its state: done, pending or rejected

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"path/filepath"
 	"regexp"
@@ -38,13 +39,16 @@ func TestFilters(t *testing.T) {
 	tests := []struct {
 		path          string
 		images, inLog []string
+		selected      []string // what the form says
 	}{
-		{"/", []string{hat, lobby}, []string{hat, lobby, deleted}},
-		{"/?album_id=other+album", []string{lobby}, []string{lobby}},
-		{"/?type=delete", []string{hat, lobby}, []string{deleted}},
-		{"/?album_id=other+album&type=delete", []string{lobby}, nil},
-		{"/?album_id=none&type=none", nil, nil},
+		{"/", []string{hat, lobby}, []string{hat, lobby, deleted}, nil},
+		{"/?album_id=other+album", []string{lobby}, []string{lobby}, []string{"other album"}},
+		{"/?type=delete", []string{hat, lobby}, []string{deleted}, []string{"delete"}},
+		{"/?type=-", []string{hat, lobby}, []string{lobby}, []string{"no type"}},
+		{"/?album_id=other+album&type=delete", []string{lobby}, nil, []string{"other album", "delete"}},
+		{"/?album_id=none&type=none", nil, nil, []string{"none", "none"}},
 	}
+	selected := regexp.MustCompile(`selected>([^<]*)<`)
 	for _, tt := range tests {
 		t.Run(tt.path, func(t *testing.T) {
 			_, page := p.get(t, tt.path)
@@ -62,6 +66,13 @@ func TestFilters(t *testing.T) {
 				if diff := cmp.Diff(part.want, got); diff != "" {
 					t.Errorf("in %s> differs (-want +got):\n%s", part.from, diff)
 				}
+			}
+			var got []string
+			for _, match := range selected.FindAllStringSubmatch(page, -1) {
+				got = append(got, match[1])
+			}
+			if diff := cmp.Diff(tt.selected, got); diff != "" {
+				t.Errorf("what is selected differs (-want +got):\n%s", diff)
 			}
 			if got, want := strings.Contains(page, "Show all"), tt.path != "/"; got != want {
 				t.Errorf("a link to show all got %v, want %v", got, want)
@@ -193,6 +204,33 @@ func TestWhyPending(t *testing.T) {
 		if diff := cmp.Diff(tt.want, web.logEntry(tt.d, now)); diff != "" {
 			t.Errorf("logEntry(%+v) differs (-want +got):\n%s", tt.d, diff)
 		}
+	}
+}
+
+// TestRepeats: a repeat is told, and the time of the answer is the first one's.
+func TestRepeats(t *testing.T) {
+	p, _ := inProcess(t)
+	for range 3 {
+		p.post(t, golden(t, "upload-simple.json"))
+	}
+	id := getJSON[[]database.Delivery](t, p, "/api/v1/deliveries")[0].ID
+	for path, want := range map[string]string{"/": "received 3×", "/deliveries/" + id: "3 times in all"} {
+		if _, page := p.get(t, path); !strings.Contains(page, want) {
+			t.Errorf("%s does not say %q:\n%s", path, want, page)
+		}
+	}
+	p.post(t, golden(t, "upload-untyped.json"))
+	if _, page := p.get(t, "/"); strings.Count(page, "received ") != 1 {
+		t.Errorf("the page tells a repeat of what came once:\n%s", page)
+	}
+	m := newMonitor()
+	d := &cloudinaryhook.Delivery{ID: "d"}
+	failed := errors.New("not yet")
+	m.observe(t.Context(), cloudinaryhook.Outcome{Delivery: d, Known: cloudinaryhook.StateNew, Err: failed, Duration: time.Second})
+	m.observe(t.Context(), cloudinaryhook.Outcome{Delivery: d, Known: cloudinaryhook.StatePending, Duration: 2 * time.Second})
+	m.observe(t.Context(), cloudinaryhook.Outcome{Delivery: d, Known: cloudinaryhook.StateDone, Duration: 3 * time.Second})
+	if got, _ := m.outcome("d"); got != (outcome{Duration: 2 * time.Second}) {
+		t.Errorf("after a failure, its retry and a repeat got %+v, want what came of the retry", got)
 	}
 }
 

@@ -34,7 +34,9 @@ type web struct {
 	templates *template.Template
 }
 
-func newWeb(db database.DB, monitor *monitor, logger *slog.Logger) *web {
+// newWeb makes the pages. In a demo they load no image: the URLs of what it sends
+// lead nowhere, and whoever looks at it should ask no other host for them.
+func newWeb(db database.DB, monitor *monitor, demo bool, logger *slog.Logger) *web {
 	templates := template.Must(template.New("").Funcs(template.FuncMap{
 		"text":  func(s string) string { return visible(cut(s, shortText)) },
 		"long":  func(s string) string { return visible(cut(s, longText)) },
@@ -43,6 +45,12 @@ func newWeb(db database.DB, monitor *monitor, logger *slog.Logger) *web {
 		"clock": clock,
 		"size":  fileSize,
 		"draw":  drawPlaceholder,
+		"source": func(img database.Image) string {
+			if demo {
+				return ""
+			}
+			return img.Source()
+		},
 	}).ParseFS(assets, "templates/*.html"))
 	return &web{db, monitor, logger, templates}
 }

@@ -36,7 +36,8 @@ type DB interface {
 	// Albums lists those of the last thousand images, to filter by.
 	Albums(ctx context.Context) ([]string, error)
 
-	// Types lists those of the last thousand deliveries, to filter by.
+	// Types lists those of the last thousand deliveries, to filter by; "" if there
+	// is one without.
 	Types(ctx context.Context) ([]string, error)
 
 	// Stats counts what there is.
@@ -121,6 +122,7 @@ func (i Image) Source() string {
 type Filter struct {
 	AlbumID string
 	Type    string
+	Untyped bool // only deliveries without a type
 }
 
 // A Delivery is a row of the log.
@@ -135,6 +137,7 @@ type Delivery struct {
 	SignedAt       time.Time `json:"signed_at"`
 	OrganizationID string    `json:"organization_id"`
 	AlbumID        string    `json:"album_id"`
+	Saves          int64     `json:"saves"` // how often it was received and saved
 }
 
 // Stats are counts of rows. Rejected deliveries are completed ones.

@@ -222,33 +222,36 @@ func TestLists(t *testing.T) {
 			}
 		}
 		saved(t, db, `{"notification_type":"delete"}`)
+		saved(t, db, `{"public_id":"untyped"}`)
 		for _, tt := range []struct {
-			albumID, kind string
-			limit         int
-			images, rows  []string
+			only         Filter
+			limit        int
+			images, rows []string
 		}{
-			{"", "", 10, []string{"p2", "p1", "p0"}, []string{"", "p2", "p1", "p0"}},
-			{"", "", 2, []string{"p2", "p1"}, []string{"", "p2"}},
-			{"album 0", "", 10, []string{"p2", "p0"}, []string{"p2", "p0"}},
-			{"album 0", "delete", 10, []string{"p2", "p0"}, nil},
-			{"", "delete", 10, []string{"p2", "p1", "p0"}, []string{""}},
-			{"al\x00bum\xff", "", 10, nil, nil},
+			{Filter{}, 10, []string{"p2", "p1", "p0"}, []string{"untyped", "", "p2", "p1", "p0"}},
+			{Filter{}, 2, []string{"p2", "p1"}, []string{"untyped", ""}},
+			{Filter{AlbumID: "album 0"}, 10, []string{"p2", "p0"}, []string{"p2", "p0"}},
+			{Filter{AlbumID: "album 0", Type: "delete"}, 10, []string{"p2", "p0"}, nil},
+			{Filter{Type: "delete"}, 10, []string{"p2", "p1", "p0"}, []string{""}},
+			{Filter{Untyped: true}, 10, []string{"p2", "p1", "p0"}, []string{"untyped"}},
+			{Filter{AlbumID: "album 0", Untyped: true}, 10, []string{"p2", "p0"}, nil},
+			{Filter{AlbumID: "al\x00bum\xff"}, 10, nil, nil},
 		} {
-			images, err := db.Images(t.Context(), tt.albumID, tt.limit)
+			images, err := db.Images(t.Context(), tt.only.AlbumID, tt.limit)
 			var got []string
 			for _, img := range images {
 				got = append(got, img.PublicID)
 			}
 			if diff := cmp.Diff(tt.images, got); err != nil || images == nil || diff != "" {
-				t.Errorf("images of album %q differ, error %v (-want +got):\n%s", tt.albumID, err, diff)
+				t.Errorf("images of %+v differ, error %v (-want +got):\n%s", tt.only, err, diff)
 			}
-			rows, err := db.Deliveries(t.Context(), Filter{AlbumID: tt.albumID, Type: tt.kind}, tt.limit)
+			rows, err := db.Deliveries(t.Context(), tt.only, tt.limit)
 			got = nil
 			for _, row := range rows {
 				got = append(got, row.PublicID)
 			}
 			if diff := cmp.Diff(tt.rows, got); err != nil || rows == nil || diff != "" {
-				t.Errorf("deliveries of album %q and type %q differ, error %v (-want +got):\n%s", tt.albumID, tt.kind, err, diff)
+				t.Errorf("deliveries of %+v differ, error %v (-want +got):\n%s", tt.only, err, diff)
 			}
 		}
 		albums, err := db.Albums(t.Context())
@@ -256,7 +259,7 @@ func TestLists(t *testing.T) {
 			t.Errorf("albums differ, error %v (-want +got):\n%s", err, diff)
 		}
 		types, err := db.Types(t.Context())
-		if diff := cmp.Diff([]string{"delete", "upload"}, types); err != nil || diff != "" {
+		if diff := cmp.Diff([]string{"", "delete", "upload"}, types); err != nil || diff != "" {
 			t.Errorf("types differ, error %v (-want +got):\n%s", err, diff)
 		}
 	})
@@ -322,6 +325,9 @@ func TestConcurrentSaves(t *testing.T) {
 			want := map[cloudinaryhook.State]int{cloudinaryhook.StateNew: 1, cloudinaryhook.StatePending: savers - 1}
 			if diff := cmp.Diff(want, count); diff != "" {
 				t.Fatalf("states differ (-want +got):\n%s", diff)
+			}
+			if row, _, err := db.Delivery(t.Context(), d.ID); err != nil || row.Saves != savers {
+				t.Fatalf("the row has %d saves and %v, want %d", row.Saves, err, savers)
 			}
 		}
 	})

@@ -89,12 +89,12 @@ func imagesQuery(albumID string, limit int) (statement string, args []any) {
 }
 
 const deliveryColumns = `id, notification_type, public_id, request_id, CASE WHEN completed_at IS NULL THEN 'pending' ELSE 'done' END,
-	coalesce(cause, ''), received_at, signed_at, organization_id, album_id`
+	coalesce(cause, ''), received_at, signed_at, organization_id, album_id, saves`
 
 // scanInto returns where to scan deliveryColumns, and what sets the times then.
 func (d *Delivery) scanInto() (fields []any, setTimes func()) {
 	var receivedAt, signedAt int64
-	fields = []any{&d.ID, &d.Type, &d.PublicID, &d.RequestID, &d.State, &d.Cause, &receivedAt, &signedAt, &d.OrganizationID, &d.AlbumID}
+	fields = []any{&d.ID, &d.Type, &d.PublicID, &d.RequestID, &d.State, &d.Cause, &receivedAt, &signedAt, &d.OrganizationID, &d.AlbumID, &d.Saves}
 	return fields, func() {
 		d.ReceivedAt, d.SignedAt = time.Unix(0, receivedAt).UTC(), time.Unix(0, signedAt).UTC()
 	}
@@ -107,8 +107,8 @@ func (q queries) Deliveries(ctx context.Context, only Filter, limit int) ([]Deli
 		defer setTimes()
 		return rows.Scan(fields...)
 	}, "SELECT "+deliveryColumns+` FROM deliveries
-		WHERE ($1 = '' OR album_id = $1) AND ($2 = '' OR notification_type = $2)
-		ORDER BY received_at DESC, id DESC LIMIT $3`, text(only.AlbumID), text(only.Type), limit)
+		WHERE ($1 = '' OR album_id = $1) AND ($2 = '' OR notification_type = $2) AND (NOT $3 OR notification_type = '')
+		ORDER BY received_at DESC, id DESC LIMIT $4`, text(only.AlbumID), text(only.Type), only.Untyped, limit)
 }
 
 // Delivery implements DB.
@@ -136,8 +136,7 @@ func (q queries) Albums(ctx context.Context) ([]string, error) {
 // Types implements DB.
 func (q queries) Types(ctx context.Context) ([]string, error) {
 	return query(ctx, q.db, func(rows *sql.Rows, name *string) error { return rows.Scan(name) }, `
-		SELECT DISTINCT notification_type FROM (SELECT notification_type FROM deliveries ORDER BY received_at DESC LIMIT 1000) AS latest
-		WHERE notification_type <> '' ORDER BY 1`)
+		SELECT DISTINCT notification_type FROM (SELECT notification_type FROM deliveries ORDER BY received_at DESC LIMIT 1000) AS latest ORDER BY 1`)
 }
 
 // Stats implements DB.
