@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"os"
 	"os/exec"
@@ -23,6 +24,23 @@ import (
 
 func TestMemoryStoreKeepsTheContract(t *testing.T) {
 	TestStore(t, func(*testing.T) cloudinaryhook.Store { return new(MemoryStore) })
+}
+
+// The cause that counts is beyond the methods of a Store: each is asked for its own.
+func TestMemoryStoreKeepsTheFirstCause(t *testing.T) {
+	first, second := errors.New("first"), errors.New("second")
+	for _, causes := range [][]error{{first, second, nil}, {nil, second}} {
+		t.Run(fmt.Sprint(causes), func(t *testing.T) {
+			store, d := new(MemoryStore), newDelivery(t)
+			save(t, store, d, cloudinaryhook.StateNew)
+			for _, cause := range causes {
+				complete(t, store, d.ID, cause)
+			}
+			if got := store.Rejected(d.ID); got != causes[0] { //nolint:errorlint // the very error
+				t.Errorf("Rejected got %v, want %v", got, causes[0])
+			}
+		})
+	}
 }
 
 // A store that pages as it should: by time and ID.

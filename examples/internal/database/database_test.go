@@ -192,6 +192,15 @@ func TestPrune(t *testing.T) {
 
 func TestCauseIsKept(t *testing.T) {
 	onEach(t, func(t *testing.T, db DB) {
+		done := saved(t, db, `{"request_id":"r0"}`)
+		for _, cause := range []error{nil, errors.New("second")} {
+			if err := db.Complete(t.Context(), done.ID, cause); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if row, _, err := db.Delivery(t.Context(), done.ID); err != nil || row.Cause != "" || row.State != "done" {
+			t.Errorf("a delivery that was completed before it was rejected got %+v and %v, want no cause", row, err)
+		}
 		d := saved(t, db, `{"error":{"request_id":"r1"}}`)
 		for _, cause := range []error{errors.New("first"), errors.New("second"), nil} {
 			if err := db.Complete(t.Context(), d.ID, cause); err != nil {
@@ -199,7 +208,7 @@ func TestCauseIsKept(t *testing.T) {
 			}
 		}
 		rows, err := db.Deliveries(t.Context(), Filter{}, 10)
-		if err != nil || len(rows) != 1 || rows[0].Cause != "first" || rows[0].State != "done" || rows[0].RequestID != "r1" {
+		if err != nil || len(rows) != 2 || rows[0].Cause != "first" || rows[0].State != "done" || rows[0].RequestID != "r1" {
 			t.Errorf("deliveries got %+v and %v, want one with the first cause and the error's request ID", rows, err)
 		}
 	})
