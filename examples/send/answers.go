@@ -3,9 +3,21 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"time"
 )
+
+const checkThree = `check three things:
+  1. The API secret: the one used here must be among the receiver's SignatureVerifier.Secrets,
+     and belong to the same product environment.
+  2. The token: its key must be among the receiver's TokenVerifier.Keys, it must not have
+     expired, and its claims must have what TokenVerifier asks for: Issuer, Audience, Require.
+  3. What is in between: clocks that differ by more than the receiver's MaxSkew (5 minutes) or
+     MaxAge (2 hours); a proxy that changes the body, the query or a header.
+The receiver's log says which it was; the answer never does. If the log has no line about
+it, something in front of the receiver asked for a login.`
 
 // answers says what a status means, and what to do about it.
 var answers = map[int]string{
@@ -15,15 +27,7 @@ and may take this for a failure, and send three times more.`,
 	http.StatusBadRequest: `the receiver knows who it is from but cannot take it: the body is not exactly one JSON
 object, repeats a name at its top level, or was cut off on the way. Sending it again will not help.`,
 
-	http.StatusUnauthorized: `refused: the receiver does not believe it. Check three things:
-  1. The API secret: the one used here must be among the receiver's SignatureVerifier.Secrets,
-     and belong to the same product environment.
-  2. The token: its key must be among the receiver's TokenVerifier.Keys, it must not have
-     expired, and its claims must have what TokenVerifier asks for: Issuer, Audience, Require.
-  3. What is in between: clocks that differ by more than the receiver's MaxSkew (5 minutes) or
-     MaxAge (2 hours); a proxy that changes the body, the query or a header.
-The receiver's log says which it was; the answer never does. If the log has no line about
-it, something in front of the receiver asked for a login.`,
+	http.StatusUnauthorized: "refused: the receiver does not believe it; " + checkThree,
 
 	http.StatusForbidden: `something in front of the receiver refused it: a firewall, a proxy, CSRF protection. The
 receiver itself never answers 403.`,
@@ -50,6 +54,33 @@ patience. Cloudinary would send it again.`,
 	http.StatusGatewayTimeout: `a proxy in front of the receiver lost patience. Cloudinary would send it again.`,
 }
 
+// explain is explain, with what is known here to be amiss first.
+func (c *config) explain(a attempt) string {
+	cause := c.amiss(time.Now())
+	if a.err != nil || a.answer.Status != http.StatusUnauthorized || cause == "" {
+		return explain(a)
+	}
+	return "refused: " + cause + "\nIf that is not why, " + checkThree
+}
+
+// amiss is what a receiver refuses and this program knows, or "". What it cannot
+// know is the receiver's secret, its key, and which claims it asks for.
+func (c *config) amiss(now time.Time) string {
+	const maxAge, maxSkew = 2 * time.Hour, 5 * time.Minute // the receiver's, unless it has others
+	exp, err := c.claims.GetExpirationTime()
+	switch {
+	case c.sender.Key == nil:
+		return "it was sent without a token, which only a Tokenless receiver takes."
+	case err == nil && exp != nil && now.After(exp.Time):
+		return "its token has expired: exp in the claims is " + exp.UTC().Format(time.RFC3339) + "."
+	case c.sender.Age > maxAge:
+		return fmt.Sprintf("it says that it was signed %v ago, and a receiver's MaxAge is %v unless set.", c.sender.Age, maxAge)
+	case -c.sender.Age > maxSkew:
+		return fmt.Sprintf("it says that it is signed in %v, and a receiver's MaxSkew is %v unless set.", -c.sender.Age, maxSkew)
+	}
+	return ""
+}
+
 // explain says in plain words what an attempt came to.
 func explain(a attempt) string {
 	if a.err != nil {
@@ -74,12 +105,12 @@ func explain(a attempt) string {
 
 func explainAccepted(a attempt) string {
 	if a.answer.DeliveryID == "" {
-		return `accepted, but by what? The answer has no X-Delivery-ID, as cloudinaryhook's has: something
+		return `Accepted, but by what? The answer has no X-Delivery-ID, as cloudinaryhook's has: something
 else is mounted there, or a proxy removes the header.`
 	}
-	return `accepted: authenticated, saved, and processed, unless a worker does that or the app
-rejected it. The receiver's log and store know it as delivery
-` + a.answer.DeliveryID
+	return `Accepted and saved.
+Processed, too, unless a worker does that or the app rejected it: see its log and store.
+Delivery ` + a.answer.DeliveryID
 }
 
 func explainError(err error) string {

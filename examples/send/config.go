@@ -53,12 +53,13 @@ func parseConfig(args []string, getenv func(string) string, stdin io.Reader, std
 	tokenless := flags.Bool("tokenless", false, "send no token")
 	sha256 := flags.Bool("sha256", false, "sign with SHA-256 instead of SHA-1")
 	same := flags.Bool("same", false, "with -n, send one notification again and again, instead of many")
-	flags.IntVar(&c.count, "n", 1, "how `many` to send")
-	flags.IntVar(&c.workers, "c", 1, "how `many` at the same time")
+	flags.IntVar(&c.count, "n", 1, "send `n` notifications")
+	flags.IntVar(&c.workers, "c", 1, "send `n` of them at the same time")
 	flags.BoolVar(&c.retry, "retry", false, "when it is not accepted, send it again after 3, 6 and 9 minutes, as Cloudinary does")
-	flags.DurationVar(&c.minute, "minute", time.Minute, "how `long` a minute of -retry is")
-	timeout := flags.Duration("timeout", 20*time.Second, "how `long` to wait for an answer; Cloudinary waits 20 s")
-	flags.StringVar(&c.print, "print", "", "\"curl\" prints a `command` instead of sending; it holds a token and a signature")
+	flags.DurationVar(&c.minute, "minute", time.Minute, "the `duration` of a minute of -retry")
+	timeout := flags.Duration("timeout", 20*time.Second, "the `duration` to wait for an answer; Cloudinary waits 20 s")
+	flags.StringVar(&c.print, "print", "", "print the request instead of sending it; the one `format` is \"curl\", a command, which holds a token and a signature")
+	flags.DurationVar(&c.sender.Age, "age", 0, "sign as if it were this `duration` ago; receivers take 2h, and 5m of the future (-5m)")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}

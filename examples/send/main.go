@@ -4,14 +4,23 @@
 //	export CLOUDINARY_API_SECRET=… GALLERY_TOKEN_KEY=…
 //	go run ./examples/send -url https://app.example/api/v1/cloudinary upload
 //
+// Both are the receiver's. The key's bytes are used as they are, not decoded.
+//
 // It takes the name of a type or of a golden body (send -h lists them), which it
 // gives fresh IDs, or a file, or - for standard input, which it sends byte for
 // byte.
 //
-//	send -n 1000 -c 16 upload          many, and a table of how long they took
-//	send -retry -minute 1s upload      after 3, 6 and 9 minutes again, compressed
-//	send -claims '{"album_id":"7"}' …  a token for another album
-//	send -print curl upload            the request as a command, instead of sending it
+//	send -n 1000 -c 16 upload                  many, and a table of how long they took
+//	send -retry -minute 1s upload              after 3, 6 and 9 minutes again, compressed
+//	send -claims '{"album_id":"7"}' …          a token for another album
+//	send -print curl upload                    the request as a command, instead of sending it
+//
+// What a receiver must refuse:
+//
+//	send -claims '{"album_id":"7","exp":1}' …  a token that has expired
+//	send -age 3h upload                        a signature that is too old; -age -1h: of the future
+//	send -tokenless upload                     no token
+//	send -secret another upload                a wrong signature
 //
 // Secrets belong in the environment: flags are seen by everybody who may list
 // the machine's processes. What -print writes holds a token and a valid

@@ -63,15 +63,20 @@ func TestAnswersInPlainWords(t *testing.T) {
 		want        string // in the output
 		err         error
 	}{
-		{"a type", "", []string{"upload"}, "201 after", nil},
-		{"a golden body", "", []string{"error-text"}, "authenticated, saved", nil},
-		{"SHA-256", "", []string{"-sha256", "eager"}, "accepted", nil},
-		{"own claims", "", []string{"-claims", `{"album_id":12345678901234567890}`, "upload"}, "accepted", nil},
+		{"a type", "", []string{"upload"}, "Accepted and saved.\n", nil},
+		{"a golden body", "", []string{"error-text"}, "\n201 after", nil},
+		{"SHA-256", "", []string{"-sha256", "eager"}, "Accepted", nil},
+		{"own claims", "", []string{"-claims", `{"album_id":12345678901234567890}`, "upload"}, "Accepted", nil},
+		{"an hour old", "", []string{"-age", "1h", "upload"}, "Accepted", nil},
 		{"another secret", "", []string{"-secret", "another", "upload"}, "1. The API secret", errNotAccepted},
 		{"another key", "", []string{"-key", strings.Repeat("k", 32), "upload"}, "2. The token", errNotAccepted},
-		{"no token", "", []string{"-tokenless", "upload"}, "three things", errNotAccepted},
-		{"no album", "", []string{"-claims", `{}`, "upload"}, "three things", errNotAccepted},
-		{"an expired token", "", []string{"-claims", `{"album_id":"1","exp":1}`, "upload"}, "three things", errNotAccepted},
+		{"no token", "", []string{"-tokenless", "upload"}, "refused: it was sent without a token", errNotAccepted},
+		{"no album", "", []string{"-claims", `{}`, "upload"}, "does not believe it; check three things", errNotAccepted},
+		{"an expired token", "", []string{"-claims", `{"album_id":"1","exp":1}`, "upload"}, "refused: its token has expired: exp in the claims is 1970-01-01T00:00:01Z.\nIf that is not why, check", errNotAccepted},
+		{"stale", "", []string{"-age", "3h", "upload"}, "refused: it says that it was signed 3h0m0s ago", errNotAccepted},
+		{"of the future", "", []string{"-age", "-10m", "upload"}, "refused: it says that it is signed in 10m0s", errNotAccepted},
+		{"many without a token", "", []string{"-n", "2", "-tokenless", "upload"}, "\n401: refused: it was sent without a token", errNotAccepted},
+		{"expired, and not JSON", "", []string{"-claims", `{"album_id":"1","exp":1}`, "-url", "http://127.0.0.1:1/", "upload"}, "nothing answered", errNotAccepted},
 		{"not JSON", "hello", []string{"-"}, "not exactly one JSON", errNotAccepted},
 		{"large", `"` + strings.Repeat(" ", 64<<10), []string{"-"}, "MaxBody", errNotAccepted},
 	}

@@ -31,6 +31,9 @@ type Sender struct {
 	Secret   string      // the API secret
 	Hash     crypto.Hash // 0: SHA-1, Cloudinary's default
 	Key      []byte      // of the token; nil: the URL gets none
+
+	// Age is how long ago it claims to be signing; 0: now.
+	Age time.Duration
 }
 
 // A Notification is signed and ready to be posted, as often as one likes. It
@@ -42,9 +45,9 @@ type Notification struct {
 	signature string
 }
 
-// Sign makes a notification of a body, signed now, with a token of these claims.
+// Sign makes a notification of a body, with a token of these claims.
 func (s *Sender) Sign(body []byte, claims jwt.Claims) (*Notification, error) {
-	n := &Notification{body: body, url: s.Endpoint, timestamp: strconv.FormatInt(time.Now().Unix(), 10)}
+	n := &Notification{body: body, url: s.Endpoint, timestamp: strconv.FormatInt(time.Now().Add(-s.Age).Unix(), 10)}
 	if s.Key != nil {
 		token, err := cloudinaryhook.SignToken(s.Key, claims)
 		if err != nil {
