@@ -11,6 +11,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -18,6 +19,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
@@ -38,11 +41,13 @@ type server interface {
 	Shutdown(ctx context.Context) error
 }
 
-// routers make an app of a hook, and write its access log to log.
-var routers = []struct {
+// A router makes an app of a hook, and writes its access log to log.
+type router struct {
 	name string
 	new  func(hook http.Handler, log io.Writer) server
-}{
+}
+
+var routers = []router{
 	{"net/http", newNetHTTP},
 	{"net/http with TimeoutHandler", newNetHTTPWithTimeout},
 	{"chi", newChi},
@@ -53,13 +58,25 @@ var routers = []struct {
 }
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
+	if err := run(os.Args[1:], os.Stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "mux:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
+func run(args []string, stderr io.Writer) error {
+	flags := flag.NewFlagSet("mux", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "usage: mux ROUTER\n\nRouters: %s.\nEnvironment: CLOUDINARY_API_SECRET, and GALLERY_TOKEN_KEY (32 bytes at least).\n", routerNames())
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(routers, func(r router) bool { return flags.NArg() == 1 && flags.Arg(0) == r.name })
+	if i < 0 {
+		return errors.New("give one of: " + routerNames())
+	}
 	hook, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
 		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{os.Getenv("CLOUDINARY_API_SECRET")}},
 		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(os.Getenv("GALLERY_TOKEN_KEY"))}, Require: []string{"album_id"}},
@@ -69,16 +86,15 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	for _, router := range routers {
-		if len(args) == 1 && args[0] == router.name {
-			return serve(router.new(hook, os.Stderr), "127.0.0.1:8080")
-		}
+	return serve(routers[i].new(hook, stderr), "127.0.0.1:8080")
+}
+
+func routerNames() string {
+	var names []string
+	for _, r := range routers {
+		names = append(names, fmt.Sprintf("%q", r.name))
 	}
-	usage := "give one of:"
-	for _, router := range routers {
-		usage += fmt.Sprintf(" %q", router.name)
-	}
-	return errors.New(usage)
+	return strings.Join(names, ", ")
 }
 
 func createImage(_ context.Context, img *cloudinaryhook.Image) error {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -371,5 +373,16 @@ func BenchmarkRouters(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// TestUsage: what can be given is told before any secret is needed.
+func TestUsage(t *testing.T) {
+	for arg, want := range map[string]error{"-h": flag.ErrHelp, "no such router": nil} {
+		var stderr strings.Builder
+		err := run([]string{arg}, &stderr)
+		if said := fmt.Sprint(&stderr, err); err == nil || want != nil && !errors.Is(err, want) || !strings.Contains(said, `"net/http", `) || !strings.Contains(said, `"fiber"`) {
+			t.Errorf("%s got %v and %q, want all routers", arg, err, &stderr)
+		}
 	}
 }

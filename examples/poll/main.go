@@ -15,6 +15,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -26,6 +27,25 @@ import (
 )
 
 func main() {
+	err := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "poll:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("poll", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(stderr, "usage: poll < messages.json\n\nIt reads messages as Cloudinary's polling API has them, one JSON object after the other.\nEnvironment: CLOUDINARY_API_SECRET.\n")
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return errors.New("it takes no arguments, and reads from standard input; -h says what")
+	}
 	p := &poller{
 		signature: &cloudinaryhook.SignatureVerifier{
 			Secrets: []string{os.Getenv("CLOUDINARY_API_SECRET")},
@@ -34,15 +54,12 @@ func main() {
 		processor: &cloudinaryhook.Processor{
 			Store: new(cloudinaryhooktest.MemoryStore), // examples/gallery has a durable one
 			Images: cloudinaryhook.ImageCreatorFunc(func(_ context.Context, img *cloudinaryhook.Image) error {
-				fmt.Println("create", img.PublicID)
-				return nil
+				_, err := fmt.Fprintln(stdout, "create", img.PublicID)
+				return err
 			}),
 		},
 	}
-	if err := p.acceptAll(context.Background(), os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "poll:", err)
-		os.Exit(1)
-	}
+	return p.acceptAll(context.Background(), stdin, stdout)
 }
 
 // A message is one polled notification. It also has a payload that somebody else

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -161,5 +162,15 @@ func readJSON(t *testing.T, path string, v any) {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	var said strings.Builder
+	if err := run([]string{"-h"}, strings.NewReader(""), &said, &said); !errors.Is(err, flag.ErrHelp) || !strings.Contains(said.String(), "usage: poll < ") {
+		t.Errorf("-h got %v and %q, want the usage", err, &said)
+	}
+	if err := run([]string{"messages.json"}, strings.NewReader(""), &said, &said); err == nil || !strings.Contains(err.Error(), "standard input") {
+		t.Errorf("with a file got %v, want that it reads standard input", err)
 	}
 }
