@@ -91,7 +91,6 @@ import (
 	"iter"
 	"log/slog"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -236,15 +235,7 @@ func (d *Delivery) Payload() (Payload, error) {
 	if d.scope == "" { // it was made by hand, and its body has not been looked at
 		return ParsePayload(d.Body)
 	}
-	common := d.Notification
-	common.Tags = slices.Clone(d.Tags)
-	if d.NotificationContext != nil {
-		common.NotificationContext = new(*d.NotificationContext)
-	}
-	if d.Error != nil {
-		common.Error = new(*d.Error)
-	}
-	return decodePayload(d.Body, &common), nil
+	return decodePayload(d.Body, &d.Notification), nil
 }
 
 // Image returns the image that a notification announces, and false if it

@@ -317,7 +317,7 @@ func readAll(body io.Reader, declared, limit int64) ([]byte, error) {
 		if len(buf) == cap(buf) && n > 0 {
 			size := min(2*int64(cap(buf)), limit)
 			if declared > int64(len(buf)) {
-				size = min(size, declared)
+				size = min(4*int64(cap(buf)), declared)
 			}
 			buf = append(make([]byte, 0, size), buf...)
 			buf = append(buf, extra[:n]...)

@@ -23,6 +23,11 @@ type NotificationType string
 
 // A Notification is what a body says about itself, decoded on arrival. Members
 // that are absent, null or of the wrong JSON kind leave their field zero.
+//
+// In a [Delivery] so do texts beyond 256 KiB altogether, and all tags if there
+// are more than 10,000: no body costs much before anybody asks for its payload,
+// and [Delivery.Payload] has them. Cloudinary allows 255 characters for a public
+// ID and 1,000 tags.
 type Notification struct {
 	// Type is empty if the body has no notification_type, as uploads of 2019
 	// and bodies rendered from a payload_template; it is [TypeInvalid] if that
@@ -103,7 +108,8 @@ type Rest struct {
 
 	// Mismatched holds the paths of members whose JSON kind does not fit their
 	// field, as "version" or "eager[1].bytes", in the order of the body. Such a
-	// field is zero, and all others are decoded.
+	// field is zero, and all others are decoded. A top-level
+	// member with more than 1,000 of them counts as one, and is zero as a whole.
 	Mismatched []string `json:"-"`
 }
 
@@ -162,8 +168,7 @@ func decodeUsual(body []byte) Payload {
 func decodePayload(body []byte, n *Notification) Payload {
 	p := newPayload(n)
 	p.rest().Mismatched = decode(body, p)
-	// The envelope decides on the request path, so its word counts here too.
-	*p.Common() = *n
+	p.Common().Type = n.Type // which may be TypeInvalid
 	return p
 }
 
@@ -175,12 +180,23 @@ var (
 	decodeOptions = json.JoinOptions(jsonOptions, json.WithUnmarshalers(shapes))
 )
 
+// What an envelope takes of a body, so that one of an odd shape costs no more
+// memory than others.
+const (
+	maxTexts  = 256 << 10 // bytes of JSON, of all texts
+	maxTags   = 10_000
+	maxName   = 1 << 10 // bytes of JSON; longer ones are compared as they are spelled
+	maxNumber = 256     // bytes of JSON, of a number or a time in quotes
+)
+
 // An envelope is a Notification and what Delivery.Image must know beside it.
 type envelope struct {
 	*Notification
 	hasVersion, hasFormat bool // present and not null, whatever their kind
 
-	texts strings.Builder // one allocation for all strings of the Notification
+	members  int             // at the top level
+	texts    strings.Builder // one allocation for all strings of the Notification
+	unquoted []byte          // reused for the names and texts that have escapes
 }
 
 // parseEnvelope walks once over the top level of a body, decodes the members
@@ -192,18 +208,19 @@ func parseEnvelope(body []byte, n *Notification) (*envelope, error) {
 	if json.Unmarshal(body, env, jsonOptions) != nil {
 		return nil, ErrMalformedBody // without the JSON error, which quotes the body
 	}
+	if env.members > maxTableNames && manyRepeat(body, env.members) {
+		return nil, ErrMalformedBody
+	}
 	return env, nil
 }
 
 // UnmarshalJSONFrom reads an object.
 func (env *envelope) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	names := make([][]byte, 0, 64) // few bodies have more
-	var more []uint64              // hashes of those beyond the first, since a hostile body is nothing but names
-	err := readObject(dec, func(name []byte) error {
-		if len(names) < maxTableNames {
-			names = append(names, name)
-		} else {
-			more = append(more, maphash.Bytes(nameSeed, name))
+	var names nameTable
+	return readObject(dec, func(quoted jsontext.Value) error {
+		name := env.name(quoted)
+		if env.members++; env.members <= maxTableNames && names.repeats(name) {
+			return ErrMalformedBody
 		}
 		switch string(name) {
 		case "notification_context":
@@ -217,15 +234,11 @@ func (env *envelope) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 		env.take(name, value)
 		return err
 	})
-	if err == nil && repeats(names, more) {
-		return ErrMalformedBody
-	}
-	return err
 }
 
-// readObject calls member after each name; member reads the value. Names and
-// values alias what is decoded.
-func readObject(dec *jsontext.Decoder, member func(name []byte) error) error {
+// readObject calls member after each name; member reads the value. Names, which
+// are in quotes, and values alias what is decoded.
+func readObject(dec *jsontext.Decoder, member func(quoted jsontext.Value) error) error {
 	if start, err := dec.ReadToken(); err != nil || start.Kind() != '{' {
 		return ErrMalformedBody
 	}
@@ -234,7 +247,7 @@ func readObject(dec *jsontext.Decoder, member func(name []byte) error) error {
 		if err != nil {
 			return err
 		}
-		if err := member(unquote(quoted)); err != nil {
+		if err := member(quoted); err != nil {
 			return err
 		}
 	}
@@ -251,15 +264,16 @@ func (env *envelope) readContext(dec *jsontext.Decoder) error {
 	if dec.PeekKind() != '{' {
 		return dec.SkipValue()
 	}
-	return readObject(dec, func(name []byte) error {
-		if string(name) == "triggered_by" {
+	return readObject(dec, func(quoted jsontext.Value) error {
+		switch string(env.name(quoted)) {
+		case "triggered_by":
 			return env.readTriggeredBy(dec, &c.TriggeredBy)
-		}
-		value, err := dec.ReadValue()
-		if string(name) == "triggered_at" {
+		case "triggered_at":
+			value, err := dec.ReadValue()
 			c.TriggeredAt, _ = parseTime(value)
+			return err
 		}
-		return err
+		return dec.SkipValue()
 	})
 }
 
@@ -268,9 +282,9 @@ func (env *envelope) readTriggeredBy(dec *jsontext.Decoder, by *TriggeredBy) err
 		*by = TriggeredBy{}
 		return dec.SkipValue()
 	}
-	return readObject(dec, func(name []byte) error {
+	return readObject(dec, func(quoted jsontext.Value) error {
 		value, err := dec.ReadValue()
-		switch string(name) {
+		switch string(env.name(quoted)) {
 		case "source":
 			by.Source = env.text(value)
 		case "id":
@@ -292,9 +306,9 @@ func (env *envelope) readError(dec *jsontext.Decoder) error {
 		e.Message = env.text(value)
 		return err
 	}
-	return readObject(dec, func(name []byte) error {
+	return readObject(dec, func(quoted jsontext.Value) error {
 		value, err := dec.ReadValue()
-		switch string(name) {
+		switch string(env.name(quoted)) {
 		case "message":
 			e.Message = env.text(value)
 		case "status":
@@ -314,12 +328,17 @@ func (env *envelope) readTags(dec *jsontext.Decoder) error {
 		return err
 	}
 	env.Tags = []string{}
-	for dec.PeekKind() != ']' {
+	for n := 1; dec.PeekKind() != ']'; n++ {
 		value, err := dec.ReadValue()
 		if err != nil {
 			return err
 		}
-		env.Tags = append(env.Tags, env.text(value))
+		if n > maxTags || env.texts.Len()+len(value) > maxTexts {
+			env.Tags = nil
+		}
+		if env.Tags != nil {
+			env.Tags = append(env.Tags, env.text(value))
+		}
 	}
 	_, err := dec.ReadToken()
 	return err
@@ -327,44 +346,81 @@ func (env *envelope) readTags(dec *jsontext.Decoder) error {
 
 // text returns the text of a JSON string, and nothing of any other value.
 func (env *envelope) text(value jsontext.Value) string {
-	if value.Kind() != '"' {
+	if value.Kind() != '"' || env.texts.Len()+len(value) > maxTexts {
 		return ""
 	}
-	start := env.texts.Len()
-	env.texts.Write(unquote(value))
+	text, start := env.unquote(value), env.texts.Len()
+	env.texts.Grow(len(text)) // which doubles; Write grows by a quarter
+	env.texts.Write(text)
 	return env.texts.String()[start:] // stays as it is when the builder grows
+}
+
+// name returns the text of a name until the next name or text is asked for.
+func (env *envelope) name(quoted jsontext.Value) []byte {
+	if len(quoted) > maxName {
+		return quoted
+	}
+	return env.unquote(quoted)
+}
+
+func (env *envelope) unquote(quoted jsontext.Value) []byte {
+	if isPlain(quoted) {
+		return quoted[1 : len(quoted)-1]
+	}
+	env.unquoted, _ = jsontext.AppendUnquote(env.unquoted[:0], quoted)
+	return env.unquoted
+}
+
+// unquote returns the text of a JSON string. It aliases the input if it can,
+// and copies if there are escapes or bytes that are not UTF-8.
+func unquote(quoted jsontext.Value) []byte {
+	if isPlain(quoted) {
+		return quoted[1 : len(quoted)-1]
+	}
+	text, _ := jsontext.AppendUnquote(nil, quoted) // the error reports invalid UTF-8, which is replaced
+	return text
+}
+
+// isPlain reports whether a JSON string is spelled as it reads.
+func isPlain(quoted jsontext.Value) bool {
+	return bytes.IndexByte(quoted, '\\') < 0 && utf8.Valid(quoted)
 }
 
 var nameSeed = maphash.MakeSeed()
 
-const maxTableNames = 128
+const maxTableNames = 96 // bodies have some 60
 
-// repeats looks each name up in a small hash table. Bodies have some 60 names:
-// sorting them would cost seven times as much, and a map or the decoder's own
-// check, which looks at every level, more than that.
-func repeats(names [][]byte, more []uint64) bool {
-	if len(more) > 0 {
-		return hashesRepeat(names, more)
-	}
-	var table [2 * maxTableNames]uint8 // places in names, counted from 1
-	for i, name := range names {
-		slot := uint8(maphash.Bytes(nameSeed, name) & 0xff)
-		for ; table[slot] != 0; slot++ { // wraps around
-			if bytes.Equal(names[table[slot]-1], name) {
-				return true
-			}
+// A nameTable holds hashes of names, which are as good as the names: of a
+// hundred, two that differ have one hash in 10¹⁵ bodies. Sorting the names would
+// cost seven times as much, and a map or the decoder's own check, which looks at
+// every level, more than that.
+type nameTable [128]uint64
+
+func (t *nameTable) repeats(name []byte) bool {
+	hash := maphash.Bytes(nameSeed, name) | 1 // 0 is an empty slot
+	slot := hash >> 57
+	for ; t[slot] != 0; slot = (slot + 1) % uint64(len(t)) {
+		if t[slot] == hash {
+			return true
 		}
-		table[slot] = uint8(i + 1)
 	}
+	t[slot] = hash
 	return false
 }
 
-// hashesRepeat misses no name that repeats. It takes two names for one if their
-// hashes are equal, as in one of thirty million bodies of a million names.
-func hashesRepeat(names [][]byte, hashes []uint64) bool {
-	for _, name := range names {
-		hashes = append(hashes, maphash.Bytes(nameSeed, name))
-	}
+// manyRepeat looks for repeated names in a body that was found well-formed and
+// has more members than a table holds, which only a hostile one has. It walks a
+// second time to know how much memory that takes. It misses no name that
+// repeats, and takes two names for one in one of thirty million bodies of a
+// million names.
+func manyRepeat(body []byte, members int) bool {
+	var env envelope
+	hashes := make([]uint64, 0, members)
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsonOptions)
+	_ = readObject(dec, func(quoted jsontext.Value) error {
+		hashes = append(hashes, maphash.Bytes(nameSeed, env.name(quoted)))
+		return dec.SkipValue()
+	})
 	slices.Sort(hashes)
 	for i := range hashes[1:] {
 		if hashes[i] == hashes[i+1] {
@@ -372,16 +428,6 @@ func hashesRepeat(names [][]byte, hashes []uint64) bool {
 		}
 	}
 	return false
-}
-
-// unquote returns the text of a JSON string. It aliases the input if it can,
-// and copies if there are escapes or bytes that are not UTF-8.
-func unquote(quoted jsontext.Value) []byte {
-	if bytes.IndexByte(quoted, '\\') < 0 && utf8.Valid(quoted) {
-		return quoted[1 : len(quoted)-1]
-	}
-	text, _ := jsontext.AppendUnquote(nil, quoted) // the error reports invalid UTF-8, which is replaced
-	return text
 }
 
 // take decodes one top-level member into its field, if there is one for it.
@@ -482,11 +528,12 @@ func (a *Asset) field(name []byte) any {
 // parseInt takes an integer, bare or in quotes.
 func parseInt(value jsontext.Value) (int64, bool) {
 	text := []byte(value)
-	switch value.Kind() {
-	case '"':
+	switch kind := value.Kind(); {
+	case len(value) > maxNumber:
+		return 0, false
+	case kind == '"':
 		text = unquote(value)
-	case '0':
-	default:
+	case kind != '0':
 		return 0, false
 	}
 	if len(text) == 0 || text[0] == '+' {
@@ -501,7 +548,7 @@ func parseInt(value jsontext.Value) (int64, bool) {
 
 // parseTime takes RFC 3339, of which all of Cloudinary's times are.
 func parseTime(value jsontext.Value) (t time.Time, ok bool) {
-	if value.Kind() != '"' {
+	if value.Kind() != '"' || len(value) > maxNumber {
 		return t, false
 	}
 	text := unquote(value)
@@ -534,13 +581,23 @@ func decode(data jsontext.Value, v any) (mismatched []string) {
 	target.SetZero()
 	var l lenient
 	l.value(data, target, "")
+	if l.tooMany() { // in a list
+		target.SetZero()
+	}
 	return l.mismatched
 }
+
+// maxMismatched is of one top-level member. A body has room for millions, and
+// each takes a microsecond and a path.
+const maxMismatched = 1000
 
 // lenient decodes value by value.
 type lenient struct {
 	mismatched []string // paths
+	before     int      // how many of them were found before this top-level member
 }
+
+func (l *lenient) tooMany() bool { return len(l.mismatched)-l.before > maxMismatched }
 
 func (l *lenient) value(data jsontext.Value, target reflect.Value, path string) {
 	kind := data.Kind()
@@ -583,15 +640,32 @@ func isWhole(t reflect.Type) bool {
 }
 
 func (l *lenient) object(data jsontext.Value, target reflect.Value, path string) {
+	if path == "" {
+		l.topLevel(data, target)
+		return
+	}
+	fields := jsonFields(target.Type())
+	for name, value := range l.members(data) {
+		if index, known := fields[name]; known {
+			l.value(value, target.FieldByIndex(index), join(path, name))
+		}
+	}
+}
+
+func (l *lenient) topLevel(data jsontext.Value, target reflect.Value) {
 	fields := jsonFields(target.Type())
 	extra := target.FieldByName("Extra") // of Rest, in payload types alone
 	for name, value := range members(data) {
+		l.before = len(l.mismatched)
 		index, known := fields[name]
-		before := len(l.mismatched)
 		if known {
-			l.value(value, target.FieldByIndex(index), join(path, name))
+			l.value(value, target.FieldByIndex(index), name)
 		}
-		if extra.IsValid() && (!known || len(l.mismatched) > before) {
+		if l.tooMany() {
+			l.mismatched = append(l.mismatched[:l.before], name)
+			target.FieldByIndex(index).SetZero()
+		}
+		if extra.IsValid() && (!known || len(l.mismatched) > l.before) {
 			if extra.IsNil() {
 				extra.Set(reflect.MakeMap(extra.Type()))
 			}
@@ -604,7 +678,7 @@ func (l *lenient) mapping(data jsontext.Value, target reflect.Value, path string
 	if target.IsNil() {
 		target.Set(reflect.MakeMap(target.Type()))
 	}
-	for name, value := range members(data) {
+	for name, value := range l.members(data) {
 		if name == "custom" && value.Kind() == '{' && target.Type() == reflect.TypeFor[Context]() {
 			l.mapping(value, target, join(path, name)) // flat, like Context.add
 			continue
@@ -617,7 +691,7 @@ func (l *lenient) mapping(data jsontext.Value, target reflect.Value, path string
 
 func (l *lenient) array(data jsontext.Value, target reflect.Value, path string) {
 	target.Set(reflect.MakeSlice(target.Type(), 0, 0))
-	for i, value := range elements(data) {
+	for i, value := range l.elements(data) {
 		element := reflect.New(target.Type().Elem()).Elem()
 		l.value(value, element, path+"["+strconv.Itoa(i)+"]")
 		target.Set(reflect.Append(target, element))
@@ -626,7 +700,7 @@ func (l *lenient) array(data jsontext.Value, target reflect.Value, path string) 
 
 func (l *lenient) keyed(data jsontext.Value, target reflect.Value, path string) {
 	target.Set(reflect.MakeSlice(target.Type(), 0, 0))
-	for name, value := range members(data) {
+	for name, value := range l.members(data) {
 		element := reflect.New(target.Type().Elem())
 		l.value(value, element.Elem(), join(path, name))
 		element.Interface().(keyed).setKey(name)
@@ -653,6 +727,27 @@ func jsonFields(t reflect.Type) map[string][]int {
 		}
 	}
 	return fields
+}
+
+// members and elements stop when there are too many mismatches already.
+func (l *lenient) members(object jsontext.Value) iter.Seq2[string, jsontext.Value] {
+	return func(yield func(string, jsontext.Value) bool) {
+		for name, value := range members(object) {
+			if l.tooMany() || !yield(name, value) {
+				return
+			}
+		}
+	}
+}
+
+func (l *lenient) elements(array jsontext.Value) iter.Seq2[int, jsontext.Value] {
+	return func(yield func(int, jsontext.Value) bool) {
+		for i, value := range elements(array) {
+			if l.tooMany() || !yield(i, value) {
+				return
+			}
+		}
+	}
 }
 
 // members yields the members of an object that was read as one valid value.

@@ -676,9 +676,9 @@ func TestUnknownMember(t *testing.T) {
 }
 
 // TestRepeatedNamesOfManyMembers: names are looked up in a table if they are
-// few, and sorted by their hashes if they are many.
+// few, and sorted if they are many.
 func TestRepeatedNamesOfManyMembers(t *testing.T) {
-	for _, n := range []int{2, 64, 65, 127, 128, 129, 130, 256, 257, 1000} {
+	for _, n := range []int{2, 64, maxTableNames - 1, maxTableNames, maxTableNames + 1, 2 * maxTableNames, 1000} {
 		names := make([]string, n)
 		for i := range names {
 			names[i] = strconv.Itoa(i)
@@ -694,6 +694,87 @@ func TestRepeatedNamesOfManyMembers(t *testing.T) {
 				t.Errorf("%d names, number %d and %d equal, got %v, want %v", n, pair[0], pair[1], err, ErrMalformedBody)
 			}
 			names[pair[1]] = kept
+		}
+	}
+}
+
+// TestManyTags: a Delivery has no room for everything, and its payload has.
+func TestManyTags(t *testing.T) {
+	for _, n := range []int{maxTags, maxTags + 1} {
+		t.Run(strconv.Itoa(n), func(t *testing.T) {
+			d := newDelivery(t, `{"notification_type":"upload","tags":[`+strings.Repeat(`"straw",`, n-1)+`"sun"],"public_id":"hat"}`, "{}", 1700000000)
+			want := n
+			if n > maxTags {
+				want = 0
+			}
+			if got := len(d.Tags); got != want {
+				t.Errorf("the delivery got %d tags, want %d", got, want)
+			}
+			if _, ok := d.Image(); !ok {
+				t.Error("it announces no image")
+			}
+			if tags := payloadOf(t, d).Common().Tags; len(tags) != n || tags[n-1] != "sun" {
+				t.Errorf("the payload got %d tags, want %d", len(tags), n)
+			}
+		})
+	}
+}
+
+func TestLongTexts(t *testing.T) {
+	for name, text := range map[string]string{
+		"plain":     strings.Repeat("x", maxTexts),
+		"escaped":   strings.Repeat(`\n`, maxTexts/2),
+		"not UTF-8": strings.Repeat("\xff", maxTexts),
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDelivery(t, `{"public_id":"hat","error":{"message":"`+text+`","status":500},"tags":["`+text+`"],"etag":"e"}`, "{}", 1700000000)
+			want := Notification{Asset: Asset{PublicID: "hat", ETag: "e"}, Error: &NotificationError{Status: 500}}
+			if diff := cmp.Diff(want, d.Notification); diff != "" {
+				t.Errorf("the delivery differs (-want +got):\n%s", diff)
+			}
+			common := payloadOf(t, d).Common()
+			if common.Error == nil || len(common.Tags) != 1 || len(common.Error.Message) < maxTexts/2 || common.Tags[0] != common.Error.Message {
+				t.Errorf("the payload has not the whole text")
+			}
+		})
+	}
+}
+
+func payloadOf(t *testing.T, d *Delivery) Payload {
+	t.Helper()
+	p, err := d.Payload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestManyMismatches: a member with millions of odd values costs no more than
+// one with a thousand.
+func TestManyMismatches(t *testing.T) {
+	for _, n := range []int{maxMismatched, maxMismatched + 1} {
+		for name, member := range map[string]string{
+			"tags":    `[` + strings.Repeat(`1,`, n-1) + `1]`,
+			"context": `{"custom":{` + strings.Repeat(`"a":1,`, n-1) + `"b":1}}`,
+			"eager":   `[` + strings.Repeat(`{"bytes":"x"},`, n-1) + `{"bytes":"x"}]`,
+		} {
+			t.Run(fmt.Sprintf("%s/%d", name, n), func(t *testing.T) {
+				p := parse(t, []byte(`{"notification_type":"upload","`+name+`":`+member+`,"version":7,"width":"x"}`))
+				wantPaths, wantZero := n+1, false
+				if n > maxMismatched {
+					wantPaths, wantZero = 2, true
+				}
+				rest := p.rest()
+				if len(rest.Mismatched) != wantPaths || topName(rest.Mismatched[0]) != name || rest.Mismatched[wantPaths-1] != "width" {
+					t.Errorf("mismatched got %d paths, want %d", len(rest.Mismatched), wantPaths)
+				}
+				if got := reflect.ValueOf(topLevel(p)[name]).IsNil(); got != wantZero {
+					t.Errorf("%s is nil: got %v, want %v", name, got, wantZero)
+				}
+				if p.Common().Version != 7 || string(rest.Extra[name]) != member {
+					t.Error("the rest changed, or the member is not in Extra")
+				}
+			})
 		}
 	}
 }

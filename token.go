@@ -116,9 +116,9 @@ type claimMember struct {
 // UnmarshalJSONFrom reads an object; the decoder refuses names that repeat.
 func (m *claimMembers) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	*m = make(claimMembers, 0, 6) // few tokens have more
-	err := readObject(dec, func(name []byte) error {
+	err := readObject(dec, func(quoted jsontext.Value) error {
 		value, err := dec.ReadValue()
-		*m = append(*m, claimMember{name, value})
+		*m = append(*m, claimMember{unquote(quoted), value})
 		return err
 	})
 	slices.SortFunc(*m, func(a, b claimMember) int { return bytes.Compare(a.name, b.name) })
