@@ -252,7 +252,7 @@ func (h *Handler) verifyToken(r *http.Request) (*Claims, error) {
 // and nothing else.
 func queryTokens(u *url.URL) []string {
 	token, ok := strings.CutPrefix(u.RawQuery, tokenParameter+"=")
-	if ok && !strings.ContainsAny(token, "&;%+") {
+	if ok && strings.IndexByte(token, '&') < 0 && strings.IndexByte(token, ';') < 0 && strings.IndexByte(token, '%') < 0 && strings.IndexByte(token, '+') < 0 {
 		return []string{token}
 	}
 	return u.Query()[tokenParameter]
@@ -261,9 +261,9 @@ func queryTokens(u *url.URL) []string {
 // verifyHeaders takes one header of each kind: of two, a proxy and this
 // handler might each believe another.
 func (h *Handler) verifyHeaders(r *http.Request) (signatureClaim, error) {
-	signatures, timestamps := r.Header.Values(SignatureHeader), r.Header.Values(TimestampHeader)
+	signatures, timestamps := r.Header[SignatureHeader], r.Header[TimestampHeader] // which are in canonical form
 	switch {
-	case len(signatures) == 0 && len(r.Header.Values(SignatureV2Header)) > 0:
+	case len(signatures) == 0 && len(r.Header[SignatureV2Header]) > 0:
 		return signatureClaim{}, fmt.Errorf("%w: only %s came, which cannot be verified; set the trigger's auth_scheme to default",
 			ErrUnsupportedSignature, SignatureV2Header)
 	case len(signatures) == 0:
@@ -400,10 +400,10 @@ var statuses = []struct {
 // would help an attacker too.
 func answer(w http.ResponseWriter, o Outcome) {
 	header := w.Header()
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Content-Type-Options", "nosniff")
+	header["Cache-Control"] = []string{"no-store"}
+	header["X-Content-Type-Options"] = []string{"nosniff"}
 	if o.Delivery != nil {
-		header.Set(deliveryIDHeader, o.Delivery.ID)
+		header[deliveryIDHeader] = []string{o.Delivery.ID}
 	}
 	if o.Status == http.StatusMethodNotAllowed {
 		header.Set("Allow", http.MethodPost)

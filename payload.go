@@ -383,7 +383,15 @@ func unquote(quoted jsontext.Value) []byte {
 
 // isPlain reports whether a JSON string is spelled as it reads.
 func isPlain(quoted jsontext.Value) bool {
-	return bytes.IndexByte(quoted, '\\') < 0 && utf8.Valid(quoted)
+	for i, c := range quoted {
+		if c == '\\' {
+			return false
+		}
+		if c >= utf8.RuneSelf {
+			return bytes.IndexByte(quoted[i:], '\\') < 0 && utf8.Valid(quoted[i:])
+		}
+	}
+	return true
 }
 
 var nameSeed = maphash.MakeSeed()

@@ -82,7 +82,8 @@ func (c *Claims) scope() (string, error) {
 	if members == nil && json.Unmarshal(set, &members) != nil {
 		return "", fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
 	}
-	scope := append(make(jsontext.Value, 0, len(set)+1), '{')
+	var buf [256]byte // enough for most, and no allocation
+	scope := append(buf[:0], '{')
 	for _, m := range members {
 		switch string(m.name) {
 		case "iat", "nbf", "exp", "jti":
@@ -97,10 +98,12 @@ func (c *Claims) scope() (string, error) {
 	scope = append(scope, '}')
 	// Most claim sets are in that form now: their members are sorted, and only
 	// containers, escapes and what is not ASCII can have another.
-	if bytes.ContainsFunc(scope[1:], func(r rune) bool { return r == '{' || r == '[' || r == '\\' || r >= utf8.RuneSelf }) {
-		if err := scope.Format(jsontext.ReorderRawObjects(true)); err != nil {
+	if slices.ContainsFunc(scope[1:], func(c byte) bool { return c == '{' || c == '[' || c == '\\' || c >= utf8.RuneSelf }) {
+		formatted := jsontext.Value(bytes.Clone(scope))
+		if err := formatted.Format(jsontext.ReorderRawObjects(true)); err != nil {
 			return "", fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
 		}
+		return string(formatted), nil
 	}
 	return string(scope), nil
 }
@@ -188,18 +191,18 @@ func claimID(value jsontext.Value) (string, bool) {
 }
 
 // claimDate leaves to golang-jwt all but whole seconds, which all issuers
-// write and which need no detour through floating point.
+// write and which need no detour through floating point. A date beyond the years
+// of four digits is an overflow, and might compare either way.
 func claimDate(value jsontext.Value) (date *jwt.NumericDate, ok bool) {
+	const lastSecond = 253402300799 // of the year 9999
 	if value.Kind() == 'n' {
 		return nil, true
 	}
-	if seconds, err := strconv.ParseUint(string(value), 10, 40); err == nil {
-		date = jwt.NewNumericDate(time.Unix(int64(seconds), 0))
-	} else if date = new(jwt.NumericDate); date.UnmarshalJSON(value) != nil {
-		return nil, false
+	if seconds, err := strconv.ParseInt(string(value), 10, 64); err == nil && seconds >= 0 && seconds <= lastSecond {
+		return &jwt.NumericDate{Time: time.Unix(seconds, 0)}, true
 	}
-	// A date beyond these years is an overflow, and might compare either way.
-	return date, date.Year() >= 0 && date.Year() <= 9999
+	date = new(jwt.NumericDate)
+	return date, date.UnmarshalJSON(value) == nil && date.Year() >= 0 && date.Year() <= 9999
 }
 
 // A TokenVerifier proves whom a notification is for. The app issued the token
