@@ -155,7 +155,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Handler) receive(w http.ResponseWriter, r *http.Request, start time.Time) (o Outcome) {
 	deadline := start.Add(h.config.Timeout)
 	o.Err = contain(func() (err error) {
-		defer limitReading(w, h.config.Timeout)()
+		defer limitReading(w, h.config.Timeout).stop()
 		if o.Delivery, err = h.Authenticate(r); err != nil && !drained(r) {
 			expireReading(w)
 		}
@@ -172,19 +172,45 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, start time.Tim
 	return o
 }
 
-// limitReading ends reads from the connection when timeout is over, where the
+// A readLimit ends reads from a connection when a timeout is over, where the
 // connection allows it. The deadline is set only then, and to that moment: a
 // deadline set beforehand could be later than the server's own, and would have
-// to be taken back. The returned function ends the watch.
-func limitReading(w http.ResponseWriter, timeout time.Duration) (stop func()) {
-	var once sync.Once
-	timer := time.AfterFunc(timeout, func() {
-		once.Do(func() { expireReading(w) })
-	})
-	return func() {
-		if !timer.Stop() {
-			once.Do(func() {}) // it has run then, or never will: w must not be used after ServeHTTP
-		}
+// to be taken back.
+type readLimit struct {
+	timer *time.Timer
+	mu    sync.Mutex
+	w     http.ResponseWriter // nil before and after the request: it must not be used then
+}
+
+var readLimits = sync.Pool{New: func() any {
+	l := new(readLimit)
+	l.timer = time.AfterFunc(time.Hour, l.expire)
+	l.timer.Stop()
+	return l
+}}
+
+func limitReading(w http.ResponseWriter, timeout time.Duration) *readLimit {
+	l := readLimits.Get().(*readLimit)
+	l.w = w
+	l.timer.Reset(timeout)
+	return l
+}
+
+func (l *readLimit) expire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.w != nil {
+		expireReading(l.w)
+	}
+}
+
+func (l *readLimit) stop() {
+	stopped := l.timer.Stop()
+	l.mu.Lock()
+	l.w = nil
+	l.mu.Unlock()
+	if stopped { // else expire may be yet to come, and would meet the next request
+		readLimits.Put(l)
 	}
 }
 

@@ -408,7 +408,7 @@ func TestMemoryOfLargeBodies(t *testing.T) {
 			for b.Loop() {
 				r := newRequest(body)
 				r.ContentLength = length
-				h.ServeHTTP(discardWriter{http.Header{}}, r)
+				h.ServeHTTP(&discardWriter{header: http.Header{}}, r)
 			}
 		})
 		cost := float64(r.AllocedBytesPerOp())/size - 1 // the copy that newRequest signs is not the handler's
