@@ -41,7 +41,8 @@ type Config struct {
 	// Timeout runs from a request's arrival. The body must be there within it,
 	// where the connection allows a read deadline, also if the request is refused
 	// anyway; Save, CreateImage and Notify share what is left, through their
-	// context. Complete has three seconds of its own. 0 means 15 s, since Cloudinary waits for 20.
+	// context. Complete has three seconds of its own. 0 means 15 s, since
+	// Cloudinary waits for 20.
 	Timeout time.Duration
 
 	// SuccessStatus is 201 or 200; 0 means 201, as the recorded system answers.
@@ -172,27 +173,19 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request, start time.Tim
 	return o
 }
 
-// A readLimit ends reads from a connection when a timeout is over, where the
+// A readLimit ends reads from the connection when a timeout is over, where the
 // connection allows it. The deadline is set only then, and to that moment: a
 // deadline set beforehand could be later than the server's own, and would have
 // to be taken back.
 type readLimit struct {
 	timer *time.Timer
 	mu    sync.Mutex
-	w     http.ResponseWriter // nil before and after the request: it must not be used then
+	w     http.ResponseWriter // nil after the request: it must not be used then
 }
 
-var readLimits = sync.Pool{New: func() any {
-	l := new(readLimit)
-	l.timer = time.AfterFunc(time.Hour, l.expire)
-	l.timer.Stop()
-	return l
-}}
-
 func limitReading(w http.ResponseWriter, timeout time.Duration) *readLimit {
-	l := readLimits.Get().(*readLimit)
-	l.w = w
-	l.timer.Reset(timeout)
+	l := &readLimit{w: w}
+	l.timer = time.AfterFunc(timeout, l.expire)
 	return l
 }
 
@@ -205,12 +198,10 @@ func (l *readLimit) expire() {
 }
 
 func (l *readLimit) stop() {
-	stopped := l.timer.Stop()
-	l.mu.Lock()
-	l.w = nil
-	l.mu.Unlock()
-	if stopped { // else expire may be yet to come, and would meet the next request
-		readLimits.Put(l)
+	if !l.timer.Stop() { // expire has run, or runs, or is yet to come
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.w = nil
 	}
 }
 

@@ -47,6 +47,15 @@ func newHandler(t testing.TB, change func(*Config)) *Handler {
 	return h
 }
 
+// TestHeadersAreCanonical: they are looked up in the map as they are.
+func TestHeadersAreCanonical(t *testing.T) {
+	for _, name := range []string{SignatureHeader, TimestampHeader, SignatureV2Header, deliveryIDHeader} {
+		if canonical := http.CanonicalHeaderKey(name); name != canonical {
+			t.Errorf("got %s, want %s", name, canonical)
+		}
+	}
+}
+
 func testToken() string { return rawToken(testKey, hs256, `{"album_id":"7"}`) }
 
 // newRequest is a good request, as Cloudinary sends it.

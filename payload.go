@@ -22,7 +22,8 @@ import (
 type NotificationType string
 
 // A Notification is what a body says about itself, decoded on arrival. Members
-// that are absent, null or of the wrong JSON kind leave their field zero.
+// that are absent, null or of the wrong JSON kind leave their field zero; which
+// were of the wrong kind, a payload's Mismatched says.
 //
 // In a [Delivery] so do texts beyond 256 KiB altogether, and all tags if there
 // are more than 10,000: no body costs much before anybody asks for its payload,
@@ -103,7 +104,9 @@ type Asset struct {
 type Rest struct {
 	// Extra holds top-level members as raw JSON, byte for byte: those that have
 	// no field, and those of which something is in Mismatched. Members that are
-	// unknown deeper down are in the body only. Nil if there are none.
+	// unknown deeper down are in the body only. Nil if there are none. A member
+	// leaves Extra when a later version has a field for it: what must survive
+	// that is decoded from the body.
 	Extra map[string]stdjson.RawMessage `json:",embed,inline"`
 
 	// Mismatched holds the paths of members whose JSON kind does not fit their

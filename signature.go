@@ -61,7 +61,7 @@ type SignatureVerifier struct {
 
 	// MaxAge is how old a signature may be; 0 means 2 hours. A recorded
 	// notification can be replayed for as long, so the Store must know
-	// deliveries for at least this time.
+	// completed deliveries for MaxAge and MaxSkew together.
 	MaxAge time.Duration
 
 	// MaxSkew is how far in the future a signature may be, to allow for clocks

@@ -219,8 +219,10 @@ type TokenVerifier struct {
 	// signed, so that a key can be rotated. With none, or with a shorter one
 	// among them, everything is refused: golang-jwt itself takes an empty key.
 	//
-	// Give webhook tokens a key of their own, or an Audience. A session token
-	// signed with the same key would pass as well.
+	// A key is used as it is, not decoded: the 44 characters that
+	// "openssl rand -base64 32" prints are a good one. Give webhook tokens a key
+	// of their own, or an Audience: a session token signed with the same key
+	// would pass as well.
 	Keys [][]byte
 
 	// Issuer and Audience, if set, must be the token's iss and among its aud.
