@@ -195,14 +195,19 @@ func newPostgresWitness(t *testing.T, db *testDatabase, from string) *postgresWi
 	}); err != nil {
 		t.Fatal(err)
 	}
+	// A wrong gallery leaves commits that are not in a file yet, where pg_waldump
+	// looks. This one takes them along.
+	if _, err := db.connect(t).Exec(t.Context(), "SELECT pg_logical_emit_message(true, '', '')"); err != nil {
+		t.Fatal(err)
+	}
 	cmd, err := db.server.Command("pg_waldump", "--path", filepath.Join(db.server.Data(), "pg_wal"), "--rmgr", "Transaction",
 		"--start", from, "--end", walPosition(t, db))
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := cmd.Output()
+	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("pg_waldump: %v", err)
+		t.Fatalf("pg_waldump: %v\n%s", err, out)
 	}
 	for _, parts := range commitLine.FindAllStringSubmatch(string(out), -1) {
 		length, err1 := strconv.ParseUint(parts[1], 10, 32)
