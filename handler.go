@@ -269,7 +269,10 @@ func (h *Handler) verifyToken(r *http.Request) (*Claims, error) {
 // and nothing else.
 func queryTokens(u *url.URL) []string {
 	token, ok := strings.CutPrefix(u.RawQuery, tokenParameter+"=")
-	if ok && strings.IndexByte(token, '&') < 0 && strings.IndexByte(token, ';') < 0 && strings.IndexByte(token, '%') < 0 && strings.IndexByte(token, '+') < 0 {
+	for _, special := range []byte("&;%+") {
+		ok = ok && strings.IndexByte(token, special) < 0
+	}
+	if ok {
 		return []string{token}
 	}
 	return u.Query()[tokenParameter]

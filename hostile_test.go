@@ -18,7 +18,6 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -430,12 +429,12 @@ func TestMemoryOfOddBodies(t *testing.T) {
 	fill := func(open, unit, end string) string {
 		return open + strings.Repeat(unit, (size-len(open)-len(end))/len(unit)) + end
 	}
-	var members, escaped strings.Builder
-	for i := int64(0); members.Len() < size-16; i++ {
-		members.WriteString(`"` + strconv.FormatInt(i, 36) + `":0,`)
-	}
-	for i := int64(0); escaped.Len() < size-16; i++ {
-		escaped.WriteString(`"\n` + strconv.FormatInt(i, 36) + `":0,`)
+	// Bytes that are not UTF-8 become three bytes each.
+	text := `"` + strings.Repeat("\xff", maxText-2) + `"`
+	full := `"tags":[` + strings.Repeat(`"`+strings.Repeat("\xff", maxTagBytes/maxTags-3)+`",`, maxTags-1) + `""],"error":` + text
+	for _, name := range []string{"request_id", "signature_key", "api_key", "asset_id", "public_id", "version_id", "format",
+		"resource_type", "type", "original_filename", "display_name", "asset_folder", "etag", "url", "secure_url"} {
+		full += `,"` + name + `":` + text
 	}
 	bodies := map[string]string{
 		"one value":               fill(`{"a":"`, "x", `"}`),
@@ -444,14 +443,17 @@ func TestMemoryOfOddBodies(t *testing.T) {
 		"a time":                  fill(`{"timestamp":"2023-01-01T00:00:00.`, "0", `Z"}`),
 		"one name":                fill(`{"`, "x", `":0}`),
 		"one name, not UTF-8":     fill(`{"`, "\xff", `":0}`),
-		"names":                   "{" + members.String() + `"-":0}`,
-		"names with escapes":      "{" + escaped.String() + `"-":0}`,
+		"names":                   "{" + manyMembers(size-16, "") + `"last":0}`,
+		"names with escapes":      "{" + manyMembers(size-16, `\n`) + `"last":0}`,
+		"names, and all fields":   "{" + manyMembers(size-len(full)-16, "") + full + "}",
 		"tags":                    fill(`{"tags":[`, `"holiday",`, `""]}`),
 		"empty tags":              fill(`{"tags":[`, `"",`, `""]}`),
 		"numbers for tags":        fill(`{"tags":[`, `1,`, `1]}`),
 		"an error, all escapes":   fill(`{"error":"`, `\n`, `"}`),
 		"an error, not UTF-8":     fill(`{"error":"`, "\xff", `"}`),
 		"an error, many messages": fill(`{"error":{`, "\"message\":\"m\xff\xff\",", `"status":0}}`),
+		"many times":              fill(`{"notification_context":{`, `"triggered_at":"",`, `"a":0}}`),
+		"many statuses":           fill(`{"error":{`, `"status":"x",`, `"a":0}}`),
 		"triggered by many":       fill(`{"notification_context":{`, `"triggered_by":{"id":"a\n"},`, `"a":0}}`),
 	}
 	h := newHandler(t, nil)
@@ -477,6 +479,20 @@ func TestMemoryOfOddBodies(t *testing.T) {
 			})
 		}
 	}
+}
+
+// manyMembers are members of the shortest names that differ.
+func manyMembers(size int, prefix string) string {
+	const letters = "!#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~"
+	var b strings.Builder
+	for i := 0; b.Len() < size-16; i++ {
+		b.WriteString(`"` + prefix)
+		for n := i; n > 0; n /= len(letters) {
+			b.WriteByte(letters[n%len(letters)])
+		}
+		b.WriteString(`":0,`)
+	}
+	return b.String()
 }
 
 func TestManyLargeBodiesAtOnce(t *testing.T) {

@@ -25,14 +25,14 @@ type NotificationType string
 // that are absent, null or of the wrong JSON kind leave their field zero; which
 // were of the wrong kind, a payload's Mismatched says.
 //
-// In a [Delivery] so do texts beyond 256 KiB altogether, and all tags if there
-// are more than 10,000: no body costs much before anybody asks for its payload,
-// and [Delivery.Payload] has them. Cloudinary allows 255 characters for a public
-// ID and 1,000 tags.
+// In a [Delivery] so do texts of more than 8 KiB, times of more than 256 bytes,
+// and all tags if they are more than 2,000 or take more than 256 KiB: no body
+// costs much before anybody asks for its payload, and [Delivery.Payload] has
+// them. Cloudinary allows 255 characters for a public ID and 1,000 tags.
 type Notification struct {
 	// Type is empty if the body has no notification_type, as uploads of 2019
 	// and bodies rendered from a payload_template; it is [TypeInvalid] if that
-	// is no string.
+	// is no string, or one of more than 8 KiB.
 	Type NotificationType `json:"notification_type"`
 
 	RequestID string    `json:"request_id"`
@@ -156,11 +156,11 @@ func decodeUsual(body []byte) Payload {
 	if name, err := dec.ReadToken(); err != nil || name.Kind() != '"' || name.String() != "notification_type" {
 		return nil
 	}
-	value, err := dec.ReadToken()
-	if err != nil || value.Kind() != '"' || value.String() == "" {
+	value, err := dec.ReadValue()
+	if err != nil || value.Kind() != '"' || len(value) == len(`""`) || len(value) > maxText {
 		return nil
 	}
-	p := newPayload(&Notification{Type: NotificationType(value.String())})
+	p := newPayload(&Notification{Type: NotificationType(unquote(value))})
 	if json.Unmarshal(body, p, decodeOptions, jsontext.AllowDuplicateNames(false)) != nil {
 		return nil
 	}
@@ -186,10 +186,10 @@ var (
 // What an envelope takes of a body, so that one of an odd shape costs no more
 // memory than others.
 const (
-	maxTexts  = 256 << 10 // bytes of JSON, of all texts
-	maxTags   = 10_000
-	maxName   = 1 << 10 // bytes of JSON; longer ones are compared as they are spelled
-	maxNumber = 256     // bytes of JSON, of a number or a time in quotes
+	maxText     = 8 << 10 // bytes of JSON; longer names are compared as they are spelled
+	maxTags     = 2000
+	maxTagBytes = 256 << 10 // bytes of JSON, of all tags
+	maxNumber   = 256       // bytes of JSON, of a number or a time in quotes
 )
 
 // An envelope is a Notification and what Delivery.Image must know beside it.
@@ -262,38 +262,42 @@ func (env *envelope) readContext(dec *jsontext.Decoder) error {
 	if dec.PeekKind() == 'n' {
 		return dec.SkipValue()
 	}
-	c := new(NotificationContext)
-	env.NotificationContext = c
+	env.NotificationContext = new(NotificationContext)
 	if dec.PeekKind() != '{' {
 		return dec.SkipValue()
 	}
-	return readObject(dec, func(quoted jsontext.Value) error {
+	// Names may repeat here: the last one counts, and no other costs anything.
+	var at, source, id jsontext.Value
+	err := readObject(dec, func(quoted jsontext.Value) (err error) {
 		switch string(env.name(quoted)) {
 		case "triggered_by":
-			return env.readTriggeredBy(dec, &c.TriggeredBy)
+			return env.readTriggeredBy(dec, &source, &id)
 		case "triggered_at":
-			value, err := dec.ReadValue()
-			c.TriggeredAt, _ = parseTime(value)
+			at, err = dec.ReadValue()
 			return err
 		}
 		return dec.SkipValue()
 	})
+	env.NotificationContext.TriggeredAt, _ = parseTime(at)
+	env.NotificationContext.TriggeredBy = TriggeredBy{Source: env.text(source), ID: env.text(id)}
+	return err
 }
 
-func (env *envelope) readTriggeredBy(dec *jsontext.Decoder, by *TriggeredBy) error {
+func (env *envelope) readTriggeredBy(dec *jsontext.Decoder, source, id *jsontext.Value) error {
 	if dec.PeekKind() != '{' {
-		*by = TriggeredBy{}
+		*source, *id = nil, nil
 		return dec.SkipValue()
 	}
-	return readObject(dec, func(quoted jsontext.Value) error {
-		value, err := dec.ReadValue()
+	return readObject(dec, func(quoted jsontext.Value) (err error) {
 		switch string(env.name(quoted)) {
 		case "source":
-			by.Source = env.text(value)
+			*source, err = dec.ReadValue()
+			return err
 		case "id":
-			by.ID = env.text(value)
+			*id, err = dec.ReadValue()
+			return err
 		}
-		return err
+		return dec.SkipValue()
 	})
 }
 
@@ -309,18 +313,23 @@ func (env *envelope) readError(dec *jsontext.Decoder) error {
 		e.Message = env.text(value)
 		return err
 	}
-	return readObject(dec, func(quoted jsontext.Value) error {
-		value, err := dec.ReadValue()
+	var message, status, requestID jsontext.Value // the last of each
+	err := readObject(dec, func(quoted jsontext.Value) (err error) {
 		switch string(env.name(quoted)) {
 		case "message":
-			e.Message = env.text(value)
+			message, err = dec.ReadValue()
 		case "status":
-			e.Status, _ = parseInt(value)
+			status, err = dec.ReadValue()
 		case "request_id":
-			e.RequestID = env.text(value)
+			requestID, err = dec.ReadValue()
+		default:
+			err = dec.SkipValue()
 		}
 		return err
 	})
+	e.Message, e.RequestID = env.text(message), env.text(requestID)
+	e.Status, _ = parseInt(status)
+	return err
 }
 
 func (env *envelope) readTags(dec *jsontext.Decoder) error {
@@ -331,12 +340,12 @@ func (env *envelope) readTags(dec *jsontext.Decoder) error {
 		return err
 	}
 	env.Tags = []string{}
-	for n := 1; dec.PeekKind() != ']'; n++ {
+	for size := 0; dec.PeekKind() != ']'; {
 		value, err := dec.ReadValue()
 		if err != nil {
 			return err
 		}
-		if n > maxTags || env.texts.Len()+len(value) > maxTexts {
+		if size += len(value); len(env.Tags) == maxTags || size > maxTagBytes || len(value) > maxText {
 			env.Tags = nil
 		}
 		if env.Tags != nil {
@@ -349,7 +358,7 @@ func (env *envelope) readTags(dec *jsontext.Decoder) error {
 
 // text returns the text of a JSON string, and nothing of any other value.
 func (env *envelope) text(value jsontext.Value) string {
-	if value.Kind() != '"' || env.texts.Len()+len(value) > maxTexts {
+	if value.Kind() != '"' || len(value) > maxText {
 		return ""
 	}
 	text, start := env.unquote(value), env.texts.Len()
@@ -360,8 +369,8 @@ func (env *envelope) text(value jsontext.Value) string {
 
 // name returns the text of a name until the next name or text is asked for.
 func (env *envelope) name(quoted jsontext.Value) []byte {
-	if len(quoted) > maxName {
-		return quoted
+	if len(quoted) > maxText {
+		return quoted[1 : len(quoted)-1]
 	}
 	return env.unquote(quoted)
 }
@@ -420,21 +429,27 @@ func (t *nameTable) repeats(name []byte) bool {
 }
 
 // manyRepeat looks for repeated names in a body that was found well-formed and
-// has more members than a table holds, which only a hostile one has. It walks a
-// second time to know how much memory that takes. It misses no name that
-// repeats, and takes two names for one in one of thirty million bodies of a
-// million names.
+// has more members than a table holds. It walks over it four times more, each
+// time for a quarter of the hashes, so that a body which is nothing but names
+// takes no more memory than others. It misses no name that repeats, and takes
+// two names for one in one of thirty million bodies of a million names.
 func manyRepeat(body []byte, members int) bool {
 	var env envelope
-	hashes := make([]uint64, 0, members)
-	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsonOptions)
-	_ = readObject(dec, func(quoted jsontext.Value) error {
-		hashes = append(hashes, maphash.Bytes(nameSeed, env.name(quoted)))
-		return dec.SkipValue()
-	})
-	slices.Sort(hashes)
-	for i := range hashes[1:] {
-		if hashes[i] == hashes[i+1] {
+	hashes := make([]uint64, 0, members/4+members/16+64)
+	for quarter := range uint64(4) {
+		hashes = hashes[:0]
+		dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsonOptions)
+		err := readObject(dec, func(quoted jsontext.Value) error {
+			if hash := maphash.Bytes(nameSeed, env.name(quoted)); hash%4 == quarter {
+				if len(hashes) == cap(hashes) {
+					return ErrMalformedBody // chance does not fill one quarter so far
+				}
+				hashes = append(hashes, hash)
+			}
+			return dec.SkipValue()
+		})
+		slices.Sort(hashes)
+		if err != nil || len(slices.Compact(hashes)) < len(hashes) {
 			return true
 		}
 	}
@@ -448,7 +463,7 @@ func (env *envelope) take(name []byte, value jsontext.Value) {
 	case "notification_type":
 		// Of another kind, it makes the type unknown, not absent: absent would
 		// let a body without a type be taken for an upload.
-		if kind != '"' {
+		if kind != '"' || len(value) > maxText {
 			env.Type = TypeInvalid
 			return
 		}
@@ -592,7 +607,7 @@ func decode(data jsontext.Value, v any) (mismatched []string) {
 	target.SetZero()
 	var l lenient
 	l.value(data, target, "")
-	if l.tooMany() { // in a list
+	if l.tooMany() { // not in a payload, whose members are counted each by itself
 		target.SetZero()
 	}
 	return l.mismatched

@@ -722,9 +722,9 @@ func TestManyTags(t *testing.T) {
 
 func TestLongTexts(t *testing.T) {
 	for name, text := range map[string]string{
-		"plain":     strings.Repeat("x", maxTexts),
-		"escaped":   strings.Repeat(`\n`, maxTexts/2),
-		"not UTF-8": strings.Repeat("\xff", maxTexts),
+		"plain":     strings.Repeat("x", maxText),
+		"escaped":   strings.Repeat(`\n`, maxText/2),
+		"not UTF-8": strings.Repeat("\xff", maxText),
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDelivery(t, `{"public_id":"hat","error":{"message":"`+text+`","status":500},"tags":["`+text+`"],"etag":"e"}`, "{}", 1700000000)
@@ -733,8 +733,40 @@ func TestLongTexts(t *testing.T) {
 				t.Errorf("the delivery differs (-want +got):\n%s", diff)
 			}
 			common := payloadOf(t, d).Common()
-			if common.Error == nil || len(common.Tags) != 1 || len(common.Error.Message) < maxTexts/2 || common.Tags[0] != common.Error.Message {
+			if common.Error == nil || len(common.Tags) != 1 || len(common.Error.Message) < maxText/2 || common.Tags[0] != common.Error.Message {
 				t.Errorf("the payload has not the whole text")
+			}
+		})
+	}
+}
+
+// TestLongTextsHideNothing: what one member cannot have, others have, and a type
+// that is left out is not one that is absent, which might announce an image.
+func TestLongTextsHideNothing(t *testing.T) {
+	long := strings.Repeat("x", maxText-2)
+	tags := strings.Repeat(`"`+strings.Repeat("\u00e9", 43)+`",`, 999) + `"z"`
+	for name, test := range map[string]struct {
+		body  string
+		typ   NotificationType
+		image bool
+	}{
+		"a long ETag, a delete":     {`{"public_id":"a","etag":"` + long + `","notification_type":"delete","version":1,"format":"jpg"}`, TypeDelete, false},
+		"many tags, an upload":      {`{"public_id":"a","tags":[` + tags + `],"notification_type":"upload"}`, TypeUpload, true},
+		"too many tags, an upload":  {`{"public_id":"a","tags":[` + tags + `,` + tags + `],"notification_type":"upload"}`, TypeUpload, true},
+		"many senders, an upload":   {`{"notification_context":{` + strings.Repeat(`"triggered_by":{"id":"`+long+`"},`, 20) + `"a":0},"public_id":"a","notification_type":"upload"}`, TypeUpload, true},
+		"a type that is too long":   {`{"public_id":"a","notification_type":"` + long + `x","version":1,"format":"jpg"}`, TypeInvalid, false},
+		"such a type comes first":   {`{"notification_type":"` + long + `x","public_id":"a","version":1,"format":"jpg"}`, TypeInvalid, false},
+		"a type of the most length": {`{"notification_type":"` + long + `","public_id":"a","version":1,"format":"jpg"}`, NotificationType(long), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDelivery(t, test.body, "{}", 1700000000)
+			if _, image := d.Image(); d.Type != test.typ || image != test.image {
+				t.Errorf("type got %.20q, image %v, want %.20q, %v", d.Type, image, test.typ, test.image)
+			}
+			for _, p := range []Payload{payloadOf(t, d), parse(t, []byte(test.body))} {
+				if got := p.Common().Type; got != test.typ || reflect.TypeOf(p) != reflect.TypeOf(newPayload(&Notification{Type: test.typ})) {
+					t.Errorf("payload got type %.20q and is a %T, want %.20q", got, p, test.typ)
+				}
 			}
 		})
 	}

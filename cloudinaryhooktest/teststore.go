@@ -60,8 +60,8 @@ type pendingStore interface {
 	Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]
 }
 
-// noPending tells a store that has no list from one whose list Processor.Resume
-// would not get.
+// noPending tells a store that has no list from one whose list is of another
+// type and would go untested.
 func noPending(t *testing.T, s cloudinaryhook.Store) {
 	want := reflect.TypeFor[func(context.Context, time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]]()
 	if m := reflect.ValueOf(s).MethodByName("Pending"); m.IsValid() {
