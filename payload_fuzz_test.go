@@ -34,6 +34,9 @@ func FuzzParsePayload(f *testing.F) {
 		if err != nil {
 			return
 		}
+		if len(body) > 8<<10 {
+			return // it has room for texts that the envelope leaves out
+		}
 		if got := p.Common(); got.Type != env.Type || got.PublicID != env.PublicID {
 			t.Errorf("the payload says %q, %q; the envelope %q, %q", got.Type, got.PublicID, env.Type, env.PublicID)
 		}
@@ -211,7 +214,7 @@ func independentMembers(body []byte) (jsonMembers, bool) {
 func (m jsonMembers) has(name string) bool { return m[name] != nil && string(m[name]) != "null" }
 
 func (m jsonMembers) text(name string) (s string) {
-	if json.Unmarshal(m[name], &s) != nil {
+	if len(m[name]) > 8<<10 || json.Unmarshal(m[name], &s) != nil {
 		return ""
 	}
 	return s
@@ -222,7 +225,7 @@ func (m jsonMembers) integer(name string) int64 {
 	if json.Unmarshal(m[name], new(string)) == nil {
 		text = m.text(name)
 	}
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil && text[0] != '+' {
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil && text[0] != '+' && len(m[name]) <= 256 {
 		return n
 	}
 	return 0
@@ -231,7 +234,7 @@ func (m jsonMembers) integer(name string) int64 {
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 
 func (m jsonMembers) time(name string) (at time.Time) {
-	if text := m.text(name); !rfc3339.MatchString(text) || at.UnmarshalText([]byte(text)) != nil {
+	if text := m.text(name); len(m[name]) > 256 || !rfc3339.MatchString(text) || at.UnmarshalText([]byte(text)) != nil {
 		return time.Time{}
 	}
 	return at
@@ -256,7 +259,7 @@ func (m jsonMembers) notification() Notification {
 			Height: m.integer("height"), Pages: m.integer("pages"), CreatedAt: m.time("created_at"), Placeholder: string(m["placeholder"]) == "true",
 		},
 	}
-	if _, ok := m["notification_type"]; ok && (!m.has("notification_type") || m["notification_type"][0] != '"') {
+	if _, ok := m["notification_type"]; ok && (!m.has("notification_type") || m["notification_type"][0] != '"' || len(m["notification_type"]) > 8<<10) {
 		n.Type = TypeInvalid
 	}
 	if m.has("notification_context") {
@@ -269,7 +272,7 @@ func (m jsonMembers) notification() Notification {
 		n.Error = &NotificationError{Message: m.text("error") + e.text("message"), Status: e.integer("status"), RequestID: e.text("request_id")}
 	}
 	var tags []json.RawMessage
-	if json.Unmarshal(m["tags"], &tags) == nil {
+	if json.Unmarshal(m["tags"], &tags) == nil && len(tags) <= 2000 && len(m["tags"]) <= 256<<10 {
 		for _, tag := range tags {
 			n.Tags = append(n.Tags, jsonMembers{"": tag}.text(""))
 		}
