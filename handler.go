@@ -420,10 +420,11 @@ var statuses = []struct {
 // would help an attacker too.
 func answer(w http.ResponseWriter, o Outcome) {
 	header := w.Header()
-	header["Cache-Control"] = []string{"no-store"}
-	header["X-Content-Type-Options"] = []string{"nosniff"}
+	values := []string{"no-store", "nosniff", ""} // one allocation
+	header["Cache-Control"], header["X-Content-Type-Options"] = values[0:1:1], values[1:2:2]
 	if o.Delivery != nil {
-		header[deliveryIDHeader] = []string{o.Delivery.ID}
+		values[2] = o.Delivery.ID
+		header[deliveryIDHeader] = values[2:3:3]
 	}
 	if o.Status == http.StatusMethodNotAllowed {
 		header.Set("Allow", http.MethodPost)

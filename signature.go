@@ -157,7 +157,7 @@ func parseTimestamp(s string) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("%w: there is none", ErrInvalidTimestamp)
 	}
 	seconds, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || strconv.FormatInt(seconds, 10) != s || seconds < 0 || seconds > maxTimestamp {
+	if err != nil || s[0] < '0' || s[0] > '9' || s[0] == '0' && s != "0" || seconds > maxTimestamp {
 		return time.Time{}, fmt.Errorf("%w: it is not decimal Unix seconds", ErrInvalidTimestamp)
 	}
 	return time.Unix(seconds, 0).UTC(), nil

@@ -74,13 +74,9 @@ func (c *Claims) claimSet() (jsontext.Value, error) {
 // sorted and the text of numbers as it came. The last point keeps two ids
 // above 2^53 two.
 func (c *Claims) scope() (string, error) {
-	set, err := c.claimSet()
+	members, err := c.allMembers()
 	if err != nil {
 		return "", err
-	}
-	members := c.members
-	if members == nil && json.Unmarshal(set, &members) != nil {
-		return "", fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
 	}
 	var buf [256]byte // enough for most, and no allocation
 	scope := append(buf[:0], '{')
@@ -106,6 +102,22 @@ func (c *Claims) scope() (string, error) {
 		return string(formatted), nil
 	}
 	return string(scope), nil
+}
+
+// allMembers reads those of claims that were made by hand.
+func (c *Claims) allMembers() (claimMembers, error) {
+	if c.members != nil {
+		return c.members, nil
+	}
+	set, err := c.claimSet()
+	if err != nil {
+		return nil, err
+	}
+	var members claimMembers
+	if json.Unmarshal(set, &members) != nil {
+		return nil, fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
+	}
+	return members, nil
 }
 
 // claimMembers are the members of a claim set, sorted by name. They alias it.
