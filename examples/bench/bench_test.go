@@ -90,7 +90,7 @@ func TestFlags(t *testing.T) {
 
 // TestCompare runs the whole of it, as briefly as it goes.
 func TestCompare(t *testing.T) {
-	for _, program := range []string{"taskset", "wrk"} {
+	for _, program := range []string{"taskset", "chrt", "wrk"} {
 		if _, err := exec.LookPath(program); err != nil && os.Getenv("CI") == "" {
 			t.Skipf("%s is not installed; CI installs it", program)
 		}
@@ -99,11 +99,11 @@ func TestCompare(t *testing.T) {
 		t.Skip("it takes some seconds")
 	}
 	var stdout, stderr strings.Builder
-	args := []string{"-rounds", "1", "-servers", "empty,cloudinaryhook", "-bodies", "small", "-server-cores", "0", "-client-cores", "0"}
+	args := []string{"-rounds", "1", "-servers", "empty,cloudinaryhook", "-bodies", "small", "-server-cores", "0", "-client-cores", "0", "-awake"}
 	if err := run(context.Background(), args, &stdout, &stderr); err != nil {
 		t.Fatalf("%v\n%s", err, &stderr)
 	}
-	for _, want := range []string{"| empty | 1.000 |\n", "| cloudinaryhook | .", "| small | cloudinaryhook | "} {
+	for _, want := range []string{"kept awake: true", "| empty | 1.000 |\n", "| cloudinaryhook | .", "| small | cloudinaryhook | "} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("the output has no %q:\n%s", want, &stdout)
 		}

@@ -26,6 +26,13 @@ func compare(ctx context.Context, c *config, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if c.awake {
+		sleep, err := keepAwake(ctx, c.clientCores)
+		if err != nil {
+			return err
+		}
+		defer sleep()
+	}
 	rows, stop, err := startAll(ctx, c, dir)
 	defer stop()
 	if err != nil {
@@ -38,12 +45,34 @@ func compare(ctx context.Context, c *config, stdout, stderr io.Writer) error {
 		}
 	}
 	fmt.Fprintln(stderr)
-	fmt.Fprintf(stdout, "%s; servers on core %s, wrk on core %s, %d connections; medians of %d turns of %v\n",
-		machine(), c.serverCores, c.clientCores, c.connections, c.rounds, c.slice)
+	fmt.Fprintf(stdout, "%s; servers on core %s, wrk on core %s, kept awake: %v, %d connections; medians of %d turns of %v\n",
+		machine(), c.serverCores, c.clientCores, c.awake, c.connections, c.rounds, c.slice)
 	printShares(stdout, c, rows, "requests per second, as a share of the empty handler", func(s sample) float64 { return s.rate })
 	printShares(stdout, c, rows, "the same by processor time per request, which others on the machine disturb less",
 		func(s sample) float64 { return 1 / float64(s.cpu) })
 	return printDetails(stdout, c, rows)
+}
+
+// keepAwake runs a loop of the lowest priority beside wrk. A server that is
+// slower than wrk lets it sleep, and has to wake it with every answer: some 5 µs
+// in a virtual machine, which the empty server, which is as fast as wrk, does not
+// pay. The loop takes nothing from wrk; if the two cores are threads of one, it
+// slows all servers, the empty one included.
+func keepAwake(ctx context.Context, cores string) (stop func(), err error) {
+	loop := func(script string) *exec.Cmd {
+		return exec.CommandContext(ctx, "taskset", "-c", cores, "chrt", "--idle", "0", "sh", "-c", script) //nolint:gosec // our own script
+	}
+	if out, err := loop("exit 0").CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("-awake: %w: %s", err, out)
+	}
+	cmd := loop("while :; do :; done")
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return func() {
+		_ = cmd.Process.Kill() // taskset and chrt have become the shell
+		_ = cmd.Wait()
+	}, nil
 }
 
 // startAll starts every server once for every body; rows are by body and server.
@@ -102,7 +131,7 @@ func takeTurns(ctx context.Context, c *config, rows map[string]map[string]*sampl
 // prepare returns a directory for scripts, and an error in words if a program is
 // missing.
 func prepare() (dir string, err error) {
-	for _, program := range []string{"taskset", "wrk"} {
+	for _, program := range []string{"taskset", "chrt", "wrk"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return "", fmt.Errorf("%w; on Debian: apt install util-linux wrk", err)
 		}

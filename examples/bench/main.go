@@ -3,6 +3,7 @@
 // package's, the way with cloudinary-go, and the naive way.
 //
 //	go run ./examples/bench            the table of the README, in some three minutes
+//	go run ./examples/bench -awake     the same, and no server pays for waking the client
 //	go run ./examples/bench -scale     1 to 4,096 connections, on one core and on two
 //
 // Each server is a process of its own on one core; wrk, on another, drives them
@@ -38,6 +39,7 @@ type config struct {
 	connections int
 	serverCores string
 	clientCores string
+	awake       bool
 }
 
 func main() {
@@ -77,6 +79,7 @@ func parseConfig(args []string, stderr io.Writer) (*config, error) {
 	flags.IntVar(&c.connections, "connections", 16, "how `many` connections wrk keeps busy")
 	flags.StringVar(&c.serverCores, "server-cores", "0", "the `cores` of the server, as taskset takes them")
 	flags.StringVar(&c.clientCores, "client-cores", "1", "the `cores` of wrk")
+	flags.BoolVar(&c.awake, "awake", false, "keep the client's core from sleeping, which a virtual machine charges to who wakes it: the server")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
