@@ -56,8 +56,8 @@ func compare(ctx context.Context, c *config, stdout, stderr io.Writer) error {
 // keepAwake runs a loop of the lowest priority beside wrk. A server that is
 // slower than wrk lets it sleep, and has to wake it with every answer: some 5 µs
 // in a virtual machine, which the empty server, which is as fast as wrk, does not
-// pay. The loop takes nothing from wrk; if the two cores are threads of one, it
-// slows all servers, the empty one included.
+// pay. The loop takes nothing from wrk, but where two cores share one it slows all
+// servers, the empty one included.
 func keepAwake(ctx context.Context, cores string) (stop func(), err error) {
 	loop := func(script string) *exec.Cmd {
 		return exec.CommandContext(ctx, "taskset", "-c", cores, "chrt", "--idle", "0", "sh", "-c", script) //nolint:gosec // our own script
