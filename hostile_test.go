@@ -373,7 +373,7 @@ func waitForNoConnection(t *testing.T) {
 	stacks := make([]byte, 1<<20)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // net/http tells nobody when it is done
 		all := string(stacks[:runtime.Stack(stacks, true)])
-		if !strings.Contains(all, "net/http.(*conn).serve(") && !strings.Contains(all, "cloudinaryhook.limitReading") {
+		if !strings.Contains(all, "net/http.(*conn).serve(") && !strings.Contains(all, "cloudinaryhook.(*readLimit).") {
 			return
 		}
 		if time.Now().After(deadline) {

@@ -111,8 +111,8 @@ type Rest struct {
 
 	// Mismatched holds the paths of members whose JSON kind does not fit their
 	// field, as "version" or "eager[1].bytes", in the order of the body. Such a
-	// field is zero, and all others are decoded. A top-level
-	// member with more than 1,000 of them counts as one, and is zero as a whole.
+	// field is zero, and all others are decoded. A top-level member with more
+	// than 1,000 of them counts as one, and is zero as a whole.
 	Mismatched []string `json:"-"`
 }
 
