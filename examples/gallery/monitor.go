@@ -149,8 +149,6 @@ func (m *monitor) lastHour() []minute {
 
 // since is when it began to count, or zero if it has counted for the whole hour.
 func (m *monitor) since() time.Time {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if time.Since(m.started) >= drawnMinutes*time.Minute {
 		return time.Time{}
 	}

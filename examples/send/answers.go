@@ -54,8 +54,8 @@ patience. Cloudinary would send it again.`,
 	http.StatusGatewayTimeout: `a proxy in front of the receiver lost patience. Cloudinary would send it again.`,
 }
 
-// explain is explain, with what is known here to be amiss first.
-func (c *config) explain(a attempt) string {
+// explanation puts what is known here to be amiss before what explain says.
+func (c *config) explanation(a attempt) string {
 	cause := c.amiss(time.Now())
 	if a.err != nil || a.answer.Status != http.StatusUnauthorized || cause == "" {
 		return explain(a)

@@ -70,7 +70,7 @@ func sendOne(ctx context.Context, cfg *config, stdout io.Writer) error {
 		return err
 	}
 	last := deliver(ctx, cfg, n, func(a attempt, pause time.Duration) {
-		fmt.Fprintln(stdout, report(a, cfg.explain(a)))
+		fmt.Fprintln(stdout, report(a, cfg.explanation(a)))
 		if pause > 0 {
 			fmt.Fprintf(stdout, "\nagain in %v\n", pause)
 		}
@@ -128,7 +128,7 @@ func sendMany(ctx context.Context, cfg *config, stdout, stderr io.Writer) error 
 	writeTable(stdout, sent.byAnswer)
 	fmt.Fprintf(stdout, "\n%d of %d accepted in %v, %.0f/s\n", sent.accepted, cfg.count, round(took), float64(sent.accepted)/took.Seconds())
 	for _, answer := range slices.Sorted(maps.Keys(sent.byAnswer)) {
-		fmt.Fprintf(stdout, "\n%s: %s\n", answer, cfg.explain(sent.byAnswer[answer][0]))
+		fmt.Fprintf(stdout, "\n%s: %s\n", answer, cfg.explanation(sent.byAnswer[answer][0]))
 	}
 	if sent.accepted < cfg.count {
 		return errNotAccepted
