@@ -1,0 +1,2 @@
+// Package sqlstore keeps deliveries in a SQL database.
+package sqlstore
