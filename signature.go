@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // The headers in which Cloudinary signs a notification. A trigger's
@@ -55,8 +57,11 @@ func Sign(hash crypto.Hash, body []byte, timestamp, secret string) string {
 type SignatureVerifier struct {
 	// Secrets are the API secrets of one product environment. Any of them may
 	// have signed, so that a secret can be rotated without an outage: add the
-	// new one, wait until Cloudinary signs with it, remove the old one. With
-	// none, or with an empty one among them, everything is refused.
+	// new one, wait until Cloudinary signs with it, remove the old one.
+	//
+	// Everything is refused if there are none, or if one of them is blank or has
+	// white space, quotes or control characters around it: these come from files
+	// and shells, and are no part of a secret.
 	Secrets []string
 
 	// MaxAge is how old a signature may be; 0 means 2 hours. A recorded
@@ -98,13 +103,51 @@ func (v *SignatureVerifier) Verify(body []byte, timestamp, signature string) err
 	return v.match(body, claim)
 }
 
-// usable refuses a verifier that cannot refuse anything else: with an empty
+// usable refuses a verifier that cannot refuse anything else: with a blank
 // secret, everybody can compute the digest.
 func (v *SignatureVerifier) usable() error {
-	if len(v.Secrets) == 0 || slices.Contains(v.Secrets, "") {
-		return fmt.Errorf("%w: Secrets is empty or holds an empty one", ErrNoSecrets)
+	if len(v.Secrets) == 0 {
+		return fmt.Errorf("%w: there are no secrets", ErrNoSecrets)
+	}
+	for i, secret := range v.Secrets {
+		if what := oddity(secret); what != "" {
+			return fmt.Errorf("%w: secret %d of %d %s", ErrNoSecrets, i+1, len(v.Secrets), what)
+		}
 	}
 	return nil
+}
+
+// oddity says what is wrong with the text of a secret, without quoting it; ""
+// means nothing. A file's last line break, the quotes of a shell or an .env file
+// and a byte order mark are no part of a secret. With them every genuine
+// notification is refused; and where nothing else is left, anybody can sign.
+func oddity(secret string) string {
+	if strings.TrimFunc(secret, func(r rune) bool { return wrapping(r) != "" }) == "" {
+		return "is blank"
+	}
+	first, _ := utf8.DecodeRuneInString(secret)
+	last, _ := utf8.DecodeLastRuneInString(secret)
+	if what := wrapping(first); what != "" {
+		return "begins with " + what
+	}
+	if what := wrapping(last); what != "" {
+		return "ends with " + what
+	}
+	return ""
+}
+
+// wrapping names the kind of a character that belongs around a secret, and not
+// to it; "" means that it may belong to it.
+func wrapping(r rune) string {
+	switch {
+	case unicode.IsSpace(r):
+		return "white space"
+	case strings.ContainsRune("\"'`", r), unicode.In(r, unicode.Pi, unicode.Pf):
+		return "a quote"
+	case unicode.In(r, unicode.Cc, unicode.Cf):
+		return "a control character"
+	}
+	return ""
 }
 
 // A signatureClaim is what the headers say, in a form that can be checked: who

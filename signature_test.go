@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -186,6 +188,77 @@ func TestEveryByteCounts(t *testing.T) {
 	}
 }
 
+// TestOddSecrets: what files, shells and .env files put around a secret is
+// refused, also by NewHandler and for token keys, with an error that does not
+// quote it. All else may be part of a secret.
+func TestOddSecrets(t *testing.T) {
+	const secret = "a secret, and as a key of 32 bytes or more"
+	tests := []struct{ name, secret, want string }{
+		{"empty", "", "blank"},
+		{"a line break", "\n", "blank"},
+		{"a blank", " ", "blank"},
+		{"a NUL", "\x00", "blank"},
+		{"quotes with nothing in them", "\"\"", "blank"},
+		{"bytes of zero, as many as a key has", strings.Repeat("\x00", 32), "blank"},
+		{"a byte order mark", "\ufeff\r\n", "blank"},
+		{"line break after", secret + "\n", "ends with white space"},
+		{"line break of Windows after", secret + "\r\n", "ends with white space"},
+		{"blank before", " " + secret, "begins with white space"},
+		{"no-break space after", secret + "\u00a0", "ends with white space"},
+		{"quotes around", `"` + secret + `"`, "begins with a quote"},
+		{"apostrophe after", secret + "'", "ends with a quote"},
+		{"typographic quotes around", "“" + secret + "”", "begins with a quote"},
+		{"NUL after", secret + "\x00", "ends with a control character"},
+		{"byte order mark before", "\ufeff" + secret, "begins with a control character"},
+		{"zero-width space after", secret + "\u200b", "ends with a control character"},
+
+		{"blanks and quotes inside", secret + ` "x" ` + secret, ""},
+		{"line break inside", secret + "\n" + secret, ""},
+		{"Cyrillic", "ключ" + secret, ""},
+		{"punctuation", "$(" + secret + "=/+", ""},
+		{"no UTF-8", "\xff" + secret + "\xfe", ""},
+		{"long", strings.Repeat(secret, 100), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			v := &SignatureVerifier{Secrets: []string{"other", tt.secret}, Now: at(1700000000)}
+			key := append([]byte(tt.secret), strings.Repeat(tt.secret, 32-min(32, len(tt.secret)))...) // blank ones as long as a key
+			_, newErr := NewHandler(Config{Signature: v, Tokenless: true, Processor: &Processor{Store: new(memory), Deferred: true}})
+			_, tokenErr := (&TokenVerifier{Keys: [][]byte{otherKey, key}}).Verify(rawToken(otherKey, hs256, `{}`))
+			_, signErr := SignToken(key, &Claims{})
+			for what, err := range map[string]error{
+				"Verify":     v.Verify(testBody, testTimestamp, Sign(crypto.SHA256, testBody, testTimestamp, tt.secret)),
+				"NewHandler": newErr, "TokenVerifier.Verify": tokenErr, "SignToken": signErr,
+			} {
+				switch {
+				case tt.want == "" && err != nil:
+					t.Errorf("%s got %v, want nil", what, err)
+				case tt.want != "" && tt.secret != "" && !(errors.Is(err, ErrNoSecrets) && strings.HasSuffix(err.Error(), " "+tt.want)):
+					t.Errorf("%s got %v, want %v and that it %s", what, err, ErrNoSecrets, tt.want)
+				case tt.want != "" && (what == "Verify" || what == "NewHandler") && !strings.Contains(err.Error(), "secret 2 of 2"):
+					t.Errorf("%s got %v, want which secret it is", what, err)
+				}
+			}
+			if err := v.Verify(testBody, testTimestamp, Sign(crypto.SHA1, testBody, testTimestamp, tt.secret+"x")); err == nil {
+				t.Error("Verify of a signature by a longer secret got nil, want an error")
+			}
+		})
+	}
+}
+
+// TestRandomKeys: a key of random bytes may begin and end with any of them.
+func TestRandomKeys(t *testing.T) {
+	random := rand.NewChaCha8([32]byte{})
+	for range 10000 {
+		key := make([]byte, 32)
+		_, _ = random.Read(key)
+		key[0], key[31] = '"', '\n'
+		if what := keyOddity(key); what != "" {
+			t.Fatalf("%x %s, want nothing odd", key, what)
+		}
+	}
+}
+
 // corpus returns the folder of published vectors and bodies. They are not part
 // of the project; CI has them.
 func corpus(t testing.TB) string {
@@ -254,8 +327,10 @@ func TestPublishedVectors(t *testing.T) {
 	}
 }
 
+var wrapped = regexp.MustCompile("^$|^[\\pZ\\p{Cc}\\p{Cf}\\p{Pi}\\p{Pf}\"'`]|[\\pZ\\p{Cc}\\p{Cf}\\p{Pi}\\p{Pf}\"'`]$")
+
 // FuzzSignatureVerifier states what the verifier accepts: exactly what Sign
-// made with one of its non-empty secrets, inside the window. The signature is
+// made with one of its secrets, none of which is odd, inside the window. The signature is
 // raw as it comes if by is 0, else made of the same body and timestamp.
 func FuzzSignatureVerifier(f *testing.F) {
 	for by := range uint8(7) {
@@ -283,7 +358,7 @@ func FuzzSignatureVerifier(f *testing.F) {
 				signed = signed || strings.EqualFold(signature, Sign(h, body, timestamp, s)) && (h == crypto.SHA256 || !sha256Only)
 			}
 		}
-		want := secret != "" && inWindow && signed
+		want := !wrapped.MatchString(secret) && inWindow && signed
 		if got := v.Verify(body, timestamp, signature) == nil; got != want {
 			t.Errorf("Verify(%q, %q, %q) with secret %q at %d got %v, want %v", body, timestamp, signature, secret, now, got, want)
 		}

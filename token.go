@@ -228,8 +228,11 @@ func claimDate(value jsontext.Value) (date *jwt.NumericDate, ok bool) {
 // long as its fields are not changed.
 type TokenVerifier struct {
 	// Keys are the HMAC keys, of at least 32 bytes each; any of them may have
-	// signed, so that a key can be rotated. With none, or with a shorter one
-	// among them, everything is refused: golang-jwt itself takes an empty key.
+	// signed, so that a key can be rotated. Everything is refused if there are
+	// none, or if one of them is shorter: golang-jwt itself takes an empty key.
+	// The same holds for a key that is text (valid UTF-8) and blank, or that has
+	// white space, quotes or control characters around it. A key that is not
+	// text, as 32 random bytes, may begin and end with any byte.
 	//
 	// A key is used as it is, not decoded: the 44 characters that
 	// "openssl rand -base64 32" prints are a good one. Give webhook tokens a key
@@ -314,15 +317,28 @@ func (v *TokenVerifier) Verify(token string) (*Claims, error) {
 }
 
 func (v *TokenVerifier) usable() error {
-	for _, key := range v.Keys {
-		if len(key) < minKeySize {
-			return fmt.Errorf("%w: a token key has %d bytes, fewer than %d", ErrNoSecrets, len(key), minKeySize)
+	if len(v.Keys) == 0 {
+		return fmt.Errorf("%w: there are no token keys", ErrNoSecrets)
+	}
+	for i, key := range v.Keys {
+		if what := keyOddity(key); what != "" {
+			return fmt.Errorf("%w: token key %d of %d %s", ErrNoSecrets, i+1, len(v.Keys), what)
 		}
 	}
-	if len(v.Keys) == 0 {
-		return fmt.Errorf("%w: no token keys", ErrNoSecrets)
-	}
 	return nil
+}
+
+// keyOddity is [oddity] for a token key. Only a key that is text can have
+// something around it: random bytes may begin and end with any. That 32 of them
+// are UTF-8 by chance happens once in a hundred million keys.
+func keyOddity(key []byte) string {
+	if len(key) < minKeySize {
+		return fmt.Sprintf("has %d bytes, fewer than %d", len(key), minKeySize)
+	}
+	if utf8.Valid(key) {
+		return oddity(string(key))
+	}
+	return ""
 }
 
 // prepared returns a copy that shares nothing with v and has all that golang-jwt
@@ -410,11 +426,11 @@ func tokenCause(err error) error {
 }
 
 // SignToken issues the token for a notification URL: *[Claims], or the app's
-// own type, signed with HS256. The key needs 32 bytes at least, else the error
-// wraps [ErrNoSecrets]; any other error is that of encoding the claims.
+// own type, signed with HS256. A key that [TokenVerifier].Keys refuses is refused
+// here too, with [ErrNoSecrets]; any other error is that of encoding the claims.
 func SignToken(key []byte, c jwt.Claims) (string, error) {
-	if len(key) < minKeySize {
-		return "", fmt.Errorf("%w: the token key has %d bytes, fewer than %d", ErrNoSecrets, len(key), minKeySize)
+	if what := keyOddity(key); what != "" {
+		return "", fmt.Errorf("%w: the token key %s", ErrNoSecrets, what)
 	}
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString(key)
 	if err != nil {
