@@ -13,7 +13,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
-	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/sender"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
 // demo is Cloudinary, as far as this app can tell: it signs notifications and

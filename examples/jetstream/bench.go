@@ -21,7 +21,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
-	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/sender"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
 // A bench measures what docs/scaling.md computes with. All of it runs on this

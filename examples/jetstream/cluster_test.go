@@ -19,7 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
-	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/sender"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
 // A link is the only way from one node to another.

@@ -20,7 +20,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
-	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/sender"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
 // binary is the real program, built once.

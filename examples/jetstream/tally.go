@@ -11,7 +11,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
-	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/sender"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
 // newSecrets are a secret and a key for one run.

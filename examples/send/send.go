@@ -16,7 +16,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
-	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/sender"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
 // retries are Cloudinary's: after so many minutes each, and then never again.
