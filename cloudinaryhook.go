@@ -114,8 +114,10 @@ var (
 	ErrBodyTimeout          = errors.New("cloudinaryhook: body did not arrive in time")
 	ErrBodyRead             = errors.New("cloudinaryhook: body could not be read")
 	ErrMalformedBody        = errors.New("cloudinaryhook: body is not exactly one JSON object with unique names")
+	ErrUnknownTenant        = errors.New("cloudinaryhook: Config.SecretsFor knows no secrets for the token's claims")
 
 	// What the app's own code returned is wrapped by the stage it failed in.
+	ErrSecretsFor  = errors.New("cloudinaryhook: looking up the secrets failed")
 	ErrSave        = errors.New("cloudinaryhook: saving the delivery failed")
 	ErrCreateImage = errors.New("cloudinaryhook: creating the image failed")
 	ErrNotify      = errors.New("cloudinaryhook: notifying the app failed")

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -510,15 +511,22 @@ func TestMisconfiguredProcessors(t *testing.T) {
 		{"deferred and images", &Processor{Store: &memory{}, Deferred: true, Images: app}},
 		{"deferred and notify", &Processor{Store: &memory{}, Deferred: true, Notify: app.notify}},
 		{"negative GiveUpAfter", &Processor{Store: &memory{}, Images: app, GiveUpAfter: -1}},
+		{"negative Timeout", &Processor{Store: &memory{}, Images: app, Timeout: -1}},
 	}
 	d := newDelivery(t, untypedImage, "{}", 1)
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if r := tt.p.accept(t.Context(), d); !errors.Is(r.err, ErrMisconfigured) || r.after != 0 {
-				t.Errorf("accept got %+v, want %v", r, ErrMisconfigured)
+			if state, err := tt.p.Accept(t.Context(), d); !errors.Is(err, ErrMisconfigured) || state != 0 {
+				t.Errorf("Accept got %v and %v, want %v", state, err, ErrMisconfigured)
 			}
-			if _, err := tt.p.process(t.Context(), d); !errors.Is(err, ErrMisconfigured) {
-				t.Errorf("process got %v, want %v", err, ErrMisconfigured)
+			if err := tt.p.Process(t.Context(), d); !errors.Is(err, ErrMisconfigured) {
+				t.Errorf("Process got %v, want %v", err, ErrMisconfigured)
+			}
+			if err := tt.p.Resume(t.Context(), seq()); !errors.Is(err, ErrMisconfigured) {
+				t.Errorf("Resume got %v, want %v", err, ErrMisconfigured)
+			}
+			if err := tt.p.ResumeEvery(t.Context(), time.Minute, pendingFunc(seq())); !errors.Is(err, ErrMisconfigured) {
+				t.Errorf("ResumeEvery got %v, want %v", err, ErrMisconfigured)
 			}
 			if _, err := NewHandler(Config{
 				Signature: &SignatureVerifier{Secrets: []string{"s"}}, Tokenless: true, Processor: tt.p,
@@ -526,17 +534,6 @@ func TestMisconfiguredProcessors(t *testing.T) {
 				t.Errorf("NewHandler got %v, want %v", err, ErrMisconfigured)
 			}
 		})
-	}
-}
-
-func TestNilProcessor(t *testing.T) {
-	var p *Processor
-	d := newDelivery(t, untypedImage, "{}", 1)
-	if _, err := p.Accept(t.Context(), d); !errors.Is(err, ErrMisconfigured) {
-		t.Errorf("Accept got %v, want %v", err, ErrMisconfigured)
-	}
-	if err := p.Resume(t.Context(), seq(d)); !errors.Is(err, ErrMisconfigured) {
-		t.Errorf("Resume got %v, want %v", err, ErrMisconfigured)
 	}
 }
 
@@ -665,8 +662,8 @@ func TestResume(t *testing.T) {
 	if got := store.cause(oldDone.ID); got != nil {
 		t.Errorf("cause of the old and done one got %v, want nil", got)
 	}
-	if got := log.String(); !strings.Contains(got, "rejected") || strings.Count(got, "\n") != 2 {
-		t.Errorf("log got %s, want two lines, one of a rejection", got)
+	if got := log.String(); strings.Count(got, "delivery rejected") != 1 || strings.Count(got, "delivery failed") != 1 || strings.Count(got, "resuming failed") != 2 {
+		t.Errorf("log got %s, want one line for each: the rejection, the failure, and the two that were no delivery", got)
 	}
 }
 
@@ -689,6 +686,81 @@ func TestResumeStopsWhenDone(t *testing.T) {
 	a, b := newDelivery(t, untypedImage, "{}", 1), newDelivery(t, untypedImage, "{}", 2)
 	if err := p.Resume(ctx, seq(a, b)); !errors.Is(err, context.Canceled) || len(app.list) != 1 {
 		t.Errorf("Resume got %v after %v, want %v after one image", err, app.list, context.Canceled)
+	}
+}
+
+// TestOneHungCreator: each delivery has a time of its own, so that one whose
+// creator hangs keeps neither the others nor the caller waiting.
+func TestOneHungCreator(t *testing.T) {
+	for timeout, want := range map[time.Duration]time.Duration{0: 15 * time.Second, time.Minute: time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			store := &memory{}
+			p := Processor{Store: store, Timeout: timeout, Images: ImageCreatorFunc(func(ctx context.Context, img *Image) error {
+				if img.PublicID == "hung" {
+					<-ctx.Done()
+				}
+				return ctx.Err()
+			})}
+			hung := newDelivery(t, `{"notification_type":"upload","public_id":"hung"}`, "{}", 1)
+			start := time.Now()
+			if err := p.Process(t.Context(), hung); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != want {
+				t.Errorf("Process got %v after %v, want %v after %v", err, time.Since(start), context.DeadlineExceeded, want)
+			}
+			after := newDelivery(t, untypedImage, "{}", 1)
+			if err := p.Resume(t.Context(), seq(hung, after)); !errors.Is(err, ErrCreateImage) || time.Since(start) != 2*want {
+				t.Errorf("Resume got %v after %v, want %v after %v", err, time.Since(start)-want, ErrCreateImage, want)
+			}
+			if got := []State{store.state(hung.ID), store.state(after.ID)}; !slices.Equal(got, []State{StatePending, StateDone}) {
+				t.Errorf("states got %v, want pending and done", got)
+			}
+		})
+	}
+}
+
+func pendingFunc(pending iter.Seq2[*Delivery, error]) func(context.Context, time.Time) iter.Seq2[*Delivery, error] {
+	return func(context.Context, time.Time) iter.Seq2[*Delivery, error] { return pending }
+}
+
+// TestResumeEvery: at once, then every interval, whatever the listing does, until
+// ctx ends. Nobody but the log is told of what fails.
+func TestResumeEvery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const interval = 20 * time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), 3*interval+time.Second)
+		defer cancel()
+		var log bytes.Buffer
+		store := &memory{}
+		p := Processor{Store: store, Images: &calls{}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		d := newDelivery(t, untypedImage, "{}", 1)
+		start, passes := time.Now(), 0
+		err := p.ResumeEvery(ctx, interval, func(got context.Context, before time.Time) iter.Seq2[*Delivery, error] {
+			if want := start.Add(time.Duration(passes)*interval - time.Minute); got != ctx || !before.Equal(want) {
+				t.Errorf("pass %d asks for what came before %v, want %v", passes, before, want)
+			}
+			passes++
+			switch passes {
+			case 1:
+				panic("cannot list")
+			case 2:
+				return nil
+			case 3:
+				return seq(errors.New("one row is broken"))
+			}
+			return seq(d)
+		})
+		if !errors.Is(err, context.DeadlineExceeded) || passes != 4 || store.state(d.ID) != StateDone {
+			t.Errorf("ResumeEvery got %v after %d passes and state %v, want %v, 4 and done", err, passes, store.state(d.ID), context.DeadlineExceeded)
+		}
+		if got := log.String(); strings.Count(got, "\n") != 3 || strings.Count(got, "resuming failed") != 3 || !strings.Contains(got, "one row is broken") {
+			t.Errorf("log got %s, want a line for each of the three listings that failed", got)
+		}
+	})
+	p := Processor{Store: &memory{}, Images: &calls{}}
+	if err := p.ResumeEvery(t.Context(), 0, pendingFunc(seq())); !errors.Is(err, ErrMisconfigured) {
+		t.Errorf("ResumeEvery without an interval got %v, want %v", err, ErrMisconfigured)
+	}
+	if err := p.ResumeEvery(t.Context(), time.Minute, nil); !errors.Is(err, ErrMisconfigured) {
+		t.Errorf("ResumeEvery without a listing got %v, want %v", err, ErrMisconfigured)
 	}
 }
 

@@ -19,11 +19,10 @@ const (
 	tokenParameter   = "token"
 	deliveryIDHeader = "X-Delivery-Id" // in canonical form, as net/http would have to make it
 
-	defaultMaxBody = 4 << 20          // bytes; the largest recorded bodies, with OCR, are a hundredth of it
-	defaultTimeout = 15 * time.Second // Cloudinary waits 20 s, by second-hand knowledge
-	eagerBuffer    = 512 << 10        // bytes that are taken at once for a body that declares them
-	unknownBuffer  = 8 << 10          // bytes, for one that declares nothing; few are larger
-	maxDrain       = 256 << 10        // bytes; what net/http reads of a body that nobody read
+	defaultMaxBody = 4 << 20   // bytes; the largest recorded bodies, with OCR, are a hundredth of it
+	eagerBuffer    = 512 << 10 // bytes that are taken at once for a body that declares them
+	unknownBuffer  = 8 << 10   // bytes, for one that declares nothing; few are larger
+	maxDrain       = 256 << 10 // bytes; what net/http reads of a body that nobody read
 )
 
 // Config sets up a [Handler].
@@ -32,8 +31,30 @@ type Config struct {
 	Token     *TokenVerifier     // required, unless Tokenless
 	Processor *Processor         // required
 
-	// Tokenless has the signature alone admit a notification. Claims stay zero.
+	// Tokenless has the signature alone admit a notification.
+	//
+	// WARNING: nothing then tells the notifications of two such handlers apart.
+	// If they share a store, the same body sent to both is one delivery, and the
+	// same public ID and version in two product environments is one image. Give
+	// each its own Claims.
 	Tokenless bool
+
+	// Claims are those of every notification of a Tokenless handler, as
+	// &Claims{OrganizationID: "acme"}. Delivery.ID and Image.Key depend on them.
+	// Nil means none. They are copied.
+	Claims *Claims
+
+	// SecretsFor, if set, is asked for the API secrets of the product environment
+	// that the claims belong to, after the token was verified; Signature.Secrets
+	// is empty then. So one handler serves many environments, and a secret is
+	// rotated without a restart. It is called once a request, concurrently, and
+	// before the body is read: keep what it returns for a while. Its context ends
+	// with the request, or after Timeout.
+	//
+	// No secrets and no error mean that nobody has these claims: [ErrUnknownTenant],
+	// 401. An error, a panic, and a secret that Signature.Secrets may not have are
+	// [ErrSecretsFor], 500.
+	SecretsFor func(ctx context.Context, claims *Claims) ([]string, error)
 
 	// MaxBody is the largest body in bytes; 0 means 4 MiB.
 	MaxBody int64
@@ -78,7 +99,7 @@ type Handler struct {
 // NewHandler checks a configuration and makes a handler of it. The verifiers
 // and the Processor are copied, so later changes to them have no effect. Errors
 // wrap [ErrNoSecrets] or [ErrMisconfigured].
-func NewHandler(c Config) (*Handler, error) {
+func NewHandler(c Config) (_ *Handler, err error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
@@ -87,6 +108,8 @@ func NewHandler(c Config) (*Handler, error) {
 	c.Signature = &signature
 	if !c.Tokenless {
 		c.Token = c.Token.prepared()
+	} else if c.Claims, err = orDefault(c.Claims, new(Claims)).clone(); err != nil {
+		return nil, fmt.Errorf("%w: Claims: %w", ErrMisconfigured, err)
 	}
 	processor := *c.Processor
 	c.Processor = &processor
@@ -100,11 +123,16 @@ func (c *Config) check() error {
 	if c.Signature == nil {
 		return fmt.Errorf("%w: Signature is nil", ErrMisconfigured)
 	}
-	if err := c.Signature.usable(); err != nil {
-		return err
+	switch {
+	case c.SecretsFor == nil:
+		if err := c.Signature.usable(); err != nil {
+			return err
+		}
+	case len(c.Signature.Secrets) > 0:
+		return fmt.Errorf("%w: Signature.Secrets and SecretsFor are both set", ErrMisconfigured)
 	}
-	if (c.Token == nil) != c.Tokenless {
-		return fmt.Errorf("%w: either Token is set or Tokenless", ErrMisconfigured)
+	if (c.Token == nil) != c.Tokenless || !c.Tokenless && c.Claims != nil {
+		return fmt.Errorf("%w: either Token is set or Tokenless, and Claims with the latter alone", ErrMisconfigured)
 	}
 	if !c.Tokenless {
 		if err := c.Token.usable(); err != nil {
@@ -225,7 +253,7 @@ func drained(r *http.Request) bool {
 }
 
 // Authenticate makes all checks and nothing else: method, token, signature
-// headers, size, signature, JSON. It consumes r.Body. For the status that
+// headers, secrets, size, signature, JSON. It consumes r.Body. For the status that
 // belongs to an error, see [StatusCode].
 func (h *Handler) Authenticate(r *http.Request) (*Delivery, error) {
 	if r.Method != http.MethodPost {
@@ -239,11 +267,17 @@ func (h *Handler) Authenticate(r *http.Request) (*Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
+	verifier := h.config.Signature
+	if h.config.SecretsFor != nil {
+		if verifier, err = h.tenantVerifier(r.Context(), claims); err != nil {
+			return nil, err
+		}
+	}
 	body, err := readBody(r, h.config.MaxBody)
 	if err != nil {
 		return nil, err
 	}
-	if err := h.config.Signature.match(body, signature); err != nil {
+	if err := verifier.match(body, signature); err != nil {
 		return nil, err
 	}
 	return NewDelivery(body, claims, signature.signedAt)
@@ -253,7 +287,8 @@ func (h *Handler) Authenticate(r *http.Request) (*Delivery, error) {
 // which is then gone, and take a token out of it.
 func (h *Handler) verifyToken(r *http.Request) (*Claims, error) {
 	if h.config.Tokenless {
-		return new(Claims), nil
+		claims := *h.config.Claims
+		return &claims, nil
 	}
 	switch tokens := queryTokens(r.URL); len(tokens) {
 	case 0:
@@ -294,6 +329,28 @@ func (h *Handler) verifyHeaders(r *http.Request) (signatureClaim, error) {
 		return signatureClaim{}, fmt.Errorf("%w: there are %d headers", ErrInvalidTimestamp, len(timestamps))
 	}
 	return h.config.Signature.readHeaders(timestamps[0], signatures[0])
+}
+
+// tenantVerifier has the secrets of the tenant, and nothing of the configured
+// verifier, which has checked the headers already.
+func (h *Handler) tenantVerifier(ctx context.Context, claims *Claims) (*SignatureVerifier, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.config.Timeout)
+	defer cancel()
+	var v SignatureVerifier
+	err := contain(func() (err error) {
+		v.Secrets, err = h.config.SecretsFor(ctx, claims)
+		return err
+	})
+	if err == nil && len(v.Secrets) == 0 {
+		return nil, ErrUnknownTenant
+	}
+	if err == nil {
+		err = v.usable()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSecretsFor, err)
+	}
+	return &v, nil
 }
 
 // readBody reads the whole body into one buffer. A body that is cut at the limit
@@ -385,7 +442,7 @@ func StatusCode(err error) int {
 	if err == nil {
 		return http.StatusCreated
 	}
-	for _, stage := range []error{ErrSave, ErrCreateImage, ErrNotify, ErrComplete} {
+	for _, stage := range []error{ErrSecretsFor, ErrSave, ErrCreateImage, ErrNotify, ErrComplete} {
 		if errors.Is(err, stage) {
 			return http.StatusInternalServerError
 		}
@@ -410,6 +467,7 @@ var statuses = []struct {
 	{ErrInvalidTimestamp, http.StatusUnauthorized},
 	{ErrStaleTimestamp, http.StatusUnauthorized},
 	{ErrSignatureMismatch, http.StatusUnauthorized},
+	{ErrUnknownTenant, http.StatusUnauthorized},
 	{ErrBodyTooLarge, http.StatusRequestEntityTooLarge},
 	{ErrMalformedBody, http.StatusBadRequest},
 	{ErrBodyTimeout, http.StatusRequestTimeout},

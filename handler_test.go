@@ -87,6 +87,12 @@ func answerRows() []answerRow {
 			c.Processor.Images, c.Processor.Notify = app, app.notify
 		}
 	}
+	lookUp := func(secrets []string, err error) func(*Config) {
+		return func(c *Config) {
+			c.Signature.Secrets = nil
+			c.SecretsFor = func(context.Context, *Claims) ([]string, error) { return secrets, err }
+		}
+	}
 	store := func(m *memory) func(*Config) { return func(c *Config) { c.Processor.Store = m } }
 	return []answerRow{
 		{"accepted", nil, untypedImage, nil, 201, nil, StateDone},
@@ -138,6 +144,17 @@ func answerRows() []answerRow {
 		{"body taken away", nil, untypedImage, func(r *http.Request) { r.Body = nil }, 500, ErrBodyConsumed, 0},
 		{"body closed", nil, untypedImage, func(r *http.Request) { r.Body = io.NopCloser(iotest.ErrReader(http.ErrBodyReadAfterClose)) }, 500, ErrBodyConsumed, 0},
 		{"body panics", nil, untypedImage, func(r *http.Request) { r.Body = panicBody{} }, 500, errors.ErrUnsupported, 0},
+
+		{"secrets looked up", lookUp([]string{"old", testSecret}, nil), untypedImage, nil, 201, nil, StateDone},
+		{"secrets of nobody", lookUp(nil, nil), untypedImage, nil, 401, ErrUnknownTenant, 0},
+		{"secrets of another", lookUp([]string{"another"}, nil), untypedImage, nil, 401, ErrSignatureMismatch, 0},
+		{"secrets with an empty one", lookUp([]string{testSecret, ""}, nil), untypedImage, nil, 500, ErrNoSecrets, 0},
+		{"look-up failed", lookUp([]string{testSecret}, boom), untypedImage, nil, 500, boom, 0},
+		{"look-up failed with a sentinel of ours", lookUp(nil, ErrUnknownTenant), untypedImage, nil, 500, ErrSecretsFor, 0},
+		{"look-up panicked", func(c *Config) {
+			c.Signature.Secrets = nil
+			c.SecretsFor = func(context.Context, *Claims) ([]string, error) { panic(boom) }
+		}, untypedImage, nil, 500, ErrSecretsFor, 0},
 
 		{"save failed", store(&memory{saveErr: boom}), untypedImage, nil, 500, ErrSave, 0},
 		{"save failed with a sentinel of ours", store(&memory{saveErr: ErrMissingToken}), untypedImage, nil, 500, ErrSave, 0},
@@ -278,6 +295,14 @@ func TestNewHandlerRefuses(t *testing.T) {
 		{"negative MaxSkew", func(c *Config) { c.Signature.MaxSkew = -1 }, ErrMisconfigured},
 		{"no Token", func(c *Config) { c.Token = nil }, ErrMisconfigured},
 		{"Token and Tokenless", func(c *Config) { c.Tokenless = true }, ErrMisconfigured},
+		{"Token and Claims", func(c *Config) { c.Claims = new(Claims) }, ErrMisconfigured},
+		{"claims that are no JSON", func(c *Config) {
+			c.Token, c.Tokenless = nil, true
+			c.Claims = &Claims{AlbumID: "\xff"}
+		}, ErrMisconfigured},
+		{"Secrets and SecretsFor", func(c *Config) {
+			c.SecretsFor = func(context.Context, *Claims) ([]string, error) { return nil, nil }
+		}, ErrMisconfigured},
 		{"no keys", func(c *Config) { c.Token.Keys = nil }, ErrNoSecrets},
 		{"a short key", func(c *Config) { c.Token.Keys = [][]byte{testKey, testKey[:31]} }, ErrNoSecrets},
 		{"negative Leeway", func(c *Config) { c.Token.Leeway = -1 }, ErrMisconfigured},
@@ -314,6 +339,86 @@ func TestHandlerCopiesItsConfig(t *testing.T) {
 	h.ServeHTTP(w, newRequest(untypedImage))
 	if w.Code != http.StatusCreated {
 		t.Errorf("status got %d, want 201", w.Code)
+	}
+}
+
+// TestSecretsFor: one handler for two product environments. Each has its own
+// secrets, and those may change while it serves.
+func TestSecretsFor(t *testing.T) {
+	secrets := map[string][]string{"1": {"of one"}, "2": {"of two"}}
+	var lookups int
+	h := newHandler(t, func(c *Config) {
+		c.Signature.Secrets = nil
+		c.SecretsFor = func(ctx context.Context, claims *Claims) ([]string, error) {
+			lookups++
+			if _, ok := ctx.Deadline(); !ok {
+				t.Error("the look-up has no deadline, want Timeout")
+			}
+			return secrets[claims.OrganizationID], nil
+		}
+	})
+	tests := []struct {
+		name, organization, secret string
+		before                     func(*http.Request)
+		want                       error
+		lookups                    int
+	}{
+		{"one", "1", "of one", nil, nil, 1},
+		{"two", "2", "of two", nil, nil, 1},
+		{"a token of one, signed for two", "1", "of two", nil, ErrSignatureMismatch, 1},
+		{"nobody", "3", "of one", nil, ErrUnknownTenant, 1},
+		{"nobody, signed with nothing", "3", "", nil, ErrUnknownTenant, 1},
+		{"rotated: old and new", "1", "new of one", func(*http.Request) { secrets["1"] = []string{"new of one", "of one"} }, nil, 1},
+		{"rotated: the old one", "1", "of one", nil, nil, 1},
+		{"rotated: new alone", "1", "of one", func(*http.Request) { secrets["1"] = []string{"new of one"} }, ErrSignatureMismatch, 1},
+		{"a token of nobody's key", "1", "new of one", func(r *http.Request) { r.URL.RawQuery += "x" }, ErrInvalidToken, 0},
+		{"a stale timestamp", "1", "new of one", func(r *http.Request) { r.Header.Set(TimestampHeader, "1") }, ErrStaleTimestamp, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRequest(untypedImage)
+			r.URL.RawQuery = "token=" + rawToken(testKey, hs256, `{"organization_id":`+tt.organization+`}`)
+			r.Header.Set(SignatureHeader, Sign(crypto.SHA1, []byte(untypedImage), testTimestamp, tt.secret))
+			if tt.before != nil {
+				tt.before(r)
+			}
+			lookups = 0
+			if _, err := h.Authenticate(r); !errors.Is(err, tt.want) || lookups != tt.lookups {
+				t.Errorf("Authenticate got %v after %d look-ups, want %v after %d", err, lookups, tt.want, tt.lookups)
+			}
+		})
+	}
+}
+
+// TestTokenlessClaims: Claims keep two Tokenless handlers over one store apart,
+// as the claims of a token would, and are the handler's own.
+func TestTokenlessClaims(t *testing.T) {
+	authenticate := func(claims *Claims) *Delivery {
+		h := newHandler(t, func(c *Config) { c.Token, c.Tokenless, c.Claims = nil, true, claims })
+		if claims != nil {
+			*claims = Claims{AlbumID: "changed"}
+		}
+		d, err := h.Authenticate(newRequest(untypedImage))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Claims.UserID = "changed" // by one request, for no other
+		if d, err = h.Authenticate(newRequest(untypedImage)); err != nil || d.Claims.UserID != "" {
+			t.Fatalf("Authenticate got %v and claims %+v, want those of the Config", err, d.Claims)
+		}
+		return d
+	}
+	for claims, d := range map[string]*Delivery{
+		`{}`:                         authenticate(nil),
+		`{"organization_id":"acme"}`: authenticate(&Claims{OrganizationID: "acme"}),
+		`{"organization_id":"b"}`:    authenticate(&Claims{OrganizationID: "b"}),
+	} {
+		want := newDelivery(t, untypedImage, claims, 1700000000)
+		got, _ := d.Image()
+		image, _ := want.Image()
+		if d.ID != want.ID || got.Key != image.Key || d.Claims.OrganizationID != want.Claims.OrganizationID {
+			t.Errorf("got the identity of claims %+v, want that of %s", d.Claims, claims)
+		}
 	}
 }
 

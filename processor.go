@@ -48,9 +48,11 @@ func isPermanent(err error) bool {
 	return false
 }
 
-// completeTimeout is Complete's own, so that work that used up its time is
-// still recorded as done.
-const completeTimeout = 3 * time.Second
+const (
+	defaultTimeout  = 15 * time.Second // Cloudinary waits 20 s, by second-hand knowledge
+	completeTimeout = 3 * time.Second  // Complete's own, so that work that used up its time is still recorded as done
+	resumeAge       = time.Minute      // more than any request takes
+)
 
 // A Processor does what a delivery announces. It holds no secret and needs no
 // HTTP: a worker behind a queue uses it alone. It is safe for concurrent use as
@@ -74,11 +76,17 @@ type Processor struct {
 	// and Notify are nil then.
 	Deferred bool
 
+	// Timeout bounds the work on each delivery in Process and Resume, through its
+	// context; 0 means 15 s. In Accept the caller's context bounds it, and in a
+	// Handler [Config].Timeout. Complete has three seconds of its own.
+	Timeout time.Duration
+
 	// GiveUpAfter is how long after its receipt Resume still tries a delivery;
 	// then it is completed with [ErrGaveUp]. 0: for ever.
 	GiveUpAfter time.Duration
 
-	// Logger gets one line for each call that fails or rejects; nil is silent.
+	// Logger gets one line for each delivery that fails or is rejected, and for
+	// each error that a sequence of pending deliveries yields; nil is silent.
 	// Inside a Handler, the Handler writes the line.
 	Logger *slog.Logger
 }
@@ -98,7 +106,13 @@ func (p *Processor) Accept(ctx context.Context, d *Delivery) (State, error) {
 // image, Notify, Complete. It returns nil once the delivery is completed, as
 // rejected included. It is for workers that share the receivers' Store.
 func (p *Processor) Process(ctx context.Context, d *Delivery) error {
-	rejected, err := p.process(ctx, d)
+	err := p.check()
+	var rejected error
+	if err == nil {
+		ctx, cancel := p.withTimeout(ctx)
+		defer cancel()
+		rejected, err = p.process(ctx, d)
+	}
 	p.log(ctx, d, rejected, err)
 	return err
 }
@@ -106,44 +120,80 @@ func (p *Processor) Process(ctx context.Context, d *Delivery) error {
 // Resume processes what is pending, as a Store's own method lists it. Each
 // delivery is saved once more first, to skip what was completed meanwhile, and
 // given up if it is older than GiveUpAfter. A failure, of the listing too, stops
-// nothing that follows; all are joined in the error. Resume stops when ctx is
-// done. It logs no success: to count, count in the sequence you pass.
+// nothing that follows. All failures are logged, and joined in the error. Resume
+// stops when ctx is done. It logs no success: to count, count in the sequence you
+// pass.
 //
 // List what no request can still be at work on. At an app's start, if no other
 // process uses the store, that is what was received before the start; later,
 // and where several share the store always, what was received more than a
-// minute ago:
-//
-//	started := time.Now() // before the server listens
-//	err := processor.Resume(ctx, store.Pending(ctx, started))
-//	// and every minute:
-//	err = processor.Resume(ctx, store.Pending(ctx, time.Now().Add(-time.Minute)))
+// minute ago. [Processor.ResumeEvery] does the latter.
 func (p *Processor) Resume(ctx context.Context, pending iter.Seq2[*Delivery, error]) error {
+	return p.resumeAll(ctx, func() iter.Seq2[*Delivery, error] { return pending })
+}
+
+// ResumeEvery resumes what pending lists, at once and then every interval, until
+// ctx ends. It asks for what was received more than a minute ago, which no request
+// is still at work on. It blocks: start it in a goroutine of its own. Failures are
+// logged, and the next pass tries again. The error is that of ctx, or at once one
+// that wraps [ErrMisconfigured].
+func (p *Processor) ResumeEvery(ctx context.Context, interval time.Duration, pending func(ctx context.Context, before time.Time) iter.Seq2[*Delivery, error]) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	if interval <= 0 || pending == nil {
+		return fmt.Errorf("%w: ResumeEvery needs an interval above 0 and a function that lists what is pending", ErrMisconfigured)
+	}
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		_ = p.resumeAll(ctx, func() iter.Seq2[*Delivery, error] { return pending(ctx, time.Now().Add(-resumeAge)) }) // it is logged
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err()
+}
+
+// resumeAll contains a panic of list, and of the sequence it returns, as that of
+// any other code of the app.
+func (p *Processor) resumeAll(ctx context.Context, list func() iter.Seq2[*Delivery, error]) error {
 	var errs []error
-	for d, err := range pending {
-		if ctx.Err() != nil {
-			errs = append(errs, ctx.Err())
-			break
-		}
-		if err == nil && d == nil {
-			err = fmt.Errorf("%w: it is nil", ErrInvalidDelivery)
-		}
-		if err == nil {
-			var rejected error
-			rejected, err = p.resume(ctx, d)
-			p.log(ctx, d, rejected, err)
-		}
+	note := func(d *Delivery, rejected, err error) {
 		if err != nil {
 			errs = append(errs, err)
 		}
+		p.log(ctx, d, rejected, err)
 	}
-	return errors.Join(errs...)
+	err := p.check()
+	if err == nil {
+		err = contain(func() error {
+			for d, err := range list() {
+				if ctx.Err() != nil {
+					break
+				}
+				if err == nil && d == nil {
+					err = fmt.Errorf("%w: it is nil", ErrInvalidDelivery)
+				}
+				var rejected error
+				if err == nil {
+					rejected, err = p.resume(ctx, d)
+				}
+				note(d, rejected, err)
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		note(nil, nil, err)
+	}
+	return errors.Join(append(errs, ctx.Err())...)
 }
 
 func (p *Processor) resume(ctx context.Context, d *Delivery) (rejected, err error) {
-	if err := p.check(); err != nil {
-		return nil, err
-	}
+	ctx, cancel := p.withTimeout(ctx) // one that hangs must not keep the others waiting
+	defer cancel()
 	if p.GiveUpAfter <= 0 || time.Since(d.ReceivedAt) <= p.GiveUpAfter {
 		r := p.accept(ctx, d)
 		return r.rejected, r.err
@@ -153,6 +203,10 @@ func (p *Processor) resume(ctx context.Context, d *Delivery) (rejected, err erro
 		return nil, err
 	}
 	return ErrGaveUp, p.complete(ctx, d, ErrGaveUp)
+}
+
+func (p *Processor) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, orDefault(p.Timeout, defaultTimeout))
 }
 
 // check refuses a Processor that would say done where nothing was.
@@ -166,8 +220,8 @@ func (p *Processor) check() error {
 		return fmt.Errorf("%w: a Deferred Processor has no Images and no Notify", ErrMisconfigured)
 	case !p.Deferred && p.Images == nil && p.Notify == nil:
 		return fmt.Errorf("%w: Processor has neither Images nor Notify and is not Deferred", ErrMisconfigured)
-	case p.GiveUpAfter < 0:
-		return fmt.Errorf("%w: Processor.GiveUpAfter is negative", ErrMisconfigured)
+	case p.Timeout < 0 || p.GiveUpAfter < 0:
+		return fmt.Errorf("%w: Processor.Timeout or Processor.GiveUpAfter is negative", ErrMisconfigured)
 	}
 	return nil
 }
@@ -200,9 +254,6 @@ func (p *Processor) accept(ctx context.Context, d *Delivery) (r result) {
 }
 
 func (p *Processor) process(ctx context.Context, d *Delivery) (rejected, err error) {
-	if err := p.check(); err != nil {
-		return nil, err
-	}
 	if p.Deferred {
 		return nil, fmt.Errorf("%w: a Deferred Processor does not process", ErrMisconfigured)
 	}
@@ -262,6 +313,9 @@ func (p *Processor) complete(ctx context.Context, d *Delivery, cause error) erro
 func (p *Processor) log(ctx context.Context, d *Delivery, rejected, err error) {
 	switch {
 	case p == nil || p.Logger == nil:
+	case d == nil && err != nil:
+		p.Logger.LogAttrs(ctx, slog.LevelError, "cloudinary resuming failed",
+			slog.Any("error", err), stackOf(err))
 	case err != nil:
 		p.Logger.LogAttrs(ctx, slog.LevelError, "cloudinary delivery failed",
 			slog.Any("delivery", d), slog.Any("error", err), stackOf(err))

@@ -68,6 +68,15 @@ func (c *Claims) claimSet() (jsontext.Value, error) {
 	return set, nil
 }
 
+// clone shares nothing with c. Its claim set does not change any more.
+func (c *Claims) clone() (*Claims, error) {
+	set, err := c.claimSet()
+	if err != nil {
+		return nil, err
+	}
+	return parseClaims(bytes.Clone(set))
+}
+
 // scope is what separates one tenant's notifications from another's: the claim
 // set without the claims that differ from token to token of one tenant (iat,
 // nbf, exp, jti), as JSON without white space, with the names of every object
