@@ -1,0 +1,100 @@
+package cloudinaryhooktest
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"time"
+)
+
+// A PollFault changes how a PollServer answers one request: next is the answer
+// without it. Nil changes nothing. Those below are the usual ones; write others
+// as any middleware.
+type PollFault func(next http.Handler) http.Handler
+
+// FailReceive has the next requests for messages meet these faults, one each, in
+// this order, after those that it was told before.
+func (s *PollServer) FailReceive(faults ...PollFault) { s.fail(http.MethodGet, faults) }
+
+// FailAcknowledge does the same for acknowledgements.
+func (s *PollServer) FailAcknowledge(faults ...PollFault) { s.fail(http.MethodPost, faults) }
+
+// FaultStatus answers with another status. The Retry-After is set unless empty.
+func FaultStatus(status int, retryAfter string) PollFault {
+	return func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if retryAfter != "" {
+				w.Header().Set("Retry-After", retryAfter)
+			}
+			answerError(w, status, "as the test wants")
+		})
+	}
+}
+
+// FaultHTML answers 200 with a page of HTML, as a proxy does.
+func FaultHTML(http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = w.Write([]byte("<html><body>Please sign in</body></html>"))
+	})
+}
+
+// FaultLost does what the request asks for, and ends the connection without an
+// answer.
+func FaultLost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	})
+}
+
+// FaultCut does what the request asks for, and ends the connection in the middle
+// of the answer.
+func FaultCut(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		whole := httptest.NewRecorder()
+		next.ServeHTTP(whole, r)
+		_, _ = w.Write(whole.Body.Bytes()[:whole.Body.Len()/2])
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+}
+
+// FaultSlow answers after d, or not at all if the client leaves before.
+func FaultSlow(d time.Duration) PollFault {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-r.Context().Done():
+			case <-time.After(d):
+				next.ServeHTTP(w, r)
+			}
+		})
+	}
+}
+
+func (s *PollServer) fail(method string, faults []PollFault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults[method] = append(s.faults[method], faults...)
+}
+
+func (s *PollServer) withFaults(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if fault := s.nextFault(r.Method); fault != nil {
+			fault(next).ServeHTTP(w, r)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *PollServer) nextFault(method string) PollFault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	queue := s.faults[method]
+	if len(queue) == 0 {
+		return nil
+	}
+	s.faults[method] = queue[1:]
+	return queue[0]
+}

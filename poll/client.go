@@ -1,0 +1,341 @@
+package poll
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+const (
+	defaultBaseURL     = "https://api.cloudinary.com"
+	defaultMaxMessages = 10
+	defaultWait        = 20 * time.Second
+	defaultVisibility  = 30 * time.Second
+
+	maxMessages    = 100 // also what one acknowledgement may hold
+	maxWait        = time.Minute
+	maxVisibility  = 10 * time.Minute
+	maxAnswer      = 64 << 20         // bytes
+	transferTime   = 30 * time.Second // for a request beside its wait
+	firstBackoff   = 500 * time.Millisecond
+	maxBackoff     = time.Minute
+	maxRetryAfter  = time.Hour // a longer one is more likely a proxy's mistake than Cloudinary's wish
+	statusRateOld  = 420       // pycloudinary reads it as 429
+	statusAcked    = "acked"
+	contentTypeAPI = "application/json"
+)
+
+// A Client claims and acknowledges the notifications of one channel or batch.
+//
+// It tries again by itself after whatever may pass: no connection, a status 408,
+// 420, 429 or 5xx, an answer that is cut off or is not JSON. Between two attempts
+// it waits half a second first, then twice as long each time, up to a minute,
+// with jitter; and at least as long as Retry-After says, up to an hour. It does
+// so until its context ends.
+//
+// The zero value refuses. A Client is safe for concurrent use as long as its
+// fields are not changed.
+type Client struct {
+	// CloudName, APIKey and APISecret are those of one product environment. All
+	// are required. They are sent to BaseURL with every request.
+	CloudName, APIKey, APISecret string
+
+	// Channel is that of a trigger for "poll://CHANNEL". BatchID names a batch of
+	// a trigger for "poll://*". Exactly one is required.
+	Channel, BatchID string
+
+	// MaxMessages is how many messages Receive returns at most, from 1 to 100;
+	// 0 means 10. A Receiver sets it.
+	MaxMessages int
+
+	// Wait is how long the API holds a request while there is no message, up to
+	// 60 s; 0 means 20 s. A negative one asks for an answer at once.
+	Wait time.Duration
+
+	// Visibility is how long the API keeps a message from others after Receive
+	// has returned it, from 1 s to 600 s; 0 means 30 s. What was not acknowledged
+	// then comes again. A Receiver sets it.
+	Visibility time.Duration
+
+	// BaseURL is where the API is; "" means https://api.cloudinary.com. A URL
+	// with http is refused, unless it names this machine: the secret would travel
+	// in the clear.
+	BaseURL string
+
+	// HTTPClient makes the requests; nil means one like http.DefaultClient. Each
+	// request has 30 s beside Wait, so it needs no Timeout. One that is not longer
+	// than Wait is refused. Redirects are not followed.
+	HTTPClient *http.Client
+
+	// Logger gets one line for each attempt that failed and will be repeated; nil
+	// is silent.
+	Logger *slog.Logger
+}
+
+// Receive claims messages. It returns as soon as there are some, or none once
+// Wait has passed without. Acknowledge each within Visibility, or it comes again.
+//
+// Errors wrap one of this package's sentinels or cloudinaryhook.ErrMisconfigured.
+// If ctx ends first, the error wraps ctx.Err() and, if an attempt had failed
+// before, why.
+func (c *Client) Receive(ctx context.Context) ([]Message, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	wait := c.wait()
+	query := url.Values{
+		"max_messages":       {strconv.Itoa(orDefault(c.MaxMessages, defaultMaxMessages))},
+		"wait_seconds":       {seconds(wait)},
+		"visibility_timeout": {seconds(orDefault(c.Visibility, defaultVisibility))},
+	}
+	if c.Channel != "" {
+		query.Set("channel", c.Channel)
+	} else {
+		query.Set("batch_id", c.BatchID)
+	}
+	var answer struct {
+		Messages []Message `json:"messages"` // absent if there are none
+	}
+	err := c.do(ctx, request{http.MethodGet, "?" + query.Encode(), nil, wait + transferTime}, &answer)
+	return answer.Messages, err
+}
+
+// Acknowledge has the API forget messages for good. Call it only after what they
+// say is safe. It takes any number of handles, in requests of 100; none is no
+// request. A failure does not stop the rest; errors are as those of Receive, joined.
+//
+// [ErrNotAcknowledged] means that the API answered with another status than
+// "acked" for some of them. Others than that are not published. The message may
+// have been acknowledged before, by an attempt whose answer was lost, or its
+// visibility timeout may have passed. It is harmless: what still exists comes
+// again.
+func (c *Client) Acknowledge(ctx context.Context, receiptHandles ...string) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	var errs []error
+	for handles := range slices.Chunk(receiptHandles, maxMessages) {
+		errs = append(errs, c.acknowledge(ctx, handles))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Client) acknowledge(ctx context.Context, handles []string) error {
+	body, err := json.Marshal(map[string][]string{"receipt_handles": handles})
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Results []struct {
+			Status string `json:"status"`
+		} `json:"results"`
+	}
+	if err := c.do(ctx, request{http.MethodPost, "/ack", body, transferTime}, &answer); err != nil {
+		return err
+	}
+	failed := 0
+	for _, result := range answer.Results {
+		if result.Status != statusAcked {
+			failed++
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%w: %d of %d", ErrNotAcknowledged, failed, len(handles))
+	}
+	return nil
+}
+
+// A request is one of the two that the API has.
+type request struct {
+	method  string
+	suffix  string // of the URL, after …/messages
+	body    []byte // nil: none
+	timeout time.Duration
+}
+
+// do repeats a request until it is answered or cannot be mended.
+func (c *Client) do(ctx context.Context, r request, answer any) error {
+	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
+		retryAfter, err := c.attempt(ctx, r, answer)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		case !errors.Is(err, ErrUnavailable):
+			return err
+		}
+		// Jitter keeps the receivers that failed together from returning together.
+		pause := max(backoff/2+rand.N(backoff/2), retryAfter) //nolint:gosec // nothing depends on it being secret
+		if c.Logger != nil {
+			c.Logger.LogAttrs(ctx, slog.LevelWarn, "cloudinary poll request failed",
+				slog.String("method", r.method), slog.Any("error", err), slog.Duration("retry_in", pause))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// attempt makes a request once. An error that wraps ErrUnavailable may pass, and
+// then retryAfter is how long the API wants to be left alone, or zero.
+func (c *Client) attempt(ctx context.Context, r request, answer any) (retryAfter time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	address := strings.TrimSuffix(orDefault(c.BaseURL, defaultBaseURL), "/") +
+		"/v2/notifications/" + url.PathEscape(c.CloudName) + "/messages" + r.suffix
+	req, err := http.NewRequestWithContext(ctx, r.method, address, bytes.NewReader(r.body))
+	if err != nil {
+		return 0, fmt.Errorf("%w: Client.BaseURL is malformed", cloudinaryhook.ErrMisconfigured) // err quotes it
+	}
+	req.SetBasicAuth(c.APIKey, c.APISecret)
+	req.Header.Set("Accept", contentTypeAPI)
+	req.Header.Set("User-Agent", "cloudinaryhook-poll")
+	if r.body != nil {
+		req.Header.Set("Content-Type", contentTypeAPI)
+	}
+	resp, err := c.httpClient().Do(req)
+	if err != nil {
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			err = e.Err // without the URL
+		}
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	defer resp.Body.Close()
+	if err := statusError(resp.StatusCode); err != nil {
+		return parseRetryAfter(resp.Header.Get("Retry-After")), err
+	}
+	return 0, readAnswer(resp.Body, answer)
+}
+
+func statusError(status int) error {
+	cause := ErrRefused
+	switch {
+	case status == http.StatusOK:
+		return nil
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		cause = ErrUnauthorized
+	case status == http.StatusNotFound:
+		cause = ErrNotFound
+	case status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status == statusRateOld || status >= 500:
+		cause = ErrUnavailable
+	}
+	return fmt.Errorf("%w: status %d", cause, status)
+}
+
+// readAnswer wants a JSON object, whatever the Content-Type is. The JSON error
+// is not wrapped, since it may quote.
+func readAnswer(body io.Reader, answer any) error {
+	data, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
+	if err != nil {
+		return fmt.Errorf("%w: the answer was cut off: %w", ErrUnavailable, err)
+	}
+	if len(data) > maxAnswer {
+		return ErrAnswerTooLarge
+	}
+	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) || json.Unmarshal(data, answer) != nil {
+		return fmt.Errorf("%w: the answer is not what the polling API answers", ErrUnavailable)
+	}
+	return nil
+}
+
+// parseRetryAfter reads seconds or a date (RFC 9110 §10.2.3).
+func parseRetryAfter(value string) time.Duration {
+	var pause time.Duration
+	if n, err := strconv.Atoi(value); err == nil {
+		pause = time.Duration(min(n, int(maxRetryAfter/time.Second))) * time.Second
+	} else if date, err := http.ParseTime(value); err == nil {
+		pause = time.Until(date)
+	}
+	return min(max(pause, 0), maxRetryAfter)
+}
+
+// httpClient follows no redirect: the API has none, and another host is not to
+// get what is meant for it.
+func (c *Client) httpClient() *http.Client {
+	var client http.Client
+	if c.HTTPClient != nil {
+		client = *c.HTTPClient
+	}
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client
+}
+
+func (c *Client) wait() time.Duration { return max(orDefault(c.Wait, defaultWait), 0) }
+
+// check refuses a Client that cannot work, before it sends anything.
+func (c *Client) check() error {
+	if c == nil {
+		return fmt.Errorf("%w: Client is nil", cloudinaryhook.ErrMisconfigured)
+	}
+	problem := ""
+	switch wait, visibility := c.wait(), orDefault(c.Visibility, defaultVisibility); {
+	case !isClean(c.CloudName):
+		problem = "CloudName is empty or has white space, quotes or control characters around it"
+	case !isClean(c.APIKey):
+		problem = "APIKey is empty or has white space, quotes or control characters around it"
+	case !isClean(c.APISecret):
+		problem = "APISecret is empty or has white space, quotes or control characters around it"
+	case (c.Channel == "") == (c.BatchID == ""):
+		problem = "exactly one of Channel and BatchID is required"
+	case c.MaxMessages < 0 || c.MaxMessages > maxMessages:
+		problem = "MaxMessages is not between 0 and 100"
+	case wait > maxWait:
+		problem = "Wait is longer than 60 s"
+	case visibility < time.Second || visibility > maxVisibility:
+		problem = "Visibility is not between 1 s and 600 s"
+	case c.HTTPClient != nil && c.HTTPClient.Timeout > 0 && c.HTTPClient.Timeout <= wait:
+		problem = "HTTPClient.Timeout is not longer than Wait: it would cut each request off"
+	case !isSafe(orDefault(c.BaseURL, defaultBaseURL)):
+		problem = "BaseURL is not a URL with https and a host"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: Client: %s", cloudinaryhook.ErrMisconfigured, problem)
+}
+
+// isClean refuses what an environment variable or a file often adds.
+func isClean(s string) bool {
+	return s != "" && s == strings.TrimFunc(s, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Pi, unicode.Pf) || strings.ContainsRune("\"'`", r)
+	})
+}
+
+func isSafe(baseURL string) bool {
+	u, err := url.Parse(baseURL)
+	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return false
+	}
+	local := u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback()
+	return u.Scheme == "https" || u.Scheme == "http" && local
+}
+
+// seconds rounds up: a visibility timeout that is too short makes duplicates.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+}
+
+func orDefault[T comparable](value, fallback T) T {
+	var zero T
+	if value == zero {
+		return fallback
+	}
+	return value
+}

@@ -1,0 +1,135 @@
+// Package poll fetches Cloudinary's notifications, for apps that nobody outside
+// can reach: a laptop, a private network, a batch job.
+//
+// A notification trigger whose uri_type is "poll" has Cloudinary keep
+// notifications instead of POSTing them. A [Client] claims those that are kept
+// and acknowledges them. A [Receiver] does the rest too: it verifies each
+// message, hands it to a cloudinaryhook.Processor and acknowledges it.
+//
+// # What it promises
+//
+// A message is acknowledged only after the Processor has accepted it. Until
+// then Cloudinary delivers it again, each time its visibility timeout has
+// passed. A crash, a lost answer or an outage of the app's database therefore
+// loses nothing. A webhook, in contrast, is lost after its third retry.
+//
+// # What it does not promise
+//
+// Messages come in no order, and each may come more than once, even at the same
+// time. The Store knows duplicates by Delivery.ID. As with a Handler, an app
+// that makes Image.Key unique has each image once.
+//
+// There is no token, since there is no URL. See [Receiver].ClaimsFor.
+//
+// How long Cloudinary keeps a message is not published.
+//
+// # Where the facts come from
+//
+// What this package knows of the API was read on 25 November 2026 from
+// pycloudinary 1.46.0 of 18 August 2026: cloudinary/api.py and
+// test/test_notifications.py. There is no other public description.
+package poll
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+// Errors are sentinels, wrapped with context. None holds a secret, a URL, or
+// text of an answer. A Client or Receiver that cannot work returns an error that
+// wraps cloudinaryhook.ErrMisconfigured or cloudinaryhook.ErrNoSecrets.
+var (
+	// No retry can mend these four.
+	ErrUnauthorized   = errors.New("poll: the API refuses the credentials; check that APIKey and APISecret belong together and to the product environment CloudName")
+	ErrNotFound       = errors.New("poll: the API does not know the address; check CloudName and BaseURL, and that the account can poll notifications")
+	ErrRefused        = errors.New("poll: the API refuses the request")
+	ErrAnswerTooLarge = errors.New("poll: the answer is larger than 64 MiB; ask for fewer messages at once")
+
+	// ErrUnavailable is every failure that may pass: no connection, a status 408,
+	// 420, 429 or 5xx, an answer that is cut off or is not JSON.
+	ErrUnavailable = errors.New("poll: the API is not available")
+
+	ErrNotAcknowledged = errors.New("poll: some messages were not acknowledged and will come again")
+	ErrInvalidMessage  = errors.New("poll: the message is incomplete")
+)
+
+// A Message is one notification as the API hands it out. Nothing in it is
+// trusted before [Message.Verify]. It is safe to read concurrently.
+//
+// A field is empty if its member is absent or of the wrong kind. The API also
+// sends the body decoded, as "payload". That is not what was signed, so it is
+// not here.
+type Message struct {
+	// ReceiptHandle is what [Client.Acknowledge] takes. It belongs to this
+	// receipt; the same message may have another one when it comes again.
+	ReceiptHandle string
+
+	// BatchID is the batch that the message belongs to. It is not signed.
+	BatchID string
+
+	// Body is the signed bytes, decoded from "signed_payload", which is base64url
+	// without padding. It is nil if that cannot be decoded.
+	Body []byte
+
+	// Signature and Timestamp are what the headers X-Cld-Signature and
+	// X-Cld-Timestamp of a webhook are: a digest in hexadecimal, and the text of
+	// Unix seconds.
+	Signature, Timestamp string
+}
+
+// Verify proves that Cloudinary signed the message, and returns when: whole
+// seconds, UTC. The time and the body are what cloudinaryhook.NewDelivery takes.
+//
+// The error is [ErrInvalidMessage] if the message is incomplete, which is a
+// fault of the API or of what lies between, and no forgery. Otherwise it is the
+// verifier's. Set the verifier's MaxAge: its default of 2 hours is made for
+// webhooks, and a message may wait longer.
+func (m *Message) Verify(v *cloudinaryhook.SignatureVerifier) (signedAt time.Time, err error) {
+	for _, part := range []struct {
+		name    string
+		present bool
+	}{
+		{"receipt_handle", m.ReceiptHandle != ""},
+		{"signed_payload in base64url without padding", len(m.Body) > 0},
+		{"signature", m.Signature != ""},
+		{"timestamp", m.Timestamp != ""},
+	} {
+		if !part.present {
+			return time.Time{}, fmt.Errorf("%w: it has no %s", ErrInvalidMessage, part.name)
+		}
+	}
+	if err := v.Verify(m.Body, m.Timestamp, m.Signature); err != nil {
+		return time.Time{}, err
+	}
+	seconds, err := strconv.ParseInt(m.Timestamp, 10, 64)
+	if err != nil { // Verify has read it before
+		return time.Time{}, cloudinaryhook.ErrInvalidTimestamp
+	}
+	return time.Unix(seconds, 0).UTC(), nil
+}
+
+// UnmarshalJSON reads a message as the API writes it. One odd member must not
+// cost the messages beside it, so what does not fit is left empty, and Verify
+// names it. The error is always nil.
+func (m *Message) UnmarshalJSON(data []byte) error {
+	var wire struct {
+		ReceiptHandle string      `json:"receipt_handle"`
+		BatchID       string      `json:"batch_id"`
+		SignedPayload string      `json:"signed_payload"`
+		Signature     string      `json:"signature"`
+		Timestamp     json.Number `json:"timestamp"` // text; pycloudinary takes a number too, and so does this type
+	}
+	_ = json.Unmarshal(data, &wire) // skips what does not fit, and would quote it
+	body, err := base64.RawURLEncoding.DecodeString(wire.SignedPayload)
+	if err != nil {
+		body = nil
+	}
+	*m = Message{wire.ReceiptHandle, wire.BatchID, body, wire.Signature, wire.Timestamp.String()}
+	return nil
+}
