@@ -9,6 +9,8 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
+	"github.com/cloudinaryhook/cloudinaryhook/hidetoken"
 )
 
 func newChi(hook http.Handler, logs io.Writer) server {
@@ -22,6 +24,6 @@ func newChi(hook http.Handler, logs io.Writer) server {
 		middleware.Compress(5),
 		middleware.RequestSize(bodyLimit),
 	)
-	r.Handle(hookPath, showToken(hook))
-	return newServer(hideToken(r))
+	r.Handle(hookPath, hidetoken.ShowTo(hook))
+	return newServer(hidetoken.From(r))
 }

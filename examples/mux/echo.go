@@ -9,6 +9,8 @@ import (
 	"github.com/labstack/echo/v5"
 	"github.com/labstack/echo/v5/middleware"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
+	"github.com/cloudinaryhook/cloudinaryhook/hidetoken"
 )
 
 func newEcho(hook http.Handler, logs io.Writer) server {
@@ -21,6 +23,6 @@ func newEcho(hook http.Handler, logs io.Writer) server {
 		middleware.Gzip(),
 		middleware.BodyLimit(bodyLimit), // above the hook's: echo answers in its own words
 	)
-	e.Any(hookPath, echo.WrapHandler(showToken(hook)))
-	return newServer(hideToken(otelhttp.NewHandler(e, "app")))
+	e.Any(hookPath, echo.WrapHandler(hidetoken.ShowTo(hook)))
+	return newServer(hidetoken.From(otelhttp.NewHandler(e, "app")))
 }

@@ -14,7 +14,7 @@ import (
 	recoverer "github.com/gofiber/fiber/v3/middleware/recover"
 )
 
-// newFiber needs no hideToken, as long as the logger's format has ${path}, as
+// newFiber needs no hidetoken, as long as the logger's format has ${path}, as
 // the default one, and not ${url} or ${queryParams}. The body is read before the
 // hook is called, within ReadTimeout and up to BodyLimit.
 func newFiber(hook http.Handler, logs io.Writer) server {

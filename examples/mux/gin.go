@@ -7,6 +7,8 @@ import (
 	"github.com/gin-contrib/gzip"
 	"github.com/gin-gonic/gin"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
+	"github.com/cloudinaryhook/cloudinaryhook/hidetoken"
 )
 
 func newGin(hook http.Handler, logs io.Writer) server {
@@ -17,6 +19,6 @@ func newGin(hook http.Handler, logs io.Writer) server {
 		gin.RecoveryWithWriter(logs), // writes the whole request down when a handler aborts
 		gzip.Gzip(gzip.DefaultCompression),
 	)
-	r.Any(hookPath, gin.WrapH(showToken(hook)))
-	return newServer(hideToken(otelhttp.NewHandler(http.MaxBytesHandler(r, bodyLimit), "app")))
+	r.Any(hookPath, gin.WrapH(hidetoken.ShowTo(hook)))
+	return newServer(hidetoken.From(otelhttp.NewHandler(http.MaxBytesHandler(r, bodyLimit), "app")))
 }

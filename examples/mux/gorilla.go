@@ -8,6 +8,8 @@ import (
 	"github.com/gorilla/handlers"
 	"github.com/gorilla/mux"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
+	"github.com/cloudinaryhook/cloudinaryhook/hidetoken"
 )
 
 func newGorilla(hook http.Handler, logs io.Writer) server {
@@ -19,6 +21,6 @@ func newGorilla(hook http.Handler, logs io.Writer) server {
 		handlers.CompressHandler,
 		func(next http.Handler) http.Handler { return http.MaxBytesHandler(next, bodyLimit) },
 	)
-	r.Handle(hookPath, showToken(hook))
-	return newServer(hideToken(r))
+	r.Handle(hookPath, hidetoken.ShowTo(hook))
+	return newServer(hidetoken.From(r))
 }

@@ -2,7 +2,7 @@
 // middleware that usually is there: one file for each. docs/routers.md says
 // where they differ.
 //
-//	CLOUDINARY_API_SECRET=… GALLERY_TOKEN_KEY=… go run ./examples/mux chi
+//	CLOUDINARY_API_SECRET=… CLOUDINARYHOOK_TOKEN_KEY=… go run ./examples/mux chi
 //
 // Its store is in memory, so its 201 is no promise; examples/gallery has a real
 // one.
@@ -67,8 +67,10 @@ func main() {
 func run(args []string, stderr io.Writer) error {
 	flags := flag.NewFlagSet("mux", flag.ContinueOnError)
 	flags.SetOutput(stderr)
+	addr := flags.String("addr", "127.0.0.1:8080", "address to listen on")
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: mux ROUTER\n\nRouters: %s.\nEnvironment: CLOUDINARY_API_SECRET, and GALLERY_TOKEN_KEY (32 bytes at least).\n", routerNames())
+		fmt.Fprintf(stderr, "usage: mux [flags] ROUTER\n\nRouters: %s.\nEnvironment: CLOUDINARY_API_SECRET, and CLOUDINARYHOOK_TOKEN_KEY (32 bytes at least).\n\nFlags:\n", routerNames())
+		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -79,14 +81,14 @@ func run(args []string, stderr io.Writer) error {
 	}
 	hook, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
 		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{os.Getenv("CLOUDINARY_API_SECRET")}},
-		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(os.Getenv("GALLERY_TOKEN_KEY"))}, Require: []string{"album_id"}},
+		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(os.Getenv("CLOUDINARYHOOK_TOKEN_KEY"))}, Require: []string{"album_id"}},
 		Processor: &cloudinaryhook.Processor{Store: new(cloudinaryhooktest.MemoryStore), Images: cloudinaryhook.ImageCreatorFunc(createImage)},
 		Logger:    slog.Default(),
 	})
 	if err != nil {
 		return err
 	}
-	return serve(routers[i].new(hook, stderr), "127.0.0.1:8080")
+	return serve(routers[i].new(hook, stderr), *addr)
 }
 
 func routerNames() string {

@@ -254,6 +254,31 @@ func noTokensInSpans(t *testing.T, router string, requests int) {
 	}
 }
 
+// TestRedirects: where a router redirects a path with two slashes, as net/http's
+// and gorilla's do, the new Location has no token, and neither have the logs.
+func TestRedirects(t *testing.T) {
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for _, router := range routers {
+		t.Run(router.name, func(t *testing.T) {
+			log := new(syncBuffer)
+			url := start(t, router.new(newHook(t, new(cloudinaryhooktest.MemoryStore), 0), log))
+			url = strings.Replace(url, "/api/", "/api//", 1)
+			resp, err := client.Do(cloudinaryhooktest.NewRequest(t, url, []byte(`{}`)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			location, redirects := resp.Header.Get("Location"), resp.StatusCode/100 == 3
+			if redirects != strings.HasSuffix(location, hookPath+"?token=REDACTED") || !redirects && resp.StatusCode != 404 {
+				t.Errorf("got %s to %q, want 404, or a redirect with the token hidden", resp.Status, location)
+			}
+			if strings.Contains(log.String(), "eyJ") {
+				t.Errorf("the log has a token:\n%s", log)
+			}
+		})
+	}
+}
+
 // dropsConnection says where a panic with http.ErrAbortHandler reaches net/http.
 // The recoverers of the others answer.
 var dropsConnection = map[string]bool{

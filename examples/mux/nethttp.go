@@ -8,12 +8,14 @@ import (
 
 	"github.com/klauspost/compress/gzhttp"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
+	"github.com/cloudinaryhook/cloudinaryhook/hidetoken"
 )
 
 func newNetHTTP(hook http.Handler, log io.Writer) server {
 	mux := http.NewServeMux()
-	mux.Handle(hookPath, showToken(hook)) // "POST "+hookPath would have the mux answer other methods
-	return newServer(hideToken(aroundNetHTTP(mux, log)))
+	mux.Handle(hookPath, hidetoken.ShowTo(hook)) // "POST "+hookPath would have the mux answer other methods
+	return newServer(hidetoken.From(aroundNetHTTP(mux, log)))
 }
 
 // newNetHTTPWithTimeout has a TimeoutHandler in front of the whole app. Its time
@@ -21,9 +23,9 @@ func newNetHTTP(hook http.Handler, log io.Writer) server {
 // Cloudinary is told 503 of what is being done.
 func newNetHTTPWithTimeout(hook http.Handler, log io.Writer) server {
 	mux := http.NewServeMux()
-	mux.Handle(hookPath, showToken(hook))
+	mux.Handle(hookPath, hidetoken.ShowTo(hook))
 	app := http.TimeoutHandler(aroundNetHTTP(mux, log), 19*time.Second, "")
-	return newServer(hideToken(app))
+	return newServer(hidetoken.From(app))
 }
 
 func aroundNetHTTP(mux http.Handler, log io.Writer) http.Handler {

@@ -2,7 +2,7 @@
 // official SDK, and tells Cloudinary where to send word of it, and whom it is
 // for. docs/upload.md follows the way from here to the image.
 //
-//	export CLOUDINARY_URL=cloudinary://… GALLERY_TOKEN_KEY=…
+//	export CLOUDINARY_URL=cloudinary://… CLOUDINARYHOOK_TOKEN_KEY=…
 //	go run ./examples/upload -url https://app.example/api/v1/cloudinary -album 7 photo.jpg
 package main
 
@@ -22,7 +22,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-const keyVariable = "GALLERY_TOKEN_KEY"
+const keyVariable = "CLOUDINARYHOOK_TOKEN_KEY"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)

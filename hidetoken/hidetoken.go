@@ -1,0 +1,181 @@
+// Package hidetoken keeps the token of a notification URL out of logs.
+//
+// Cloudinary sends a notification to a URL whose query holds a token. Most access
+// logs, recoverers and tracers write URLs down, and many people read logs. A token
+// that is read there admits to the hook only bodies that Cloudinary signed, but it
+// also says whom they are for, and it is often valid for years.
+//
+// [From] goes around the whole app, outside of all that logs. [ShowTo] goes around
+// the hook, inside of all that logs:
+//
+//	r := chi.NewRouter()
+//	r.Use(middleware.Logger)
+//	r.Handle("/api/v1/cloudinary", hidetoken.ShowTo(hook))
+//	http.ListenAndServe(addr, hidetoken.From(r))
+//
+// What lies in between sees "token=REDACTED". If ShowTo is forgotten, the hook
+// answers 401 to everything. If From is forgotten, the log has the tokens.
+//
+// # What is hidden
+//
+// A parameter of the query is passed on only if it cannot be a token: it has no
+// "token" in it, and no 43 characters in a row of those that a token's signature is
+// made of, however often it is decoded. So the usual slips are hidden too:
+// "?tenant=1?token=…", "?token%3D…", "?token[]=…", a token without a name. The same
+// is done to RequestURI and to the request headers that repeat a URL, as Referer
+// does. In a path, a token is hidden only behind the word "token", since
+// many paths have long names: "/hook%3Ftoken=…" is the slip that is meant.
+//
+// The rest of the app sees the same request. A handler that needs a long parameter,
+// as an OAuth callback does, or one named "page_token", is wrapped in ShowTo too.
+//
+// # What is not hidden
+//
+// A redirect that is made in between, as a mux makes of "/api//v1", has the URL
+// without the token in its Location. A sender that follows it is refused with 401:
+// upload with the URL that needs no redirect. Other headers and the body stay as
+// they are. Proxies in front of the app have logs of their own.
+package hidetoken
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+const (
+	redacted = "REDACTED"
+
+	// signatureLength is how many characters an HS256 signature has: 32 bytes in
+	// base64url (RFC 7515 §3.1). Text without that many in a row holds no token.
+	signatureLength = 43
+)
+
+// urlHeaders are request headers that repeat the URL of this or another request.
+// Proxies set the others.
+var urlHeaders = []string{"Referer", "X-Forwarded-Uri", "X-Original-Uri", "X-Original-Url", "X-Rewrite-Url"}
+
+// queryKey is the context's key for the query as it came.
+type queryKey struct{}
+
+// From returns a handler that calls app with requests whose URL, RequestURI and
+// Referer have no token. Requests that have none are passed on as they are. The
+// request that it was called with is not changed. It is safe for concurrent use if
+// app is.
+func From(app http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		app.ServeHTTP(w, hide(r))
+	})
+}
+
+// ShowTo returns a handler that calls hook with the query as it came to [From]. All
+// else is as the handlers in between left it. Without From around it, it calls hook
+// with the request as it is. It is safe for concurrent use if hook is.
+func ShowTo(hook http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if query, ok := r.Context().Value(queryKey{}).(string); ok {
+			shown, u := *r, *r.URL
+			u.RawQuery = query
+			shown.URL = &u
+			r = &shown
+		}
+		hook.ServeHTTP(w, r)
+	})
+}
+
+func hide(r *http.Request) *http.Request {
+	u, uri, header := *r.URL, hideURI(r.RequestURI), hideHeader(r.Header)
+	u.RawQuery, u.Path, u.Opaque = hideQuery(u.RawQuery), hidePath(u.Path), hidePath(u.Opaque)
+	if u.Path != r.URL.Path {
+		u.RawPath = ""
+	}
+	if u == *r.URL && uri == r.RequestURI && header == nil {
+		return r
+	}
+	ctx := r.Context()
+	if u.RawQuery != r.URL.RawQuery { // of two Froms, the outer one has the query as it came
+		ctx = context.WithValue(ctx, queryKey{}, r.URL.RawQuery)
+	}
+	hidden := r.WithContext(ctx)
+	hidden.URL, hidden.RequestURI = &u, uri
+	hidden.Form = nil // it was made of the query, if somebody has asked for it
+	if header != nil {
+		hidden.Header = header
+	}
+	return hidden
+}
+
+// hideHeader returns a changed copy, or nil if there is nothing to hide.
+func hideHeader(header http.Header) (hidden http.Header) {
+	for _, name := range urlHeaders {
+		for i, value := range header[name] {
+			uri := hideURI(value)
+			if uri == value {
+				continue
+			}
+			if hidden == nil {
+				hidden = header.Clone()
+			}
+			hidden[name][i] = uri
+		}
+	}
+	return hidden
+}
+
+func hideURI(uri string) string {
+	path, query, ok := strings.Cut(uri, "?")
+	if !ok {
+		return hidePath(path)
+	}
+	return hidePath(path) + "?" + hideQuery(query)
+}
+
+// hideQuery keeps a parameter's name where it can, so that a log still tells which
+// came.
+func hideQuery(query string) string {
+	parts := strings.Split(query, "&")
+	for i, part := range parts {
+		text, err := url.QueryUnescape(part)
+		if err == nil && !mentionsToken(text) && !holdsSignature(text) {
+			continue
+		}
+		parts[i] = redacted
+		if name, _, ok := strings.Cut(part, "="); ok && !holdsSignature(name) {
+			parts[i] = name + "=" + redacted
+		}
+	}
+	return strings.Join(parts, "&")
+}
+
+func hidePath(path string) string {
+	text, err := url.PathUnescape(path)
+	if err != nil {
+		text = path
+	}
+	if mentionsToken(text) && holdsSignature(text) {
+		return "/" + redacted
+	}
+	return path
+}
+
+func mentionsToken(text string) bool { return strings.Contains(strings.ToLower(text), "token") }
+
+// holdsSignature reports whether text could hold a signature. A percent sign counts
+// as one of its characters: text that is decoded again has no longer row than it
+// had before.
+func holdsSignature(text string) bool {
+	row := 0
+	for _, c := range []byte(text) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '%':
+			row++
+		default:
+			row = 0
+		}
+		if row == signatureLength {
+			return true
+		}
+	}
+	return false
+}
