@@ -6,11 +6,11 @@
 //
 // With neither CLOUDINARY_API_SECRET nor GALLERY_TOKEN_KEY set it is a demo that
 // notifies itself. With both it takes what comes from outside, as from
-// examples/send in another terminal with the same two set:
+// "cloudinaryhook send" in another terminal with the same two set:
 //
 //	export CLOUDINARY_API_SECRET=test GALLERY_TOKEN_KEY=$(openssl rand -hex 32)
 //	go run ./examples/gallery
-//	go run ./examples/send upload
+//	go run ./cmd/cloudinaryhook send upload
 //
 // Cloudinary itself signs with the API secret of the product environment. The
 // token key is yours: its bytes are used as they are, not decoded, and there must
@@ -117,7 +117,7 @@ func announce(w io.Writer, cfg *config, url string) {
 		}
 		fmt.Fprintf(w, "gallery: takes notifications at %s, keeps them in %s\n", hook, db)
 		fmt.Fprintf(w, "gallery: to send it one, in another terminal with the same %s and %s set:\n\n", secretVariable, keyVariable)
-		fmt.Fprintf(w, "go run ./examples/send -url '%s' upload\n\n", hook)
+		fmt.Fprintf(w, "go run ./cmd/cloudinaryhook send -url '%s' upload\n\n", hook)
 		return
 	}
 	fmt.Fprintln(w, "gallery: a demo, with secrets of its own: it notifies itself")

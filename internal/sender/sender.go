@@ -7,11 +7,13 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -69,6 +71,7 @@ func (s *Sender) Sign(body []byte, claims jwt.Claims) (*Notification, error) {
 type Answer struct {
 	Status     int
 	DeliveryID string // empty if the receiver did not authenticate the notification
+	Location   string // of a redirect; without its query, which may hold the token
 }
 
 // Post sends the notification once. The error never holds the URL, which has
@@ -83,16 +86,40 @@ func (n *Notification) Post(ctx context.Context, client *http.Client) (Answer, e
 	r.Header.Set(cloudinaryhook.TimestampHeader, n.timestamp)
 	r.Header.Set(cloudinaryhook.SignatureHeader, n.signature)
 	resp, err := client.Do(r)
-	if failed, ok := errors.AsType[*url.Error](err); ok {
-		return Answer{}, failed.Err
-	}
 	if err != nil {
-		return Answer{}, err
+		return Answer{}, withoutPeerText(err)
 	}
 	defer resp.Body.Close()
 	// Read to its end, within reason, so that the connection can be used again.
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10)
-	return Answer{resp.StatusCode, resp.Header.Get("X-Delivery-ID")}, nil
+	answer := Answer{Status: resp.StatusCode, DeliveryID: resp.Header.Get("X-Delivery-ID")}
+	if to, err := resp.Location(); err == nil {
+		answer.Location = (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
+	}
+	return answer, nil
+}
+
+// withoutPeerText keeps only errors that hold no text of the receiver's: that may
+// repeat the URL, as a malformed Location header does.
+func withoutPeerText(err error) error {
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		err = failed.Err // without the URL
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return timeout
+	}
+	if failed, ok := errors.AsType[*net.OpError](err); ok {
+		return failed
+	}
+	if failed, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return failed
+	}
+	for _, cause := range []error{context.Canceled, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, cause) {
+			return cause
+		}
+	}
+	return errors.New("what answered does not speak HTTP, or not TLS")
 }
 
 // Curl is a shell command that posts the notification. Whoever reads it can

@@ -10,14 +10,16 @@ import (
 )
 
 const checkThree = `check three things:
-  1. The API secret: the one used here must be among the receiver's SignatureVerifier.Secrets,
-     and belong to the same product environment.
+  1. The API secret: the one used here must be among the receiver's SignatureVerifier.Secrets.
+     It must be of the same product environment.
   2. The token: its key must be among the receiver's TokenVerifier.Keys, it must not have
      expired, and its claims must have what TokenVerifier asks for: Issuer, Audience, Require.
   3. What is in between: clocks that differ by more than the receiver's MaxSkew (5 minutes) or
      MaxAge (2 hours); a proxy that changes the body, the query or a header.
-The receiver's log says which it was; the answer never does. If the log has no line about
-it, something in front of the receiver asked for a login.`
+The answer never says which it was. The receiver's log has the error; if that is a signature
+that does not match, it cannot tell a wrong secret from a changed body: the command
+"cloudinaryhook explain" can. If the log has no line about it, something in front of the
+receiver asked for a login.`
 
 // answers says what a status means, and what to do about it.
 var answers = map[int]string{
@@ -55,7 +57,7 @@ patience. Cloudinary would send it again.`,
 }
 
 // explanation puts what is known here to be amiss before what explain says.
-func (c *config) explanation(a attempt) string {
+func (c *sendCommand) explanation(a attempt) string {
 	cause := c.amiss(time.Now())
 	if a.err != nil || a.answer.Status != http.StatusUnauthorized || cause == "" {
 		return explain(a)
@@ -65,14 +67,14 @@ func (c *config) explanation(a attempt) string {
 
 // amiss is what a receiver refuses and this program knows, or "". What it cannot
 // know is the receiver's secret, its key, and which claims it asks for.
-func (c *config) amiss(now time.Time) string {
+func (c *sendCommand) amiss(now time.Time) string {
 	const maxAge, maxSkew = 2 * time.Hour, 5 * time.Minute // the receiver's, unless it has others
-	exp, err := c.claims.GetExpirationTime()
+	exp := c.claims.date("exp")
 	switch {
 	case c.sender.Key == nil:
 		return "it was sent without a token, which only a Tokenless receiver takes."
-	case err == nil && exp != nil && now.After(exp.Time):
-		return "its token has expired: exp in the claims is " + exp.UTC().Format(time.RFC3339) + "."
+	case !exp.IsZero() && now.After(exp):
+		return "its token has expired: exp in the claims is " + exp.Format(time.RFC3339) + "."
 	case c.sender.Age > maxAge:
 		return fmt.Sprintf("it says that it was signed %v ago, and a receiver's MaxAge is %v unless set.", c.sender.Age, maxAge)
 	case -c.sender.Age > maxSkew:
@@ -96,7 +98,7 @@ func explain(a attempt) string {
 	case 2:
 		return answers[http.StatusNoContent]
 	case 3:
-		return "redirected. Nobody knows that Cloudinary follows redirects: upload with the final URL, as https instead of http."
+		return fmt.Sprintf("redirected to %q. Nobody knows that Cloudinary follows redirects: upload with the final URL.", a.answer.Location)
 	case 4:
 		return "something refused it, and it was not the receiver, which has no such answer."
 	}
@@ -110,7 +112,7 @@ else is mounted there, or a proxy removes the header.`
 	}
 	return `Accepted and saved.
 Processed, too, unless a worker does that or the app rejected it: see its log and store.
-Delivery ` + a.answer.DeliveryID
+Delivery ` + printable(a.answer.DeliveryID)
 }
 
 func explainError(err error) string {
@@ -120,5 +122,5 @@ func explainError(err error) string {
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return "none in time. Cloudinary gives up after 20 s and would send it again; the receiver may have saved it."
 	}
-	return "nothing answered (" + err.Error() + "). Is the receiver up, and -url right?"
+	return "nothing answered (" + printable(err.Error()) + "). Is the receiver up, and -url right?"
 }

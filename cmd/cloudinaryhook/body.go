@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
+)
+
+// A source gives the bodies to send.
+type source struct {
+	next   func() ([]byte, error)
+	claims json.RawMessage // of a stored Delivery; else nil
+}
+
+// typical are the samples for types that have no sample of just their name.
+var typical = map[string]string{"upload": "upload-simple", "eager": "eager-done"}
+
+// openSource finds out what an argument names. Sample bodies come with fresh IDs.
+// What the user brings is sent as it is, or with fresh, with a new request_id.
+func openSource(name string, same, fresh bool, stdin io.Reader) (source, error) {
+	if name == "-" {
+		body, err := io.ReadAll(stdin)
+		if err != nil {
+			return source{}, err
+		}
+		return fileSource(body, same, fresh)
+	}
+	sample := name
+	if other, ok := typical[name]; ok {
+		sample = other
+	}
+	body, err := sender.FreshBody(sample, "")
+	switch {
+	case err == nil && same:
+		return source{next: func() ([]byte, error) { return body, nil }}, nil
+	case err == nil:
+		return source{next: func() ([]byte, error) { return sender.FreshBody(sample, "") }}, nil
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid):
+		return source{}, err
+	}
+	body, err = os.ReadFile(name) //nolint:gosec // the user names a file
+	if errors.Is(err, fs.ErrNotExist) {
+		return source{}, usagef("%q is no type, no sample body and no file", name)
+	}
+	if err != nil {
+		return source{}, fmt.Errorf("%q: %w", name, errors.Unwrap(err))
+	}
+	return fileSource(body, same, fresh)
+}
+
+// fileSource sends what is in a file. A Delivery as Delivery.MarshalJSON writes it
+// is the one thing that is not sent as it is: its body is in it.
+func fileSource(body []byte, same, fresh bool) (source, error) {
+	var s source
+	var d cloudinaryhook.Delivery
+	if d.UnmarshalJSON(body) == nil {
+		body = d.Body
+		if err := d.Claims.Decode(&s.claims); err != nil {
+			return s, err
+		}
+	}
+	s.next = func() ([]byte, error) { return body, nil }
+	if !fresh {
+		return s, nil
+	}
+	renewed, err := renew(body)
+	if same {
+		body = renewed
+	} else {
+		s.next = func() ([]byte, error) { return renew(body) }
+	}
+	return s, err
+}
+
+// renew gives a body a new request_id, and leaves every other byte as it is.
+func renew(body []byte) ([]byte, error) {
+	before, after, err := aroundRequestID(body)
+	if err != nil {
+		return nil, errors.New("-fresh: the body is not a JSON object")
+	}
+	return fmt.Appendf(nil, "%s\"%s\"%s", before, strings.ToLower(rand.Text()), after), nil
+}
+
+// aroundRequestID returns what comes before and after the value of the member
+// request_id. If there is no such member, there is one now.
+func aroundRequestID(body []byte) (before, after []byte, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	if bracket, err := decoder.Token(); err != nil || bracket != json.Delim('{') {
+		return nil, nil, errors.New("no object")
+	}
+	begin := decoder.InputOffset()
+	comma := ""
+	for decoder.More() {
+		comma = ","
+		name, err := decoder.Token()
+		if err != nil {
+			return nil, nil, err
+		}
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return nil, nil, err
+		}
+		if end := decoder.InputOffset(); name == "request_id" {
+			return body[:end-int64(len(value))], body[end:], nil
+		}
+	}
+	if _, err := decoder.Token(); err != nil {
+		return nil, nil, err
+	}
+	return fmt.Appendf(nil, `%s"request_id":`, body[:begin]), append([]byte(comma), body[begin:]...), nil
+}
+
+// samples lists the types that there are sample bodies of, and the names of the
+// other ones.
+func samples() (types, others []string) {
+	files, _ := fs.Glob(cloudinaryhooktest.Bodies(), "*.json") // the pattern is well formed
+	for _, file := range files {
+		name := strings.TrimSuffix(file, ".json")
+		body, err := fs.ReadFile(cloudinaryhooktest.Bodies(), file)
+		if err != nil {
+			continue // it was listed above
+		}
+		if payload, err := cloudinaryhook.ParsePayload(body); err == nil && string(payload.Common().Type) == name {
+			types = append(types, name)
+		} else {
+			others = append(others, name)
+		}
+	}
+	for name := range typical {
+		types = append(types, name)
+	}
+	slices.Sort(types)
+	return types, others
+}

@@ -1,0 +1,123 @@
+package main
+
+// A cause is one reason why a request does not verify. docs/troubleshooting.md
+// has a row for each, which a test holds.
+type cause struct {
+	id   string
+	what string // a sentence
+	do   string // one or two
+}
+
+// causes are in the order in which explain shows them: first what a digest or a
+// header proves, last what is only a hint.
+var causes = []cause{
+	// What the environment lacks.
+	{"secret-missing", "No API secret is set here.", "Set CLOUDINARY_API_SECRET to the receiver's."},
+	{"key-missing", "No token key is set here.", "Set CLOUDINARYHOOK_TOKEN_KEY to the receiver's, or give -tokenless."},
+
+	// The request, before its signature.
+	{"method", "The request is not a POST.", "A redirect turns a POST into a GET: upload with the final URL. Otherwise it is not from Cloudinary."},
+	{"signature-v2", "There is a signature of version 2 only, which nobody outside Cloudinary can verify.", "Set the trigger's auth_scheme to default."},
+	{"signature-dropped", "There is a timestamp, but no signature.", "A proxy drops headers with an underscore, as nginx does: set the trigger's auth_scheme to default. Or have the proxy pass X-Cld-Signature on."},
+	{"signature-missing", "There are no signature headers at all.", "The request is not from Cloudinary, or a proxy passes on only the headers that it knows: add X-Cld-Signature and X-Cld-Timestamp."},
+	{"signature-repeated", "A signature header came more than once.", "A proxy adds it again: set it there once, or not at all."},
+	{"body-empty", "The body is empty.", "Something has read it before: middleware that parses forms or logs bodies. Mount the handler before it."},
+
+	// A digest proves these.
+	{"secret-newline", "The secret has a newline at its end.", "Remove it. echo writes one into a file, printf %s does not."},
+	{"secret-quotes", "The secret has quotes around it.", "Remove them. A shell takes quotes off, .env files and docker --env-file often do not."},
+	{"secret-space", "The secret has white space or control characters around it.", "Remove them; it was probably copied with them."},
+	{"secret-base64", "The secret is encoded as base64.", "Decode it. A Kubernetes Secret holds base64 under data, and plain text under stringData."},
+	{"secret-hex", "The secret is encoded as hexadecimal.", "Decode it."},
+	{"secret-percent", "The secret is percent-encoded.", "Decode it: it was probably taken out of a URL."},
+	{"secret-more", "The value holds more than the secret.", "Set the variable to the secret alone. A CLOUDINARY_URL is cloudinary://KEY:SECRET@CLOUD."},
+	{"secret-swapped", "Another variable holds the secret.", "The values are swapped, or one was copied into the wrong variable."},
+	{"body-newline", "A newline at the end of the body was added or taken off.", "Pass on the bytes as they came. Editors and echo add a newline, templates and trim take it off."},
+	{"body-space", "White space around the body was added or taken off.", "Pass on the bytes as they came, without trimming."},
+	{"body-bom", "A byte order mark was put before the body, or taken off.", "Pass on the bytes as they came: something decoded the body to text and wrote it as \"UTF-8 with BOM\"."},
+	{"body-crlf", "The line breaks in the body were changed between LF and CRLF.", "Pass on the bytes as they came: something treats the body as text, as git or FTP does."},
+	{"body-whitespace", "The JSON was decoded and encoded again, with other white space.", "Verify the bytes as they came, before a JSON parser: express.raw() before express.json(), io.ReadAll, file_get_contents(\"php://input\"), request.get_data(), request.raw_post."},
+	{"body-slashes", "The JSON was decoded and encoded again: slashes are escaped in one form only.", "Verify the bytes as they came. PHP's json_encode escapes slashes."},
+	{"body-unicode", "The JSON was decoded and encoded again: characters beyond ASCII are escaped in one form only.", "Verify the bytes as they came. PHP's json_encode and Python's json.dumps escape them."},
+	{"body-html", "The JSON was decoded and encoded again: <, > and & are escaped in one form only.", "Verify the bytes as they came. Go's encoding/json escapes them."},
+	{"body-reencoded", "The JSON was decoded and encoded again.", "Verify the bytes as they came, before a JSON parser sees them."},
+	{"body-gzip", "The body was compressed or decompressed on the way.", "The signature is over the bytes that Cloudinary sent: have the proxy leave request bodies alone, or decompress before the handler what the proxy compressed."},
+	{"body-latin1", "The body was decoded as Latin-1 and encoded as UTF-8, or the other way round.", "Pass on bytes, not text. On AWS, let API Gateway pass bodies as base64."},
+	{"body-base64", "The body is base64 of what was signed.", "Decode it before the handler. API Gateway and Lambda do so if isBase64Encoded is set."},
+	{"body-percent", "The body was percent-encoded or decoded.", "Read it as bytes: the Content-Type says form, but the body is JSON."},
+	{"body-none", "The signature is over an empty body.", "The sender signs before it has the body, or signs something else."},
+	{"digest-hmac", "The sender signs with an HMAC.", "It is not Cloudinary, which signs with a plain digest of body, timestamp and secret: mend the sender, or use cloudinaryhook.Sign there."},
+	{"digest-no-timestamp", "The sender signs without the timestamp.", "It is not Cloudinary, which signs body, timestamp and secret: mend the sender."},
+	{"digest-timestamp", "The sender signs with another timestamp than the one in X-Cld-Timestamp.", "Sign the header's text as it is sent, in seconds."},
+	{"digest-order", "The sender signs the right parts in another order.", "The order is body, timestamp, secret: mend the sender."},
+	{"digest-algorithm", "The sender signs with another hash.", "Only SHA-1 and SHA-256 are accepted: mend the sender."},
+	{"digest-base64", "The signature is base64 and not hexadecimal.", "It is not Cloudinary's: mend the sender, or what passes headers on."},
+	{"digest-prefix", "The signature has more around it than the digest.", "It is not Cloudinary's: send the hexadecimal digest alone."},
+	{"sha1-refused", "The signature is SHA-1, and the receiver takes SHA-256 only.", "Have Cloudinary's support set the environment to SHA-256, and leave SHA256Only unset until then."},
+
+	// What the timestamp says.
+	{"timestamp-missing", "There is no timestamp.", "A proxy drops it, or the sender is not Cloudinary: pass X-Cld-Timestamp on."},
+	{"timestamp-milliseconds", "The timestamp is in milliseconds.", "Cloudinary's is in seconds: mend the sender."},
+	{"timestamp-odd", "The timestamp is not a plain decimal number.", "It is Unix seconds, without sign, space or leading zero."},
+	{"stale", "The request was signed too long ago.", "If it is a replay, sign it anew: cloudinaryhook send FILE. If not, set the clock, or MaxAge for what waits in a queue."},
+	{"future", "The request was signed in the future.", "Set this machine's clock, or the sender's: both need NTP."},
+
+	// The token.
+	{"token-amp", "The URL has &amp;token= for &token=.", "The notification URL was escaped for HTML: use it as NotificationURL returns it."},
+	{"token-question", "The URL has a second question mark before the token.", "The endpoint has a query already: NotificationURL adds to it correctly."},
+	{"token-encoded", "The token is encoded twice.", "Put the notification URL into the upload as it is. NotificationURL has escaped what must be."},
+	{"token-missing", "The URL has no token.", "Upload with the notification_url that NotificationURL returns. A trigger's URL in the console has none: the receiver must then be Tokenless."},
+	{"token-repeated", "The URL has more than one token.", "Add it once: NotificationURL refuses a URL that has one."},
+	{"token-long", "The token is longer than 8 KiB.", "Put less into its claims: an ID instead of what it stands for."},
+	{"token-quotes", "The token has quotes or white space around it.", "Remove them where the URL is put together."},
+	{"token-cut", "The token is cut off.", "Something keeps or passes on only its beginning: a database column, a log, a copied line."},
+	{"token-not", "What is in the URL is no token.", "Make it with SignToken or \"cloudinaryhook token\"."},
+	{"token-expired", "The token has expired.", "Give it more time: Cloudinary's work, and retries until about 18 minutes after the first attempt. \"token -expires 2h\" is enough for most."},
+	{"token-early", "The token is not valid yet.", "Set the clocks, or leave nbf out."},
+	{"token-milliseconds", "A time in the token is in milliseconds.", "JWT has seconds: divide by 1,000."},
+	{"token-kind", "A claim that must be text is not text.", "Put it into quotes where the token is made."},
+	{"token-endless", "The token has no exp, and the receiver requires one.", "Make it with exp, or do not set RequireExpiry."},
+	{"token-claims", "The token lacks claims that the receiver requires.", "Put them into the token; they may not be empty."},
+	{"token-issuer", "The token's iss is not the receiver's Issuer.", "Make both the same."},
+	{"token-audience", "The token's aud does not have the receiver's Audience.", "Make both the same."},
+	{"token-algorithm", "The token's algorithm is not HS256.", "Have the issuer sign with HS256. Some libraries choose HS512 for a key of 64 bytes."},
+	{"token-padding", "The token's base64 has padding.", "JWT has none: use a JWT library to make it."},
+	{"token-header", "The token's header asks for an extension.", "Leave crit and b64 out of it."},
+	{"token-malformed", "The package cannot read the token's claims.", "Make the token with SignToken, which refuses what Verify would refuse."},
+	{"key-short", "The token key has fewer than 32 bytes.", "Make a new one: openssl rand -base64 32."},
+	{"key-newline", "The token key has a newline at its end.", "Remove it. echo writes one into a file, printf %s does not."},
+	{"key-quotes", "The token key has quotes around it.", "Remove them. A shell takes quotes off, .env files and docker --env-file often do not."},
+	{"key-space", "The token key has white space or control characters around it.", "Remove them; it was probably copied with them."},
+	{"key-base64", "One side decodes the token key as base64, and the other does not.", "This package uses a key as it is. Decode it before you pass it on, or do not decode it where tokens are made."},
+	{"key-hex", "One side decodes the token key as hexadecimal, and the other does not.", "This package uses a key as it is. Decode it before you pass it on, or do not decode it where tokens are made."},
+	{"key-percent", "The token key is percent-encoded.", "Decode it: it was probably taken out of a URL."},
+	{"key-more", "The value holds more than the token key.", "Set the variable to the key alone."},
+	{"key-odd", "The token key has something around it that the package refuses.", "Make a new one: openssl rand -base64 32. Set it without quotes and white space."},
+	{"key-other", "The token was signed with another key.", "Where tokens are made, use the receiver's key. While it is rotated, keep the old one in Keys."},
+
+	// Hints, if no digest matches.
+	{"secret-odd", "The secret has something around it that the package refuses.", "Copy it from the console again, without quotes and white space."},
+	{"signature-length", "The signature is no digest: neither 40 nor 64 hexadecimal characters.", "It is not Cloudinary's, or a proxy has changed it."},
+	{"body-cut", "The body is cut off.", "Raise the limit that cuts it, of a proxy or of a reader: Cloudinary's largest bodies have hundreds of kilobytes."},
+	{"other-api-key", "Another API key's secret has signed it.", "Set the secret of the key that signs: the one for webhooks if the environment has one, else the oldest active key."},
+	{"body-sorted", "The names in the body are in alphabetical order, on every level.", "Cloudinary does not sort them: something decoded the JSON into a map and encoded it again. Verify the bytes as they came."},
+	{"body-replaced", "The body has replacement characters (U+FFFD).", "Bytes that are not UTF-8 were replaced on the way: pass on bytes, not text."},
+	{"body-numbers", "The body has numbers such as 1.5e+09.", "Something decoded them as floating point and encoded them again. Verify the bytes as they came."},
+	{"path-slashes", "The URL's path has two slashes together.", "Routers redirect or answer 404. Remove one: the base URL ends with a slash."},
+	{"unknown", "No secret here signs this body, in any way that was tried.", ""},
+}
+
+// rank is a cause's place among the causes.
+var rank = func() map[string]int {
+	m := make(map[string]int, len(causes))
+	for i, c := range causes {
+		m[c.id] = i
+	}
+	return m
+}()
+
+// A finding is a cause that was found, and what is particular to this request.
+type finding struct {
+	cause
+	detail string
+}

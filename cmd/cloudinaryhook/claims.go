@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+// A claimSet is a token's claims as the user wrote them, so that an id above 2^53
+// keeps its digits.
+type claimSet struct {
+	cloudinaryhook.Claims // for its methods alone, which SignToken asks for
+	members               map[string]json.RawMessage
+}
+
+func (c claimSet) MarshalJSON() ([]byte, error) { return json.Marshal(c.members) }
+
+func parseClaims(text string) (claimSet, error) {
+	var c claimSet
+	if err := json.Unmarshal([]byte(text), &c.members); err != nil || c.members == nil {
+		return c, usagef(`-claims: not a JSON object, as {"album_id":"7"}`)
+	}
+	return c, nil
+}
+
+// expire adds an expiry, unless the claims have one or d is 0.
+func (c claimSet) expire(d time.Duration) {
+	if _, ok := c.members["exp"]; !ok && d != 0 {
+		c.members["exp"] = strconv.AppendInt(nil, time.Now().Add(d).Unix(), 10)
+	}
+}
+
+// date returns a claim such as exp, or zero if it is not there or no number.
+func (c claimSet) date(name string) time.Time {
+	seconds, err := strconv.ParseFloat(string(c.members[name]), 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.Unix(int64(seconds), 0).UTC()
+}
+
+// printable escapes what a terminal may not show as it is: outside text must not
+// move the cursor or turn a line around.
+func printable(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if strconv.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+// indent makes a JSON object readable.
+func indent(object []byte) string {
+	var compact, indented bytes.Buffer
+	if json.Compact(&compact, object) != nil ||
+		json.Indent(&indented, []byte(printable(compact.String())), "", "  ") != nil {
+		return printable(string(object))
+	}
+	return indented.String()
+}

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+// A tokenText is what a token says. Nothing of it is proven.
+type tokenText struct {
+	header, payload, signature []byte
+	algorithm                  string
+	claims                     claimSet
+	signed                     string // the part that the signature is over
+}
+
+// readToken takes a token apart. It is milder than the package about base64, so
+// that what is odd can be named.
+func readToken(token string) (t tokenText, ok bool) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return t, false
+	}
+	decoded := make([][]byte, 3)
+	for i, part := range parts {
+		var err error
+		if decoded[i], err = base64.RawURLEncoding.DecodeString(strings.TrimRight(part, "=")); err != nil {
+			return t, false
+		}
+	}
+	t = tokenText{header: decoded[0], payload: decoded[1], signature: decoded[2], signed: parts[0] + "." + parts[1]}
+	var header struct{ Alg string }
+	if json.Unmarshal(t.header, &header) != nil || json.Unmarshal(t.payload, &t.claims.members) != nil {
+		return t, false
+	}
+	t.algorithm = header.Alg
+	return t, true
+}
+
+var tokenHashes = map[string]func() hash.Hash{"HS256": sha256.New, "HS384": sha512.New384, "HS512": sha512.New}
+
+// signedWith reports whether this key has signed the token, by whichever HMAC the
+// token says.
+func (t *tokenText) signedWith(key string) bool {
+	newHash := tokenHashes[t.algorithm]
+	if newHash == nil {
+		return false
+	}
+	mac := hmac.New(newHash, []byte(key))
+	mac.Write([]byte(t.signed))
+	return hmac.Equal(mac.Sum(nil), t.signature)
+}
+
+// examineToken finds why the token in a URL's query is refused. It returns the
+// verifier's own error too, nil if the token is accepted.
+func (x *examination) examineToken(query string) error {
+	values, _ := url.ParseQuery(query) // what can be read of it, as URL.Query does
+	tokens := values["token"]
+	switch {
+	case len(tokens) == 0:
+		x.examineMissingToken(query)
+		return cloudinaryhook.ErrMissingToken
+	case len(tokens) > 1:
+		x.found("token-repeated", fmt.Sprintf("There are %d.", len(tokens)))
+		return cloudinaryhook.ErrInvalidToken
+	}
+	token := tokens[0]
+	err := x.verifyToken(token)
+	if err == nil {
+		return nil
+	}
+	if t, ok := readToken(token); ok {
+		x.examineClaims(&t)
+		x.examineKey(&t, token)
+		return err
+	}
+	x.examineSpelling(token)
+	return err
+}
+
+// verifyToken tries one key at a time, so that one that the package refuses does
+// not hide another. The error is that of the key that comes nearest.
+func (x *examination) verifyToken(token string) error {
+	nearest := fmt.Errorf("%w: no token key is set", cloudinaryhook.ErrNoSecrets)
+	for i, key := range x.keys {
+		v := x.token
+		v.Keys = [][]byte{[]byte(key.value)}
+		v.Now = func() time.Time { return x.at }
+		_, err := v.Verify(token)
+		if err == nil {
+			return nil
+		}
+		if t, ok := readToken(token); i == 0 || ok && t.signedWith(key.value) {
+			nearest = err
+		}
+	}
+	return nearest
+}
+
+func (x *examination) examineMissingToken(query string) {
+	unescaped, _ := url.QueryUnescape(query)
+	switch {
+	case strings.Contains(query, "amp;token="):
+		x.found("token-amp", "")
+	case strings.Contains(query, "?token="):
+		x.found("token-question", "")
+	case strings.Contains(unescaped, "token="):
+		x.found("token-encoded", "The name of the parameter is part of what was encoded.")
+	default:
+		x.found("token-missing", "")
+	}
+}
+
+// examineSpelling is for what is no token as it stands.
+func (x *examination) examineSpelling(token string) {
+	if len(token) > 8<<10 {
+		x.found("token-long", fmt.Sprintf("It has %d bytes.", len(token)))
+		return
+	}
+	if again, err := url.QueryUnescape(token); err == nil && again != token {
+		if _, ok := readToken(strings.Trim(again, "\"' \r\n")); ok {
+			x.found("token-encoded", "")
+			return
+		}
+	}
+	if _, ok := readToken(strings.Trim(token, "\"' \r\n\t")); ok {
+		x.found("token-quotes", "")
+		return
+	}
+	for _, encoding := range encodings {
+		if decoded, err := encoding.DecodeString(token); err == nil {
+			if _, ok := readToken(string(decoded)); ok {
+				x.found("token-encoded", "It is base64 of a token.")
+				return
+			}
+		}
+	}
+	if strings.HasPrefix(token, "eyJ") {
+		x.found("token-cut", fmt.Sprintf("It has %d bytes and %d of 2 dots.", len(token), strings.Count(token, ".")))
+		return
+	}
+	x.found("token-not", "")
+}
+
+// examineClaims looks at what the package refuses whoever signed it.
+func (x *examination) examineClaims(t *tokenText) {
+	leeway := x.token.Leeway
+	exp, nbf := t.claims.date("exp"), t.claims.date("nbf")
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		if at := t.claims.date(name); at.Year() > 9999 {
+			x.found("token-milliseconds", "It is "+name+".")
+		}
+	}
+	if !exp.IsZero() && exp.Year() <= 9999 && !x.at.Before(exp.Add(leeway)) {
+		x.found("token-expired", "It was valid until "+exp.Format(time.RFC3339)+", "+relative(exp, x.at)+".")
+	}
+	if !nbf.IsZero() && nbf.Year() <= 9999 && x.at.Before(nbf.Add(-leeway)) {
+		x.found("token-early", "It is valid from "+nbf.Format(time.RFC3339)+".")
+	}
+	if _, ok := t.claims.members["exp"]; !ok && x.token.RequireExpiry {
+		x.found("token-endless", "")
+	}
+	var missing []string
+	for _, name := range x.token.Require {
+		if slices.Contains([]string{"", "null", `""`, "[]", "{}"}, string(t.claims.members[name])) {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		x.found("token-claims", "Missing: "+strings.Join(missing, ", ")+".")
+	}
+	for _, name := range []string{"iss", "sub", "jti"} {
+		if value := t.claims.members[name]; len(value) > 0 && value[0] != '"' && string(value) != "null" {
+			x.found("token-kind", "It is "+name+".")
+		}
+	}
+	if text(t.claims.members["iss"]) != x.token.Issuer && x.token.Issuer != "" {
+		x.found("token-issuer", fmt.Sprintf("It is %q.", text(t.claims.members["iss"])))
+	}
+	if x.token.Audience != "" && !slices.Contains(texts(t.claims.members["aud"]), x.token.Audience) {
+		x.found("token-audience", fmt.Sprintf("It is %q.", texts(t.claims.members["aud"])))
+	}
+}
+
+// text is a JSON string's, or empty.
+func text(value json.RawMessage) (s string) {
+	_ = json.Unmarshal(value, &s)
+	return s
+}
+
+// texts are those of one JSON string or of a list of them.
+func texts(value json.RawMessage) (list []string) {
+	if len(value) > 0 && value[0] == '"' {
+		return []string{text(value)}
+	}
+	_ = json.Unmarshal(value, &list)
+	return list
+}
+
+// examineKey finds which key has signed a token.
+func (x *examination) examineKey(t *tokenText, token string) {
+	if tokenHashes[t.algorithm] == nil {
+		x.found("token-algorithm", fmt.Sprintf("It is %q, and not signed with a shared key.", t.algorithm))
+		return
+	}
+	for _, key := range x.keys {
+		if t.signedWith(key.value) {
+			x.examineRightKey(t, key, token)
+			return
+		}
+	}
+	for _, key := range x.keys {
+		for _, f := range forms("key", key) {
+			if t.signedWith(f.value) {
+				x.found(f.cause, f.detail)
+				return
+			}
+		}
+	}
+	for _, secret := range x.secrets {
+		if t.signedWith(secret.value) {
+			x.found("key-other", "The key is the value of "+secret.name+".")
+			return
+		}
+	}
+	switch {
+	case len(x.keys) == 0:
+		x.found("key-missing", "")
+	case len(t.signature) != tokenHashes[t.algorithm]().Size():
+		x.found("token-cut", fmt.Sprintf("Its signature has %d bytes.", len(t.signature)))
+	default:
+		x.found("key-other", "")
+	}
+}
+
+func (x *examination) examineRightKey(t *tokenText, key named, token string) {
+	switch {
+	case t.algorithm != "HS256":
+		x.found("token-algorithm", fmt.Sprintf("It is %q, with the right key.", t.algorithm))
+	case len(key.value) < 32:
+		x.found("key-short", fmt.Sprintf("%s has %d.", key.name, len(key.value)))
+	case strings.Contains(token, "="):
+		x.found("token-padding", "")
+	case bytes.Contains(t.header, []byte(`"crit"`)) || bytes.Contains(t.header, []byte(`"b64"`)):
+		x.found("token-header", "")
+	default:
+		v := cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(key.value)}}
+		if _, err := v.Verify(""); errors.Is(err, cloudinaryhook.ErrNoSecrets) {
+			x.found("key-odd", fmt.Sprintf("%s: %s.", key.name, reason(err)))
+		} else if len(x.findings) == 0 {
+			x.found("token-malformed", "")
+		}
+	}
+}

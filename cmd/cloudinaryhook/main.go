@@ -1,0 +1,182 @@
+// Cloudinaryhook is a command for people who receive Cloudinary's notifications
+// with the package of the same name.
+//
+//	go install github.com/cloudinaryhook/cloudinaryhook/cmd/cloudinaryhook@latest
+//
+//	cloudinaryhook send upload       sends a signed notification to a receiver
+//	cloudinaryhook token -claims …   makes a token, or shows what is in one
+//
+// Each of them prints its flags with -h.
+//
+// # Environment
+//
+// Secrets come from the environment, since everybody who may list the machine's
+// processes can read arguments:
+//
+//	CLOUDINARY_API_SECRET      the API secret that signs notifications
+//	CLOUDINARYHOOK_TOKEN_KEY   the key that signs tokens, of 32 bytes at least
+//	CLOUDINARY_API_KEY         the API key that the secret belongs to
+//	CLOUDINARY_CLOUD_NAME      the product environment
+//	CLOUDINARY_URL             cloudinary://KEY:SECRET@CLOUD, for those of the three that are not set
+//
+// While a secret is rotated, CLOUDINARY_API_SECRET_PREVIOUS and
+// CLOUDINARYHOOK_TOKEN_KEY_PREVIOUS hold the old one. A name with _FILE at its
+// end, such as CLOUDINARY_API_SECRET_FILE, names a file that holds the value.
+//
+// A value is used exactly as it is, as the package does: not decoded, and with
+// the newline at the end of a file, if there is one.
+//
+// # Send
+//
+// Send signs a notification as Cloudinary does, posts it to a receiver, and says
+// in plain words what the answer means.
+//
+//	cloudinaryhook send -url https://app.example/api/v1/cloudinary upload
+//
+// It takes the name of a type or of a sample body, to which it gives fresh IDs.
+// Or it takes a file, or - for standard input. It sends these byte for byte; if
+// the file is a Delivery as a store keeps it, it sends the body that is in it,
+// with the Delivery's claims.
+//
+//	send -n 1000 -c 16 upload                  many, and a table of how long they took
+//	send -retry -minute 1s upload              after 3, 6 and 9 minutes again, compressed
+//	send -claims '{"album_id":"7"}' upload     a token for another album
+//	send -fresh body.json                      a body with a new request_id: no duplicate
+//	send -print curl upload                    the request as a command, instead of sending it
+//
+// What a receiver must refuse:
+//
+//	send -claims '{"album_id":"7","exp":1}' …  a token that has expired
+//	send -age 3h upload                        a signature that is too old; -age -1h: of the future
+//	send -tokenless upload                     no token
+//	send -secret another upload                a wrong signature
+//
+// What -print writes holds a token and a valid signature, so it is as secret as
+// the request.
+//
+// # Token
+//
+// Token makes the token that a notification URL needs, or with -endpoint the
+// whole URL, the notification_url to upload with. Both are credentials.
+//
+//	cloudinaryhook token -claims '{"album_id":"7"}' -expires 2h
+//	cloudinaryhook token -claims '{"album_id":"7"}' -endpoint https://app.example/api/v1/cloudinary
+//
+// With -check it reads a token or a URL from standard input, so that it is not
+// in the shell's history. It shows what is in it, and whether a key of the
+// environment has signed it.
+//
+// # Exit status
+//
+// 0: done. 1: refused, or failed. 2: wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
+	p := &process{getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	os.Exit(p.main(ctx, os.Args[1:]))
+}
+
+// A process is what a subcommand sees of the world around it.
+type process struct {
+	getenv         func(string) string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+var subcommands = []struct {
+	name, summary string
+	run           func(context.Context, *process, []string) error
+}{
+	{"send", "send a signed notification to a receiver", runSend},
+	{"token", "make a token or a notification URL, or show what is in one", runToken},
+}
+
+// A usageError is the caller's mistake.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// errSilent ends a command with status 1 whose output has said why.
+var errSilent = errors.New("failed")
+
+// main runs a subcommand and returns the exit status.
+func (p *process) main(ctx context.Context, args []string) int {
+	if len(args) == 0 {
+		p.usage(p.stderr)
+		return 2
+	}
+	if name := strings.TrimLeft(args[0], "-"); name == "h" || name == "help" {
+		p.usage(p.stdout)
+		return 0
+	}
+	for _, c := range subcommands {
+		if c.name == args[0] {
+			return p.status(c.name, c.run(ctx, p, args[1:]))
+		}
+	}
+	fmt.Fprintf(p.stderr, "cloudinaryhook: there is no command %q; -h lists them\n", args[0])
+	return 2
+}
+
+func (p *process) status(name string, err error) int {
+	var wrong usageError
+	switch {
+	case err == nil || errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.As(err, &wrong):
+		fmt.Fprintf(p.stderr, "cloudinaryhook %s: %v\n\"cloudinaryhook %s -h\" lists the flags\n", name, err, name)
+		return 2
+	case !errors.Is(err, errSilent):
+		fmt.Fprintf(p.stderr, "cloudinaryhook %s: %v\n", name, err)
+	}
+	return 1
+}
+
+func (p *process) usage(w io.Writer) {
+	fmt.Fprint(w, "usage: cloudinaryhook COMMAND [flags] [arguments]\n\n")
+	for _, c := range subcommands {
+		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.summary)
+	}
+	fmt.Fprintf(w, `
+"cloudinaryhook COMMAND -h" lists the flags of a command. Secrets come from the
+environment: %s and %s. The manual is at
+https://pkg.go.dev/github.com/cloudinaryhook/cloudinaryhook/cmd/cloudinaryhook
+`, secretVariable, keyVariable)
+}
+
+// parse reads flags. If they ask for help, it prints that, and the error is
+// flag.ErrHelp.
+func (p *process) parse(flags *flag.FlagSet, synopsis string, args []string, more ...string) error {
+	flags.SetOutput(io.Discard) // status prints the error
+	flags.Usage = func() {}
+	err := flags.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintf(p.stdout, "usage: cloudinaryhook %s [flags] %s\n\n", flags.Name(), synopsis)
+		flags.SetOutput(p.stdout)
+		flags.PrintDefaults()
+		for _, text := range more {
+			fmt.Fprintf(p.stdout, "\n%s\n", text)
+		}
+		return err
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	return nil
+}

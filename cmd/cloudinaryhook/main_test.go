@@ -1,0 +1,192 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+)
+
+var program string // the built command
+
+func TestMain(m *testing.M) {
+	folder, err := os.MkdirTemp("", "cloudinaryhook")
+	if err != nil {
+		panic(err)
+	}
+	program = filepath.Join(folder, "cloudinaryhook")
+	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v: %s", err, out))
+	}
+	code := m.Run()
+	os.RemoveAll(folder)
+	os.Exit(code)
+}
+
+// An environment is all that the program gets to see of one.
+type environment map[string]string
+
+func testEnvironment() environment {
+	return environment{secretVariable: cloudinaryhooktest.DefaultSecret, keyVariable: cloudinaryhooktest.DefaultKey}
+}
+
+func (e environment) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	for name, value := range e {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	return cmd
+}
+
+// run runs the program and returns what it wrote and its exit status.
+func (e environment) run(t *testing.T, stdin string, args ...string) (output string, status int) {
+	t.Helper()
+	cmd := e.command(t.Context(), args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	for name, value := range e {
+		if len(value) > 8 && name != cloudVariable && !strings.HasSuffix(name, fileSuffix) && strings.Contains(out.String(), value) {
+			t.Errorf("%q shows the value of %s:\n%s", args, name, &out)
+		}
+	}
+	return out.String(), cmd.ProcessState.ExitCode()
+}
+
+// newReceiver is the real handler behind a real socket.
+func newReceiver(t *testing.T) (endpoint string, store *cloudinaryhooktest.MemoryStore) {
+	t.Helper()
+	store = new(cloudinaryhooktest.MemoryStore)
+	handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
+		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{cloudinaryhooktest.DefaultSecret}},
+		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(cloudinaryhooktest.DefaultKey)}, Require: []string{"album_id"}},
+		Processor: &cloudinaryhook.Processor{Store: store, Notify: func(context.Context, *cloudinaryhook.Delivery) error { return nil }},
+		MaxBody:   64 << 10,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/hook", handler)
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server.URL + "/hook", store
+}
+
+func writeFile(t *testing.T, content string) (name string) {
+	t.Helper()
+	name = filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// TestExitStatus: 0 is done, 1 refused or failed, 2 wrong usage.
+func TestExitStatus(t *testing.T) {
+	tests := []struct {
+		args []string
+		want int
+		says string
+	}{
+		{nil, 2, "usage: cloudinaryhook COMMAND"},
+		{[]string{"-h"}, 0, "usage: cloudinaryhook COMMAND"},
+		{[]string{"help"}, 0, "usage: cloudinaryhook COMMAND"},
+		{[]string{"\x1b[31msend"}, 2, `no command "\x1b[31msend"`},
+		{[]string{"send", "-h"}, 0, "usage: cloudinaryhook send"},
+		{[]string{"token", "-h"}, 0, "usage: cloudinaryhook token"},
+		{[]string{"send", "-no-such-flag"}, 2, "not defined: -no-such-flag"},
+		{[]string{"token", "argument"}, 2, "takes no arguments"},
+		{[]string{"send", "-url", "http://127.0.0.1:1/", "upload"}, 1, "nothing answered"},
+	}
+	for _, tt := range tests {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			got, status := testEnvironment().run(t, "", tt.args...)
+			if status != tt.want || !strings.Contains(got, tt.says) {
+				t.Errorf("got %d and %q, want %d and %q", status, got, tt.want, tt.says)
+			}
+			if strings.Contains(got, "test.v") || strings.Contains(got, "\x1b") {
+				t.Errorf("got %q, want no flags of package testing, and nothing that moves a cursor", got)
+			}
+		})
+	}
+}
+
+// TestDependencies: the command needs nothing but the library and what that needs.
+func TestDependencies(t *testing.T) {
+	list := func(pattern string) string {
+		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.Module.Path}}{{end}}", pattern).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	library := list("github.com/cloudinaryhook/cloudinaryhook")
+	for module := range strings.FieldsSeq(list(".")) {
+		if !strings.Contains(library, module) {
+			t.Errorf("got %s among its dependencies, want only the library's", module)
+		}
+	}
+	out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range strings.FieldsSeq(string(out)) {
+		if strings.Contains(path, ".") && !strings.HasPrefix(path, "github.com/cloudinaryhook/cloudinaryhook") {
+			t.Errorf("it imports %s, want the standard library and this module alone", path)
+		}
+	}
+}
+
+func TestSecretsAreTakenExactly(t *testing.T) {
+	endpoint, _ := newReceiver(t)
+	exact, newline := writeFile(t, cloudinaryhooktest.DefaultSecret), writeFile(t, cloudinaryhooktest.DefaultSecret+"\n")
+	key := cloudinaryhooktest.DefaultKey
+	tests := []struct {
+		name string
+		env  environment
+		want int
+		says string
+	}{
+		{"variable", testEnvironment(), 0, "Accepted"},
+		{"file", environment{secretVariable + "_FILE": exact, keyVariable: key}, 0, "Accepted"},
+		{"file with a newline", environment{secretVariable + "_FILE": newline, keyVariable: key}, 2, "CLOUDINARY_API_SECRET_FILE: no usable secret"},
+		{"white space", environment{secretVariable: " " + cloudinaryhooktest.DefaultSecret, keyVariable: key}, 2, "begins with white space"},
+		{"a comma belongs to it", environment{secretVariable: cloudinaryhooktest.DefaultSecret + ",older", keyVariable: key}, 1, "refused"},
+		{"no file", environment{secretVariable + "_FILE": exact + "x", keyVariable: key}, 1, "no such file"},
+		{"both", environment{secretVariable + "_FILE": exact, secretVariable: "s", keyVariable: key}, 1, "both set"},
+		{"URL", environment{urlVariable: "cloudinary://123:another@demo", keyVariable: key}, 1, "refused"},
+		{"a variable before the URL", environment{urlVariable: "cloudinary://123:another@demo", secretVariable: cloudinaryhooktest.DefaultSecret, keyVariable: key}, 0, "Accepted"},
+		{"a malformed URL", environment{urlVariable: "https://example.com/another", keyVariable: key}, 1, "not of the form"},
+		{"no secret", environment{keyVariable: key}, 2, secretVariable},
+		{"no key", environment{secretVariable: "secret"}, 2, keyVariable},
+		{"a short key", environment{secretVariable: "secret", keyVariable: "short"}, 1, "fewer than 32"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, status := tt.env.run(t, "", "send", "-url", endpoint, "upload")
+			if status != tt.want || !strings.Contains(got, tt.says) {
+				t.Errorf("got %d and %q, want %d and %q", status, got, tt.want, tt.says)
+			}
+			if strings.Contains(got, "another") {
+				t.Errorf("got %q, want no secret in it", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,403 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+func TestAnswersInPlainWords(t *testing.T) {
+	tests := []struct {
+		name, stdin string
+		args        []string
+		want        string // in the output
+		status      int
+	}{
+		{"a type", "", []string{"upload"}, "Accepted and saved.\n", 0},
+		{"a sample", "", []string{"error-text"}, "\n201 after", 0},
+		{"SHA-256", "", []string{"-sha256", "eager"}, "Accepted", 0},
+		{"own claims", "", []string{"-claims", `{"album_id":12345678901234567890}`, "upload"}, "Accepted", 0},
+		{"an hour old", "", []string{"-age", "1h", "upload"}, "Accepted", 0},
+		{"another secret", "", []string{"-secret", "another", "upload"}, "1. The API secret", 1},
+		{"no token", "", []string{"-tokenless", "upload"}, "refused: it was sent without a token", 1},
+		{"no album", "", []string{"-claims", `{}`, "upload"}, "does not believe it; check three things", 1},
+		{"an expired token", "", []string{"-claims", `{"album_id":"1","exp":1}`, "upload"}, "refused: its token has expired: exp in the claims is 1970-01-01T00:00:01Z.\nIf that is not why, check", 1},
+		{"stale", "", []string{"-age", "3h", "upload"}, "refused: it says that it was signed 3h0m0s ago", 1},
+		{"of the future", "", []string{"-age", "-10m", "upload"}, "refused: it says that it is signed in 10m0s", 1},
+		{"many without a token", "", []string{"-n", "2", "-tokenless", "upload"}, "\n401: refused: it was sent without a token", 1},
+		{"expired, and nobody there", "", []string{"-claims", `{"album_id":"1","exp":1}`, "-url", "http://127.0.0.1:1/", "upload"}, "nothing answered", 1},
+		{"not JSON", "hello", []string{"-"}, "not exactly one JSON", 1},
+		{"large", `"` + strings.Repeat(" ", 64<<10), []string{"-"}, "MaxBody", 1},
+	}
+	endpoint, _ := newReceiver(t)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, status := testEnvironment().run(t, tt.stdin, append([]string{"send", "-url", endpoint}, tt.args...)...)
+			if status != tt.status || !strings.Contains(got, tt.want) {
+				t.Errorf("got %d and %q, want %d and %q", status, got, tt.status, tt.want)
+			}
+			for _, secret := range []string{"eyJ", "another"} {
+				if strings.Contains(got, secret) {
+					t.Errorf("the output holds %q: %s", secret, got)
+				}
+			}
+		})
+	}
+	other := testEnvironment()
+	other[keyVariable] = strings.Repeat("k", 32)
+	if got, status := other.run(t, "", "send", "-url", endpoint, "upload"); status != 1 || !strings.Contains(got, "2. The token") {
+		t.Errorf("another key got %d and %q, want 1 and the token among the causes", status, got)
+	}
+	if got, status := testEnvironment().run(t, "", "send", "-url", endpoint+"/elsewhere", "upload"); status != 1 || !strings.Contains(got, "nothing is mounted") {
+		t.Errorf("another path got %d and %q, want 404 explained", status, got)
+	}
+}
+
+// TestEveryAnswerIsExplained: what the library answers has words of its own.
+func TestEveryAnswerIsExplained(t *testing.T) {
+	for _, err := range []error{
+		cloudinaryhook.ErrMethodNotAllowed, cloudinaryhook.ErrInvalidToken, cloudinaryhook.ErrBodyTooLarge,
+		cloudinaryhook.ErrMalformedBody, cloudinaryhook.ErrBodyTimeout, cloudinaryhook.ErrSave,
+	} {
+		if answers[cloudinaryhook.StatusCode(err)] == "" {
+			t.Errorf("%v is answered %d, which has no explanation", err, cloudinaryhook.StatusCode(err))
+		}
+	}
+	for status, want := range map[int]string{202: "asks for 200", 418: "no such answer", 599: "again"} {
+		a := attempt{}
+		a.answer.Status = status
+		if got := explain(a); !strings.Contains(got, want) {
+			t.Errorf("%d got %q, want %q", status, got, want)
+		}
+	}
+}
+
+// TestARedirectIsNamed without the token, and nothing of it moves the cursor.
+func TestARedirectIsNamed(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Location"] = []string{"https://user:password@app.example/\x1b/hook?" + r.URL.RawQuery}
+		w.WriteHeader(http.StatusMovedPermanently)
+	}))
+	defer server.Close()
+	got, status := testEnvironment().run(t, "", "send", "-url", server.URL, "upload")
+	if status != 1 || !strings.Contains(got, "does not speak HTTP") {
+		t.Errorf("a malformed Location got %d and %q, want an error", status, got)
+	}
+	for _, text := range []string{"\x1b", "eyJ", "password"} {
+		if strings.Contains(got, text) {
+			t.Errorf("got %q, want it without %q", got, text)
+		}
+	}
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/api/hook?"+r.URL.RawQuery, http.StatusTemporaryRedirect)
+	})
+	got, _ = testEnvironment().run(t, "", "send", "-url", server.URL, "upload")
+	if want := `redirected to "` + server.URL + `/api/hook"`; !strings.Contains(got, want) {
+		t.Errorf("got %q, want %q in it", got, want)
+	}
+}
+
+func TestBodiesAreSentAsTheyAre(t *testing.T) {
+	const odd = "{\"b\" : 1,\r\n \"a\":\"\\u00e9\xff\"}\n"
+	for _, arg := range []string{"-", writeFile(t, odd)} {
+		endpoint, store := newReceiver(t)
+		if got, status := testEnvironment().run(t, odd, "send", "-url", endpoint, arg); status != 0 {
+			t.Fatalf("%s got %d: %s", arg, status, got)
+		}
+		if diff := cmp.Diff(odd, string(store.Deliveries()[0].Body)); diff != "" {
+			t.Errorf("%s differs (-want +got):\n%s", arg, diff)
+		}
+	}
+}
+
+// TestHelpListsWhatCanBeSent, and all that it lists can be sent.
+func TestHelpListsWhatCanBeSent(t *testing.T) {
+	help, _ := testEnvironment().run(t, "", "send", "-h")
+	endpoint, store := newReceiver(t)
+	types, others := samples()
+	for _, name := range append(types, others...) {
+		if !regexp.MustCompile(`[ :]` + name + `[,.]`).MatchString(help) {
+			t.Errorf("-h does not list %s", name)
+		}
+	}
+	for _, name := range []string{"upload", "eager", "error", "delete", "upload-latin1", "unknown"} {
+		if got, status := testEnvironment().run(t, "", "send", "-url", endpoint, name); status != 0 {
+			t.Errorf("%s got %d: %s", name, status, got)
+		}
+	}
+	if got := len(store.Deliveries()); got != 6 {
+		t.Errorf("got %d deliveries, want 6", got)
+	}
+}
+
+// TestAStoredDeliveryIsUnwrapped: the body in it is sent, for the same album.
+func TestAStoredDeliveryIsUnwrapped(t *testing.T) {
+	endpoint, store := newReceiver(t)
+	args := []string{"send", "-url", endpoint, "-claims", `{"album_id":18446744073709551615,"exp":4102444800}`}
+	if got, status := testEnvironment().run(t, "", append(args, "upload")...); status != 0 {
+		t.Fatalf("got %d: %s", status, got)
+	}
+	stored, err := json.Marshal(store.Deliveries()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := writeFile(t, string(stored))
+	tests := []struct {
+		name       string
+		args       []string
+		deliveries int // afterwards
+		album      string
+	}{
+		{"a duplicate", []string{file}, 1, "18446744073709551615"},
+		{"fresh", []string{"-fresh", file}, 2, "18446744073709551615"},
+		{"other claims", []string{"-claims", `{"album_id":"7"}`, file}, 3, "7"},
+		{"fresh, several times", []string{"-fresh", "-n", "3", file}, 6, "18446744073709551615"},
+		{"fresh, one several times", []string{"-fresh", "-same", "-n", "3", file}, 7, "18446744073709551615"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got, status := testEnvironment().run(t, "", append([]string{"send", "-url", endpoint}, tt.args...)...); status != 0 {
+				t.Fatalf("got %d: %s", status, got)
+			}
+			all := store.Deliveries()
+			if len(all) != tt.deliveries {
+				t.Fatalf("got %d deliveries, want %d", len(all), tt.deliveries)
+			}
+			last := all[len(all)-1]
+			if last.Claims.AlbumID != tt.album || last.PublicID != all[0].PublicID {
+				t.Errorf("got album %q and %q, want %q and %q", last.Claims.AlbumID, last.PublicID, tt.album, all[0].PublicID)
+			}
+		})
+	}
+}
+
+func TestRenew(t *testing.T) {
+	tests := []struct{ name, body, want string }{
+		{"replaced", `{"a":"old", "request_id" : "old","b":[1]}`, `{"a":"old", "request_id" : ID,"b":[1]}`},
+		{"escaped", `{"request\u005fid":"o\"ld"}`, `{"request\u005fid":ID}`},
+		{"a number", "{\n\"request_id\":7\n}\n", "{\n\"request_id\":ID\n}\n"},
+		{"empty", `{"request_id":"","a":""}`, `{"request_id":ID,"a":""}`},
+		{"added", ` {"a":{"request_id":"old"}}`, ` {"request_id":ID,"a":{"request_id":"old"}}`},
+		{"nothing in it", `{ }`, `{"request_id":ID }`},
+		{"other bytes stay", "{\"a\":\"\xff\\u00e9\"}", "{\"request_id\":ID,\"a\":\"\xff\\u00e9\"}"},
+		{"no object", `["request_id"]`, ""},
+		{"cut off", `{"a":1`, ""},
+		{"no JSON", `hello`, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := renew([]byte(tt.body))
+			if (err != nil) != (tt.want == "") {
+				t.Fatalf("got %v", err)
+			}
+			id := regexp.MustCompile(`"[a-z0-9]{26}"`)
+			if got := id.ReplaceAllString(string(got), "ID"); got != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestMany(t *testing.T) {
+	tests := []struct {
+		name string
+		args []string
+		want int // deliveries
+	}{
+		{"many notifications", []string{"-n", "200", "-c", "16", "upload"}, 200},
+		{"one, many times", []string{"-n", "50", "-c", "8", "-same", "upload"}, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			endpoint, store := newReceiver(t)
+			got, status := testEnvironment().run(t, "", append([]string{"send", "-url", endpoint}, tt.args...)...)
+			if status != 0 {
+				t.Fatalf("got %d: %s", status, got)
+			}
+			if n := len(store.Deliveries()); n != tt.want {
+				t.Errorf("got %d deliveries, want %d", n, tt.want)
+			}
+			count := tt.args[1]
+			want := regexp.MustCompile(`(?s)^ *answer .* median .*\n +201 +` + count + ` .*\n` + count + ` of ` + count + ` accepted`)
+			if !want.MatchString(got) {
+				t.Errorf("the output does not match %v:\n%s", want, got)
+			}
+		})
+	}
+}
+
+// TestRetry: the schedule is Cloudinary's, and each retry is the same request.
+func TestRetry(t *testing.T) {
+	tests := []struct {
+		name    string
+		retry   bool
+		answers []int
+		waits   []string
+		status  int
+	}{
+		{"accepted at once", true, []int{201}, nil, 0},
+		{"accepted late", true, []int{500, 204, 200}, []string{"3ms", "6ms"}, 0},
+		{"never accepted", true, []int{401, 401, 401, 401}, []string{"3ms", "6ms", "9ms"}, 1},
+		{"not followed", true, []int{302, 201}, []string{"3ms"}, 0},
+		{"without -retry", false, []int{500}, nil, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var mu sync.Mutex
+			var seen []string
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				mu.Lock()
+				defer mu.Unlock()
+				w.Header().Set("Location", "/")
+				w.WriteHeader(tt.answers[min(len(seen), len(tt.answers)-1)])
+				seen = append(seen, r.URL.String()+r.Header.Get(cloudinaryhook.SignatureHeader)+string(body))
+			}))
+			defer server.Close()
+			args := []string{"send", "-url", server.URL, "-minute", "1ms", "upload"}
+			if tt.retry {
+				args = append([]string{"send", "-retry"}, args[1:]...)
+			}
+			got, status := testEnvironment().run(t, "", args...)
+			if status != tt.status {
+				t.Errorf("got %d and %q, want %d", status, got, tt.status)
+			}
+			var waits []string
+			for _, match := range regexp.MustCompile(`again in (\S+)`).FindAllStringSubmatch(got, -1) {
+				waits = append(waits, match[1])
+			}
+			if diff := cmp.Diff(tt.waits, waits); diff != "" {
+				t.Errorf("waits differ (-want +got):\n%s", diff)
+			}
+			if len(seen) != len(tt.answers) {
+				t.Errorf("got %d requests, want %d", len(seen), len(tt.answers))
+			}
+			for _, s := range seen {
+				if s != seen[0] {
+					t.Error("a retry differs from the first attempt")
+				}
+			}
+		})
+	}
+}
+
+// TestAnInterruptEndsARetry that would have waited for minutes.
+func TestAnInterruptEndsARetry(t *testing.T) {
+	received := make(chan struct{}, 4)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		received <- struct{}{}
+	}))
+	defer server.Close()
+	cmd := testEnvironment().command(t.Context(), "send", "-retry", "-url", server.URL, "upload")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-received
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, out)
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != 1 {
+		t.Errorf("got status %d (%v), want 1", got, cmd.ProcessState.Sys().(syscall.WaitStatus))
+	}
+}
+
+func TestPrint(t *testing.T) {
+	endpoint, store := newReceiver(t)
+	got, status := testEnvironment().run(t, "", "send", "-url", endpoint, "-print", "curl", "upload")
+	if status != 0 || !strings.HasPrefix(got, "curl ") || !strings.Contains(got, cloudinaryhook.SignatureHeader) {
+		t.Errorf("got %d and %q, want a curl command", status, got)
+	}
+	if len(store.Deliveries()) != 0 {
+		t.Error("it was sent, too")
+	}
+	if _, err := exec.LookPath("curl"); err != nil && os.Getenv("CI") == "" {
+		t.Skip("curl is not installed; CI installs it")
+	}
+	if out, err := exec.Command("sh", "-c", got).CombinedOutput(); err != nil || len(store.Deliveries()) != 1 {
+		t.Errorf("the command got %v: %s, want it accepted", err, out)
+	}
+}
+
+func TestSendRefuses(t *testing.T) {
+	tests := []struct {
+		name   string
+		args   []string
+		status int
+		want   string
+	}{
+		{"nothing to send", nil, 2, "give one of"},
+		{"two things", []string{"upload", "error"}, 2, "give one of"},
+		{"no such body", []string{"uplo\x1bad"}, 2, `"uplo\x1bad" is no type`},
+		{"a folder", []string{os.TempDir()}, 1, "directory"},
+		{"no claims", []string{"-claims", "null", "upload"}, 2, "JSON object"},
+		{"claims and more", []string{"-claims", "{}{}", "upload"}, 2, "JSON object"},
+		{"a URL with a token", []string{"-url", "http://127.0.0.1/?token=x", "upload"}, 1, "token already"},
+		{"none", []string{"-n", "0", "upload"}, 2, "at least"},
+		{"another language", []string{"-print", "wget", "upload"}, 2, "curl"},
+		{"many commands", []string{"-print", "curl", "-n", "2", "upload"}, 2, "one request"},
+		{"fresh, and not JSON", []string{"-fresh", "-"}, 1, "not a JSON object"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, status := testEnvironment().run(t, "hello", append([]string{"send"}, tt.args...)...)
+			if status != tt.status || !strings.Contains(got, tt.want) {
+				t.Errorf("got %d and %q, want %d and %q", status, got, tt.status, tt.want)
+			}
+		})
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	var sorted []attempt
+	for i := range 200 {
+		sorted = append(sorted, attempt{took: time.Duration(i+1) * time.Millisecond})
+	}
+	for percent, want := range map[int]time.Duration{50: 100, 90: 180, 99: 198, 100: 200} {
+		if got := percentile(sorted, percent); got != want*time.Millisecond {
+			t.Errorf("%d %% got %v, want %v ms", percent, got, int(want))
+		}
+	}
+	if got := percentile(sorted[:1], 50); got != time.Millisecond {
+		t.Errorf("of one got %v, want itself", got)
+	}
+}
+
+// TestAllSamplesCanBeSent through the source that the command takes them from.
+func TestAllSamplesCanBeSent(t *testing.T) {
+	types, others := samples()
+	if len(types) < 20 || len(others) < 5 {
+		t.Fatalf("got %d types and %d other samples, want more", len(types), len(others))
+	}
+	for _, name := range append(types, others...) {
+		s, err := openSource(name, false, false, nil)
+		if err != nil {
+			t.Errorf("%s got %v", name, err)
+			continue
+		}
+		one, err1 := s.next()
+		two, err2 := s.next()
+		if err1 != nil || err2 != nil || string(one) == string(two) {
+			t.Errorf("%s got %v, %v, and two equal bodies: %t", name, err1, err2, string(one) == string(two))
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"text/tabwriter"
+	"time"
+)
+
+// A tally collects what several workers do.
+type tally struct {
+	mu       sync.Mutex
+	byAnswer map[string][]attempt
+	accepted int
+	err      error // what could not be signed
+}
+
+func (t *tally) locked(change func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change()
+}
+
+// sendMany sends with several workers, and ends with a table of all attempts.
+func (c *sendCommand) sendMany(ctx context.Context) error {
+	sent := tally{byAnswer: make(map[string][]attempt)}
+	start := time.Now()
+	var taken, done atomic.Int64
+	stopProgress := showProgress(c.stderr, &done, c.count)
+	var workers sync.WaitGroup
+	for range c.workers {
+		workers.Go(func() {
+			for ctx.Err() == nil && taken.Add(1) <= int64(c.count) {
+				c.sendAnother(ctx, &sent)
+				done.Add(1)
+			}
+		})
+	}
+	workers.Wait()
+	stopProgress()
+	if sent.err != nil {
+		return sent.err
+	}
+	took := time.Since(start)
+	writeTable(c.stdout, sent.byAnswer)
+	fmt.Fprintf(c.stdout, "\n%d of %d accepted in %v, %.0f/s\n", sent.accepted, c.count, round(took), float64(sent.accepted)/took.Seconds())
+	for _, answer := range slices.Sorted(maps.Keys(sent.byAnswer)) {
+		fmt.Fprintf(c.stdout, "\n%s: %s\n", answer, c.explanation(sent.byAnswer[answer][0]))
+	}
+	if sent.accepted < c.count {
+		return errSilent
+	}
+	return nil
+}
+
+func (c *sendCommand) sendAnother(ctx context.Context, t *tally) {
+	n, err := c.notification()
+	if err != nil {
+		t.locked(func() { t.err = err })
+		return
+	}
+	last := c.deliver(ctx, n, func(a attempt, _ time.Duration) {
+		t.locked(func() { t.byAnswer[a.String()] = append(t.byAnswer[a.String()], a) })
+	})
+	if last.accepted() {
+		t.locked(func() { t.accepted++ })
+	}
+}
+
+// showProgress writes how far it is, where somebody sees it, until it is stopped.
+func showProgress(w io.Writer, done *atomic.Int64, count int) (stop func()) {
+	if !isTerminal(w) {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var shown sync.WaitGroup
+	shown.Go(func() {
+		for sleep(ctx, 200*time.Millisecond) == nil {
+			fmt.Fprintf(w, "\r%d of %d", done.Load(), count)
+		}
+		fmt.Fprint(w, "\r\x1b[K") // the line is empty again
+	})
+	return func() {
+		cancel()
+		shown.Wait()
+	}
+}
+
+// isTerminal takes other character devices for terminals too; what is shown there
+// does no harm.
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// writeTable has a row for each answer and says how long it took to come.
+func writeTable(w io.Writer, byAnswer map[string][]attempt) {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "answer\trequests\tmedian\t90 %\t99 %\tlongest\t")
+	for _, answer := range slices.Sorted(maps.Keys(byAnswer)) {
+		attempts := slices.SortedFunc(slices.Values(byAnswer[answer]), func(a, b attempt) int { return int(a.took - b.took) })
+		fmt.Fprintf(table, "%s\t%d\t%v\t%v\t%v\t%v\t\n", answer, len(attempts), percentile(attempts, 50),
+			percentile(attempts, 90), percentile(attempts, 99), percentile(attempts, 100))
+	}
+	_ = table.Flush()
+}
+
+// percentile is the least time within which so many percent of the sorted
+// attempts were answered.
+func percentile(sorted []attempt, percent int) time.Duration {
+	rank := (len(sorted)*percent + 99) / 100
+	return round(sorted[rank-1].took)
+}
+
+// round leaves three digits, about.
+func round(d time.Duration) time.Duration {
+	switch {
+	case d >= time.Second:
+		return d.Round(10 * time.Millisecond)
+	case d >= time.Millisecond:
+		return d.Round(10 * time.Microsecond)
+	}
+	return d.Round(time.Microsecond)
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+func runToken(_ context.Context, p *process, args []string) error {
+	flags := flag.NewFlagSet("token", flag.ContinueOnError)
+	claims := flags.String("claims", "", "the token's claims, as a `JSON` object such as {\"album_id\":\"7\"}")
+	expires := flags.Duration("expires", 2*time.Hour, "the `duration` after which it expires, unless the claims have exp; 0: never")
+	endpoint := flags.String("endpoint", "", "print the notification URL for the receiver at this `URL`, not the token alone")
+	check := flags.Bool("check", false, "read a token, or a URL that has one, from standard input and show what is in it")
+	if err := p.parse(flags, "", args); err != nil {
+		return err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return usagef("it takes no arguments; -check reads the token from standard input")
+	case *check:
+		return p.checkToken()
+	case *claims == "":
+		return usagef(`-claims is missing, as in -claims '{"album_id":"7"}'; {} is none`)
+	case *expires < 0:
+		return usagef("-expires is negative")
+	}
+	set, err := parseClaims(*claims)
+	if err != nil {
+		return err
+	}
+	set.expire(*expires)
+	result, err := p.signToken(set, *endpoint)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(p.stdout, result)
+	return err
+}
+
+// signToken returns a token, or with an endpoint a notification URL.
+func (p *process) signToken(claims claimSet, endpoint string) (string, error) {
+	key, err := p.tokenKey()
+	if err != nil {
+		return "", err
+	}
+	token, err := cloudinaryhook.SignToken(key, claims)
+	if err != nil || endpoint == "" {
+		return token, err
+	}
+	return cloudinaryhook.NotificationURL(endpoint, token)
+}
+
+// checkToken never prints the token itself; its claims are no credential.
+func (p *process) checkToken() error {
+	input, err := io.ReadAll(io.LimitReader(p.stdin, 1<<20))
+	if err != nil {
+		return err
+	}
+	query := tokenQuery(strings.TrimSpace(string(input)))
+	if query == "" {
+		return usagef("there is no token on standard input")
+	}
+	keys, err := p.lookupAll(keyVariable)
+	if err != nil {
+		return err
+	}
+	values, _ := url.ParseQuery(query) // what can be read of it is shown
+	if t, ok := readToken(values.Get("token")); ok {
+		fmt.Fprintf(p.stdout, "header %s\nclaims %s\n", indent(t.header), indent(t.payload))
+		for _, name := range []string{"iat", "nbf", "exp"} {
+			if at := t.claims.date(name); !at.IsZero() {
+				fmt.Fprintf(p.stdout, "%s: %s, %s\n", name, at.Format(time.RFC3339), relative(at, time.Now()))
+			}
+		}
+		fmt.Fprintln(p.stdout)
+	}
+	x := &examination{keys: keys, at: time.Now()}
+	if err := x.examineToken(query); err != nil {
+		fmt.Fprintf(p.stdout, "Refused: %s.\n", reason(err))
+		return x.report(p.stdout)
+	}
+	fmt.Fprintln(p.stdout, "The token is accepted: a key of this environment has signed it.")
+	return nil
+}
+
+// tokenQuery is the query of a URL, or one made of a token.
+func tokenQuery(input string) string {
+	if _, query, ok := strings.Cut(input, "?"); ok || input == "" {
+		return query
+	}
+	return "token=" + input
+}
