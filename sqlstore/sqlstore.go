@@ -1,2 +1,210 @@
-// Package sqlstore keeps deliveries in a SQL database.
+// Package sqlstore is a [cloudinaryhook.Store] in a Postgres or SQLite database,
+// over database/sql. It imports no driver: the app opens the database with its
+// own, for example github.com/jackc/pgx/v5/stdlib or modernc.org/sqlite.
+//
+//	store, err := sqlstore.New(ctx, db, sqlstore.Postgres)
+//	…
+//	err = store.Migrate(ctx) // or use the files of Schema
+//	processor := &cloudinaryhook.Processor{Store: store, Images: images}
+//	go processor.ResumeEvery(ctx, time.Minute, store.Pending)
+//
+// # What it needs of the database
+//
+// The store keeps one connection of db for itself and commits over it, so db
+// must allow two at least ([sql.DB.SetMaxOpenConns]). The readers of a page that
+// is asked for often then never keep a notification waiting for a connection.
+// They still share the database's processor: give db a limit.
+//
+// On SQLite use a write-ahead log, and begin transactions of your own with the
+// write lock. With modernc.org/sqlite that is
+//
+//	file:app.db?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)
+//
+// On Postgres a pooler in between must let a session keep its prepared
+// statements and settings: use a pooler's session mode, not its transaction
+// mode.
+//
+// # What a nil error of Save means
+//
+// The delivery is committed, and the database says that it synced the commit to
+// its disk. [New] and each reconnect refuse a database whose settings say
+// otherwise. The store cannot see a disk that reports a sync too early, an
+// administrator who turns a setting off on a running server, or a replica that
+// is behind when it takes over: whether a commit waits for a replica is
+// synchronous_commit and synchronous_standby_names, in Postgres.
 package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+// DefaultTable is the table's name unless [Table] sets another one.
+const DefaultTable = "cloudinary_deliveries"
+
+var (
+	// ErrClosed is the error of what is called after Close.
+	ErrClosed = errors.New("sqlstore: the store is closed")
+
+	// ErrNotFound is wrapped by the errors about a delivery that is not there.
+	ErrNotFound = errors.New("sqlstore: no such delivery")
+
+	// ErrNotDurable is wrapped by the errors about a database that could forget
+	// what it has committed, or that has no place to keep it.
+	ErrNotDurable = errors.New("sqlstore: the database is not durable")
+
+	// ErrReadOnly is wrapped by the errors about a database, or a connection to
+	// it, that takes no writes: a Postgres standby, for example.
+	ErrReadOnly = errors.New("sqlstore: the database is read-only")
+
+	// ErrNewerSchema is wrapped by the error about a table that a newer version
+	// of this package made.
+	ErrNewerSchema = errors.New("sqlstore: the table is newer than this program")
+)
+
+// A Store keeps deliveries in a table. It is safe for concurrent use. On
+// Postgres several processes may share the table.
+type Store struct {
+	db        *sql.DB
+	dialect   Dialect
+	table     string
+	committer *committer
+	conn      *connection // the committer's alone; nil: the next commit opens one
+	leaseTime time.Duration
+}
+
+// An Option is one of New.
+type Option func(*Store)
+
+// Table names the table, [DefaultTable] unless set. Letters, digits and
+// underscores, 40 at most. The names of other tables and of indexes begin with
+// it. On Postgres it is in the first schema of the connection's search_path.
+func Table(name string) Option { return func(s *Store) { s.table = name } }
+
+var tableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,39}$`)
+
+// New returns a Store on db and opens its own connection. It refuses a database
+// that is read-only ([ErrReadOnly]), that could forget what it has committed
+// ([ErrNotDurable]), or whose table is of a newer version ([ErrNewerSchema]). It
+// changes nothing in the database: call [Store.Migrate] next, unless your own
+// migrations have what [Schema] lists. Close the Store before db.
+func New(ctx context.Context, db *sql.DB, d Dialect, options ...Option) (*Store, error) {
+	s := &Store{db: db, dialect: d, table: DefaultTable, leaseTime: leaseTime}
+	for _, option := range options {
+		option(s)
+	}
+	switch {
+	case db == nil:
+		return nil, errors.New("sqlstore: the *sql.DB is nil")
+	case d != Postgres && d != SQLite:
+		return nil, fmt.Errorf("sqlstore: dialect %d is neither Postgres nor SQLite", d)
+	case !tableName.MatchString(s.table):
+		return nil, fmt.Errorf("sqlstore: the table's name %q must be letters, digits and underscores, 40 at most", s.table)
+	case db.Stats().MaxOpenConnections == 1:
+		return nil, errors.New("sqlstore: db allows one open connection, but the store keeps one for itself: SetMaxOpenConns(2) at least")
+	}
+	if _, err := s.version(ctx, db); err != nil {
+		return nil, fmt.Errorf("sqlstore: %w", explain(err))
+	}
+	var err error
+	if s.conn, err = s.connect(ctx); err != nil {
+		return nil, err
+	}
+	s.committer = newCommitter(s)
+	return s, nil
+}
+
+// Close does what was begun and ends the store's own connection. It leaves db
+// open. What is called later fails with [ErrClosed]. Close may be called again.
+func (s *Store) Close() error {
+	s.committer.close()
+	return nil
+}
+
+// Do runs f in a transaction that it shares with what other callers save at the
+// same time, and so shares their commit and its sync. It returns nil once the
+// transaction is committed. It is for an app's CreateImage that inserts a row.
+//
+//   - f must use its own ctx and tx, and end soon: until then nobody's delivery
+//     is saved. It must not commit, roll back, or call methods of the Store.
+//   - f may run more than once, when something else in the transaction fails.
+//     Only its last run counts.
+//   - If f returns an error, or panics, nothing that it did is kept, and Do
+//     returns that error. Nobody else's write is affected.
+//
+// If ctx ends first, Do returns its error, and what f did may be committed all
+// the same.
+func (s *Store) Do(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
+	return s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error { return f(ctx, tx) })
+}
+
+// Ping returns nil if a delivery could be saved now: it commits a write that
+// changes nothing. It is for a readiness check, so give ctx a deadline of about
+// a second.
+func (s *Store) Ping(ctx context.Context) error {
+	return s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error { return s.keep(ctx, tx, totals{}) })
+}
+
+// Save implements [cloudinaryhook.Store]. Saves that wait at the same time share
+// a commit. One that waits alone is not delayed.
+func (s *Store) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+	data, err := json.Marshal(d)
+	if err != nil {
+		return 0, err
+	}
+	requestID := d.RequestID // what Cloudinary's support asks for
+	if requestID == "" && d.Error != nil {
+		requestID = d.Error.RequestID
+	}
+	row := &saving{id: d.ID, columns: []any{d.ID, data, text(string(d.Type)), text(d.PublicID), text(requestID),
+		text(d.Claims.OrganizationID), text(d.Claims.AlbumID), d.ReceivedAt.UnixNano(), d.SignedAt.UnixNano()}}
+	if err := s.committer.do(ctx, &write{ctx: ctx, save: row, size: len(data)}); err != nil {
+		return 0, err // whatever was read, it is not durable
+	}
+	return row.state, nil
+}
+
+// Complete implements [cloudinaryhook.Store]. Of two causes the first is kept.
+// The error about an unknown ID wraps [ErrNotFound].
+func (s *Store) Complete(ctx context.Context, id string, cause error) error {
+	row := &completion{id: id, at: time.Now()}
+	if cause != nil {
+		row.rejected, row.cause = true, clean(cause.Error())
+	}
+	if err := s.committer.do(ctx, &write{ctx: ctx, complete: row}); err != nil {
+		return err
+	}
+	if row.unknown {
+		return fmt.Errorf("%w: %s", ErrNotFound, id)
+	}
+	return nil
+}
+
+func (s *Store) do(ctx context.Context, f func(context.Context, *sql.Tx, *totals) error) error {
+	return s.committer.do(ctx, &write{ctx: ctx, do: f})
+}
+
+// maxText is in bytes. An index of Postgres holds no more than 2,700, and apps
+// may want indexes on the text columns.
+const maxText = 1000
+
+func text(s string) string { return clean(s[:min(len(s), maxText)]) }
+
+// clean is what a text column of any database takes. A payload's strings may
+// hold NUL, and bytes that are no UTF-8; the delivery itself is kept as bytes.
+func clean(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\ufffd"), "\ufffd")
+}
+
+// sql names the store's tables in a statement.
+func (s *Store) sql(statement string) string {
+	return strings.ReplaceAll(statement, DefaultTable, s.table)
+}

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
-	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/postgrestest"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/postgrestest"
 )
 
 // A testDatabase is one that galleries are started on.

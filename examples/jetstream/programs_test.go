@@ -18,7 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
-	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/postgrestest"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/postgrestest"
 )
 
 // stop asks the program to end, and returns all it has said.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
-	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/postgrestest"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/postgrestest"
 )
 
 // databases are what every test below runs on; newName makes an empty one.

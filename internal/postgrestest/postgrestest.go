@@ -18,8 +18,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // ErrMissing means that Postgres is not installed.
@@ -183,7 +181,7 @@ func (s *Server) waitUntilReady() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	for {
-		err := query(ctx, s.url("postgres"), "SELECT 1")
+		err := s.query(ctx, "postgres", "SELECT 1")
 		if err == nil {
 			return nil
 		}
@@ -250,7 +248,7 @@ func (s *Server) Log() string { return s.log.String() }
 func (s *Server) Database(tb testing.TB) string {
 	tb.Helper()
 	name := "test" + strings.ToLower(rand.Text())
-	if err := query(tb.Context(), s.url("postgres"), "CREATE DATABASE "+name); err != nil {
+	if err := s.query(tb.Context(), "postgres", "CREATE DATABASE "+name); err != nil {
 		tb.Fatal(err)
 	}
 	return s.url(name)
@@ -260,13 +258,15 @@ func (s *Server) url(database string) string {
 	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", superuser, s.Password, s.port, database)
 }
 
-func query(ctx context.Context, url, statement string) error {
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		return err
+// query asks with psql: this package is of a module that has no driver.
+func (s *Server) query(ctx context.Context, database, statement string) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", //nolint:gosec // a program for tests
+		"-p", strconv.Itoa(s.port), "-U", superuser, "-d", database, "-c", statement)
+	cmd.Env = append(os.Environ(), "PGPASSWORD="+s.Password, "PGSSLMODE=disable")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("psql: %w: %s", err, bytes.TrimSpace(out))
 	}
-	_, err = conn.Exec(ctx, statement)
-	return errors.Join(err, conn.Close(ctx))
+	return nil
 }
 
 // A buffer is one that may be read while a program writes to it.

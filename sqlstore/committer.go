@@ -1,0 +1,306 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// One transaction holds no more than maxBatch writes, and takes none after
+// maxBatchBytes of deliveries; bodies may be large.
+const (
+	maxBatch      = 128
+	maxBatchBytes = 4 << 20
+	maxConflicts  = 5
+)
+
+// A write is one of save, complete and do. Whoever stops waiting for it must not
+// read what it sets, for it may be done all the same.
+type write struct {
+	ctx      context.Context // the caller's: for its values alone
+	save     *saving
+	complete *completion
+	do       func(context.Context, *sql.Tx, *totals) error
+
+	size   int        // in bytes, of a delivery
+	err    error      // set before the batch is committed: this write has no part in it
+	result chan error // has room for one: nobody may be waiting any more
+}
+
+// A committer has writes that wait at the same time share a transaction, and so
+// the sync that makes them durable, which is what costs time. One that waits
+// alone is not made to wait for others.
+type committer struct {
+	store *Store
+
+	mu     sync.RWMutex // held for reading while sending to writes
+	closed bool
+	writes chan *write
+	done   chan struct{} // closed when all is done, after close
+}
+
+func newCommitter(s *Store) *committer {
+	c := &committer{store: s, writes: make(chan *write, maxBatch), done: make(chan struct{})}
+	go c.run()
+	return c
+}
+
+// do returns once w is committed, or with an error when ctx ends.
+func (c *committer) do(ctx context.Context, w *write) error {
+	w.result = make(chan error, 1)
+	if err := c.send(ctx, w); err != nil {
+		return err
+	}
+	select {
+	case err := <-w.result:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *committer) send(ctx context.Context, w *write) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.closed {
+		return ErrClosed
+	}
+	select {
+	case c.writes <- w:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// close returns when all that was begun is done. It may be called again.
+func (c *committer) close() {
+	c.mu.Lock()
+	if !c.closed {
+		c.closed = true
+		close(c.writes)
+	}
+	c.mu.Unlock()
+	<-c.done
+}
+
+func (c *committer) run() {
+	defer close(c.done)
+	for w := range c.writes {
+		c.settle(c.gather(w))
+	}
+	c.store.disconnect()
+}
+
+// gather adds what waits by now.
+func (c *committer) gather(first *write) []*write {
+	batch := []*write{first}
+	for size := first.size; len(batch) < maxBatch && size < maxBatchBytes; {
+		select {
+		case w, more := <-c.writes:
+			if !more {
+				return batch
+			}
+			batch = append(batch, w)
+			size += w.size
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// settle commits a batch and tells all who wait. One bad write must not fail the
+// others. If the batch fails, its writes are tried again in one transaction, in
+// which each can fail by itself. If that fails too, as only the commit does or a
+// disk that has room for some of them, each has a transaction of its own.
+func (c *committer) settle(batch []*write) {
+	err := c.store.commit(batch, false)
+	if err != nil && len(batch) > 1 && separable(err) {
+		err = c.store.commit(batch, true)
+		if err != nil && separable(err) {
+			for _, w := range batch {
+				c.settle([]*write{w})
+			}
+			return
+		}
+	}
+	for _, w := range batch {
+		if err != nil {
+			w.err = err
+		}
+		w.result <- explain(w.err)
+	}
+}
+
+// separable says whether an error may be that of one write alone.
+func separable(err error) bool {
+	return !busy(err) && !readOnly(err) && !errors.Is(err, errDisconnected) && !errors.Is(err, ErrNotDurable)
+}
+
+// errDisconnected is wrapped by the error of a batch that lost its connection.
+var errDisconnected = errors.New("the connection to the database was lost")
+
+// commit does a batch in one transaction: all of it is durable, or none. Apart
+// means that each write that fails is left out, and has its error. A batch whose
+// connection turns out to be cut or read-only before anything was committed is
+// tried on a new one. No caller's context ends it, since it is others' too.
+func (s *Store) commit(batch []*write, apart bool) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	lost, conflicts := 0, 0
+	for {
+		var safe bool
+		safe, err = s.attempt(ctx, batch, apart)
+		switch {
+		case err == nil || !safe || ctx.Err() != nil:
+			return err
+		case s.conn == nil && lost == 0: // a new one may do
+			lost++
+		case len(batch) == 1 && conflict(err) && conflicts < maxConflicts:
+			conflicts++
+		default:
+			return err
+		}
+	}
+}
+
+// attempt is safe to repeat if its error came before the commit was begun. It
+// leaves s.conn nil if that is of no more use.
+func (s *Store) attempt(ctx context.Context, batch []*write, apart bool) (safe bool, err error) {
+	if s.conn == nil {
+		if s.conn, err = s.connect(ctx); err != nil {
+			return false, err // which has tried several
+		}
+	}
+	if err := s.conn.unmoved(); err != nil {
+		return false, err
+	}
+	tx, err := s.conn.BeginTx(ctx, s.dialect.txOptions())
+	if busy(err) {
+		return false, err
+	}
+	if err != nil {
+		s.disconnect()
+		return true, fmt.Errorf("%w: %w", errDisconnected, err)
+	}
+	if err := s.perform(ctx, tx, batch, apart); err != nil {
+		if rollback := tx.Rollback(); rollback != nil || ctx.Err() != nil {
+			s.disconnect()
+			err = fmt.Errorf("%w: %w", errDisconnected, err)
+		} else if readOnly(err) {
+			s.disconnect()
+		}
+		return true, err
+	}
+	if err := tx.Commit(); err != nil {
+		s.disconnect() // SQLite may have left the transaction open
+		return false, err
+	}
+	return true, nil
+}
+
+func (s *Store) disconnect() {
+	if s.conn != nil {
+		s.conn.discard()
+		s.conn = nil
+	}
+}
+
+// perform does all of a batch but the commit.
+func (s *Store) perform(ctx context.Context, tx *sql.Tx, batch []*write, apart bool) (err error) {
+	var changed totals
+	for _, w := range batch {
+		w.err = nil
+	}
+	if apart {
+		for _, w := range batch {
+			if err := s.performApart(ctx, tx, w, &changed); err != nil {
+				return err
+			}
+		}
+	} else if changed, err = s.performAll(ctx, tx, batch); err != nil {
+		return err
+	}
+	if changed == (totals{}) {
+		return nil
+	}
+	return s.keep(ctx, tx, changed)
+}
+
+// performApart leaves the transaction as it was if the write fails.
+func (s *Store) performApart(ctx context.Context, tx *sql.Tx, w *write, changed *totals) error {
+	if _, err := tx.ExecContext(ctx, "SAVEPOINT one_write"); err != nil {
+		return err
+	}
+	end := "RELEASE one_write"
+	change, err := s.performAll(ctx, tx, []*write{w})
+	if err == nil {
+		changed.add(change)
+	} else {
+		w.err, end = err, "ROLLBACK TO one_write"
+	}
+	if _, endErr := tx.ExecContext(ctx, end); endErr != nil {
+		return errors.Join(err, endErr)
+	}
+	return nil
+}
+
+// performAll does the writes of a batch, those of a kind in one statement if
+// they can be.
+func (s *Store) performAll(ctx context.Context, tx *sql.Tx, batch []*write) (changed totals, err error) {
+	var saves []*saving
+	var completions []*completion
+	for _, w := range batch {
+		switch {
+		case w.save != nil:
+			saves = append(saves, w.save)
+		case w.complete != nil:
+			completions = append(completions, w.complete)
+		}
+	}
+	if err := s.saveAll(ctx, tx, saves, &changed); err != nil {
+		return changed, err
+	}
+	if err := s.completeAll(ctx, tx, completions, &changed); err != nil {
+		return changed, err
+	}
+	for _, w := range batch {
+		if w.do == nil {
+			continue
+		}
+		if err := contain(func() error { return w.do(withValues{ctx, w.ctx}, tx, &changed) }); err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
+}
+
+// withValues has one context's deadline, and another one's values.
+type withValues struct {
+	context.Context
+	values context.Context
+}
+
+func (c withValues) Value(key any) any {
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	return c.values.Value(key)
+}
+
+// contain makes a panic of the app's function an error of its caller: others'
+// writes are in the same transaction.
+func contain(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("sqlstore: panic: %v", v)
+		}
+	}()
+	return f()
+}

@@ -1,0 +1,194 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// A Dialect is the kind of a database. The zero value is none.
+type Dialect int
+
+// The databases that a Store can be on.
+const (
+	Postgres Dialect = iota + 1
+	SQLite
+)
+
+// String is "postgres" or "sqlite", which is also the name of its folder of
+// migrations.
+func (d Dialect) String() string {
+	switch d {
+	case Postgres:
+		return "postgres"
+	case SQLite:
+		return "sqlite"
+	}
+	return fmt.Sprintf("Dialect(%d)", int(d))
+}
+
+// SQLSTATEs. The drivers for Postgres have a method SQLState on their errors.
+const (
+	pgReadOnly             = "25006"
+	pgSerializationFailure = "40001"
+	pgDeadlock             = "40P01"
+	pgUndefinedTable       = "42P01"
+	pgDuplicatePrepared    = "42P05"
+	pgInvalidPrepared      = "26000"
+)
+
+func sqlState(err error) string {
+	var e interface{ SQLState() string }
+	if errors.As(err, &e) {
+		return e.SQLState()
+	}
+	return ""
+}
+
+// says asks an error of SQLite, of which each driver has its own type, for the
+// words that SQLite itself has for it.
+func says(err error, words ...string) bool {
+	return err != nil && slices.ContainsFunc(words, func(w string) bool { return strings.Contains(err.Error(), w) })
+}
+
+func noTable(err error) bool {
+	return sqlState(err) == pgUndefinedTable || says(err, "no such table")
+}
+
+func readOnly(err error) bool {
+	return errors.Is(err, ErrReadOnly) || sqlState(err) == pgReadOnly || says(err, "attempt to write a readonly database")
+}
+
+// busy means that another program holds the file of SQLite. Whoever tries again
+// waits as long again.
+func busy(err error) bool { return sqlState(err) == "" && says(err, "database is locked") }
+
+// conflict means that others' statements got in the way. The next try may pass.
+func conflict(err error) bool {
+	return slices.Contains([]string{pgSerializationFailure, pgDeadlock}, sqlState(err))
+}
+
+// explain adds to an error what an operator would have to find out.
+func explain(err error) error {
+	switch state := sqlState(err); {
+	case err == nil:
+		return nil
+	case state == pgDuplicatePrepared || state == pgInvalidPrepared:
+		return fmt.Errorf("%w (a pooler in transaction mode? The store needs session mode)", err)
+	case readOnly(err) && !errors.Is(err, ErrReadOnly):
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return err
+}
+
+// skipLocked has a query leave out rows that others have locked, instead of
+// waiting for them.
+func (d Dialect) skipLocked() string {
+	if d == Postgres {
+		return "FOR UPDATE SKIP LOCKED"
+	}
+	return "" // SQLite has one writer, and no locks on rows
+}
+
+// txOptions are those of the store's transactions. Each statement is written for
+// READ COMMITTED, whatever the database's default.
+func (d Dialect) txOptions() *sql.TxOptions {
+	if d == Postgres {
+		return &sql.TxOptions{Isolation: sql.LevelReadCommitted}
+	}
+	return nil
+}
+
+// lockTimeout is how long a statement waits for a row that somebody has locked,
+// unless the connection has a limit of its own.
+const lockTimeout = "1s"
+
+// checkPostgres refuses a server that is read-only or forgets in a crash what it
+// has committed, and limits how long a statement waits for a lock.
+func checkPostgres(ctx context.Context, conn *sql.Conn) error {
+	setting := func(name string) (value string, err error) {
+		// Other databases that speak the protocol may not have all of them.
+		err = conn.QueryRowContext(ctx, "SELECT coalesce(current_setting($1, true), '')", name).Scan(&value)
+		return value, err
+	}
+	for _, name := range []string{"fsync", "synchronous_commit"} {
+		if value, err := setting(name); err != nil {
+			return err
+		} else if value == "off" {
+			return fmt.Errorf("%w: its setting %s is off", ErrNotDurable, name)
+		}
+	}
+	if value, err := setting("transaction_read_only"); err != nil {
+		return err
+	} else if value == "on" {
+		return fmt.Errorf("%w: a standby, or default_transaction_read_only is on", ErrReadOnly)
+	}
+	value, err := setting("lock_timeout")
+	if err == nil && value == "0" {
+		_, err = conn.ExecContext(ctx, "SET lock_timeout = '"+lockTimeout+"'")
+	}
+	return err
+}
+
+// checkSQLite refuses a database in memory, one that does not sync its commits
+// and one that is read-only. It returns the file's name.
+func checkSQLite(ctx context.Context, conn *sql.Conn) (path string, err error) {
+	pragma := func(name string) (value string, err error) {
+		err = conn.QueryRowContext(ctx, "PRAGMA "+name).Scan(&value)
+		return value, err
+	}
+	var number, name string
+	if err := conn.QueryRowContext(ctx, "PRAGMA database_list").Scan(&number, &name, &path); err != nil {
+		return "", err
+	}
+	if path == "" {
+		return "", fmt.Errorf("%w: it is in memory", ErrNotDurable)
+	}
+	if value, err := pragma("synchronous"); err != nil {
+		return "", err
+	} else if value != "2" && value != "3" {
+		return "", fmt.Errorf("%w: its synchronous is %s; it must be 2 (FULL) or 3 (EXTRA)", ErrNotDurable, value)
+	}
+	if value, err := pragma("journal_mode"); err != nil {
+		return "", err
+	} else if value == "off" || value == "memory" {
+		return "", fmt.Errorf("%w: its journal_mode is %s; wal is best", ErrNotDurable, value)
+	}
+	if value, err := pragma("query_only"); err != nil {
+		return "", err
+	} else if value != "0" {
+		return "", fmt.Errorf("%w: query_only is on", ErrReadOnly)
+	}
+	if value, err := pragma("busy_timeout"); err != nil {
+		return "", err
+	} else if value == "0" {
+		if _, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", busyTimeout.Milliseconds())); err != nil {
+			return "", err
+		}
+	}
+	return path, checkWritable(ctx, conn)
+}
+
+func checkWritable(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE")
+	if err == nil {
+		_, err = conn.ExecContext(ctx, "ROLLBACK")
+	}
+	if busy(err) {
+		return nil // somebody else is writing to it
+	}
+	return err
+}
+
+// fileOf is what tells a file from another one that takes its name later.
+func fileOf(path string) (os.FileInfo, error) {
+	file, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotDurable, err)
+	}
+	return file, nil
+}

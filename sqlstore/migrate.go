@@ -1,0 +1,100 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// migrateTimeout is how long Migrate waits for a process that migrates at the
+// same time, on SQLite.
+const migrateTimeout = 30 * time.Second
+
+// Schema returns the files of SQL that Migrate runs, in the order of their
+// names, for apps with migrations of their own. Each records its version, so
+// [New] knows what was run. They name the table [DefaultTable]: for another name
+// replace that text in them.
+func Schema(d Dialect) fs.FS {
+	sub, err := fs.Sub(migrations, "migrations/"+d.String())
+	if err != nil {
+		panic(err) // only a name that is not valid
+	}
+	return sub
+}
+
+// migrations are the texts of the files, the one that makes version 1 first.
+func (s *Store) migrations() (texts []string) {
+	files, _ := fs.Glob(Schema(s.dialect), "*.sql") // sorted; the pattern is valid
+	for _, file := range files {
+		text, _ := fs.ReadFile(Schema(s.dialect), file) // embedded
+		texts = append(texts, s.sql(string(text)))
+	}
+	return texts
+}
+
+// Migrate creates the store's tables or brings them up to date, in one
+// transaction. Several processes may call it at the same time. The user needs
+// the right to create tables only if there is something to do. It changes
+// nothing, and returns [ErrNewerSchema], if a newer version of this package made
+// the table.
+func (s *Store) Migrate(ctx context.Context) error {
+	if err := s.migrate(ctx); err != nil {
+		return fmt.Errorf("sqlstore: migrating: %w", explain(err))
+	}
+	return nil
+}
+
+func (s *Store) migrate(ctx context.Context) (err error) {
+	if version, err := s.version(ctx, s.db); err != nil || version == len(s.migrations()) {
+		return err
+	}
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	// The connection has an open transaction unless all went well.
+	defer (&connection{Conn: conn}).discard()
+	// Processes wait here for each other, and find it done then.
+	begin := []string{"BEGIN", s.sql("SELECT pg_advisory_xact_lock(hashtext('cloudinary_deliveries'))")}
+	if s.dialect == SQLite {
+		begin = []string{fmt.Sprintf("PRAGMA busy_timeout = %d", migrateTimeout.Milliseconds()), "BEGIN IMMEDIATE"}
+	}
+	begin = append(begin, s.sql("CREATE TABLE IF NOT EXISTS cloudinary_deliveries_migrations (version BIGINT PRIMARY KEY)"))
+	if err := execAll(ctx, conn, begin); err != nil {
+		return err
+	}
+	version, err := s.version(ctx, conn)
+	if err != nil {
+		return err
+	}
+	return execAll(ctx, conn, append(s.migrations()[version:], "COMMIT"))
+}
+
+func execAll(ctx context.Context, conn *sql.Conn, statements []string) error {
+	for _, statement := range statements {
+		if _, err := conn.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("%w in %q", err, strings.SplitN(statement, "\n", 2)[0])
+		}
+	}
+	return nil
+}
+
+// version is that of the table, 0 if there is none. One that is newer than this
+// package is an error.
+func (s *Store) version(ctx context.Context, db querier) (version int, err error) {
+	err = db.QueryRowContext(ctx, s.sql("SELECT coalesce(max(version), 0) FROM cloudinary_deliveries_migrations")).Scan(&version)
+	switch newest := len(s.migrations()); {
+	case noTable(err):
+		return 0, nil
+	case err == nil && version > newest:
+		err = fmt.Errorf("%w: its version is %d, and this package knows %d", ErrNewerSchema, version, newest)
+	}
+	return version, err
+}

@@ -1,0 +1,32 @@
+-- Times are Unix nanoseconds.
+CREATE TABLE cloudinary_deliveries (
+	id                TEXT PRIMARY KEY,
+	delivery          BLOB NOT NULL,              -- all of it, as cloudinaryhook.Delivery marshals
+	notification_type TEXT NOT NULL,              -- this and the following columns are for queries: text is
+	public_id         TEXT NOT NULL,              -- cut after 1,000 bytes, and what is not UTF-8 in it replaced
+	request_id        TEXT NOT NULL,
+	organization_id   TEXT NOT NULL,
+	album_id          TEXT NOT NULL,
+	received_at       INTEGER NOT NULL,
+	signed_at         INTEGER NOT NULL,
+	saves             INTEGER NOT NULL DEFAULT 1, -- how often it was saved; the first was told that it is new
+	resumes           INTEGER NOT NULL DEFAULT 0, -- how many of them were to resume it, and not to receive it again
+	completed_at      INTEGER,                    -- NULL: pending
+	cause             TEXT                        -- why it was rejected; NULL: it was not
+) STRICT;
+
+CREATE INDEX cloudinary_deliveries_pending ON cloudinary_deliveries (received_at, id) WHERE completed_at IS NULL;
+CREATE INDEX cloudinary_deliveries_completed ON cloudinary_deliveries (completed_at) WHERE completed_at IS NOT NULL;
+CREATE INDEX cloudinary_deliveries_rejected ON cloudinary_deliveries (completed_at, id) WHERE cause IS NOT NULL;
+
+-- The sums are how many deliveries there are. Each connection that writes has a
+-- row of its own, so that no two wait for each other.
+CREATE TABLE cloudinary_deliveries_totals (
+	writer     TEXT PRIMARY KEY,
+	deliveries INTEGER NOT NULL,
+	pending    INTEGER NOT NULL,
+	rejected   INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS cloudinary_deliveries_migrations (version INTEGER PRIMARY KEY);
+INSERT INTO cloudinary_deliveries_migrations (version) VALUES (1);

@@ -1,0 +1,321 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+const (
+	pendingPage = 200 // how many IDs Pending reads at a time
+	prunePage   = 200 // how many deliveries Prune deletes in one transaction
+
+	// leaseTime is more than a delivery takes by default: Processor.Timeout is
+	// 15 s, and Complete has 3 s.
+	leaseTime      = 30 * time.Second
+	releaseTimeout = 3 * time.Second
+)
+
+// Pending lists what was received strictly before that time and is not
+// completed, oldest first, for [cloudinaryhook.Processor.Resume]. It reads page
+// by page and holds neither a lock nor a connection while it yields.
+//
+// A delivery that cannot be read is yielded as an error that names its ID, and
+// the others follow. If the database fails, that error is the last that is
+// yielded.
+//
+// On Postgres each delivery is leased for 30 s before it is yielded, so that
+// processes that resume at the same time share the work; the lease ends when
+// the loop goes on. If a process dies, its delivery is listed again once the
+// lease has run out. Work that takes longer may be done twice.
+func (s *Store) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
+		for id, err := range s.pendingIDs(ctx, before) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if !s.yieldPending(ctx, id, yield) {
+				return
+			}
+		}
+	}
+}
+
+// databaseNow is the same for all who lease.
+const databaseNow = "CAST(extract(epoch FROM clock_timestamp()) * 1e9 AS BIGINT)"
+
+// pendingIDs pages through what may be processed.
+func (s *Store) pendingIDs(ctx context.Context, before time.Time) iter.Seq2[string, error] {
+	statement := s.pendingQuery()
+	return func(yield func(string, error) bool) {
+		// Where a page ends. Many deliveries may share a time.
+		type position struct {
+			receivedAt int64
+			id         string
+		}
+		var last position
+		for {
+			page, err := query(ctx, s.db, func(rows *sql.Rows, p *position) error { return rows.Scan(&p.receivedAt, &p.id) },
+				statement, before.UnixNano(), last.receivedAt, last.id, pendingPage)
+			if err != nil {
+				yield("", err)
+				return
+			}
+			for _, p := range page {
+				if !yield(p.id, nil) {
+					return
+				}
+			}
+			if len(page) < pendingPage {
+				return
+			}
+			last = page[len(page)-1]
+		}
+	}
+}
+
+func (s *Store) pendingQuery() string {
+	free := ""
+	if s.dialect == Postgres {
+		free = "AND (leased_until IS NULL OR leased_until <= " + databaseNow + ")"
+	}
+	return s.sql(`
+		SELECT received_at, id FROM cloudinary_deliveries
+		WHERE completed_at IS NULL AND received_at < $1 AND (received_at, id) > ($2, $3) ` + free + `
+		ORDER BY received_at, id LIMIT $4`)
+}
+
+// yieldPending yields a delivery unless it was completed or leased since.
+func (s *Store) yieldPending(ctx context.Context, id string, yield func(*cloudinaryhook.Delivery, error) bool) (more bool) {
+	if s.dialect == Postgres {
+		until, err := s.lease(ctx, id)
+		if errors.Is(err, sql.ErrNoRows) {
+			return true
+		}
+		if err != nil {
+			yield(nil, fmt.Errorf("sqlstore: delivery %s: %w", id, err))
+			return false
+		}
+		defer s.release(ctx, id, until)
+	}
+	var data []byte
+	err := s.db.QueryRowContext(ctx, s.sql("SELECT delivery FROM cloudinary_deliveries WHERE id = $1 AND completed_at IS NULL"), id).Scan(&data)
+	if errors.Is(err, sql.ErrNoRows) {
+		return true
+	}
+	d := new(cloudinaryhook.Delivery)
+	if err == nil {
+		err = json.Unmarshal(data, d)
+	}
+	if err != nil {
+		return yield(nil, fmt.Errorf("sqlstore: delivery %s: %w", id, err)) && ctx.Err() == nil
+	}
+	return yield(d, nil)
+}
+
+// lease is one committed UPDATE; nothing is locked while the work is done. What
+// somebody has locked is as good as leased.
+func (s *Store) lease(ctx context.Context, id string) (until int64, err error) {
+	err = s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error {
+		return tx.QueryRowContext(ctx, s.sql(`
+			UPDATE cloudinary_deliveries SET leased_until = `+databaseNow+` + $2
+			WHERE id = (SELECT id FROM cloudinary_deliveries WHERE id = $1 AND completed_at IS NULL
+				AND (leased_until IS NULL OR leased_until <= `+databaseNow+`) FOR UPDATE SKIP LOCKED)
+			RETURNING leased_until`), id, s.leaseTime.Nanoseconds()).Scan(&until)
+	})
+	return until, err
+}
+
+// release ends a lease, so that work that failed need not wait for its end. It
+// leaves alone a lease that ran out and is another's now, and a completed row.
+// Should it fail, the lease runs out.
+func (s *Store) release(ctx context.Context, id string, until int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	_ = s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error {
+		_, err := tx.ExecContext(ctx, s.sql(`
+			UPDATE cloudinary_deliveries SET leased_until = NULL
+			WHERE id = (SELECT id FROM cloudinary_deliveries WHERE id = $1 AND leased_until = $2 AND completed_at IS NULL FOR UPDATE SKIP LOCKED)`),
+			id, until)
+		return err
+	})
+}
+
+// Prune forgets deliveries that were completed before that time, rejected ones
+// included, and says how many. It deletes a little at a time, so that no
+// notification waits long. If it fails, the number is what it has deleted until
+// then.
+func (s *Store) Prune(ctx context.Context, before time.Time) (pruned int64, err error) {
+	for {
+		var n int64
+		err := s.do(ctx, func(ctx context.Context, tx *sql.Tx, changed *totals) (err error) {
+			n, err = s.prunePage(ctx, tx, before, changed)
+			return err
+		})
+		if err != nil {
+			return pruned, err
+		}
+		pruned += n
+		if n < prunePage {
+			return pruned, s.do(ctx, s.foldTotals)
+		}
+	}
+}
+
+func (s *Store) prunePage(ctx context.Context, tx *sql.Tx, before time.Time, changed *totals) (int64, error) {
+	rejected, err := query(ctx, tx, func(rows *sql.Rows, rejected *bool) error { return rows.Scan(rejected) }, s.sql(`
+		DELETE FROM cloudinary_deliveries WHERE id IN (
+			SELECT id FROM cloudinary_deliveries WHERE completed_at < $1 ORDER BY completed_at LIMIT $2 `+s.dialect.skipLocked()+`)
+		RETURNING cause IS NOT NULL`), before.UnixNano(), prunePage)
+	for _, one := range rejected {
+		if one {
+			changed.Rejected--
+		}
+	}
+	changed.Deliveries -= int64(len(rejected))
+	return int64(len(rejected)), err
+}
+
+// A Rejection is a delivery that was completed with a cause.
+type Rejection struct {
+	ID             string
+	Type           cloudinaryhook.NotificationType
+	PublicID       string
+	RequestID      string // what Cloudinary's support asks for
+	OrganizationID string
+	AlbumID        string
+	Cause          string
+	ReceivedAt     time.Time
+	RejectedAt     time.Time
+}
+
+// Rejected lists the latest rejected deliveries, the newest first. Texts are cut
+// after 1,000 bytes, apart from the cause.
+func (s *Store) Rejected(ctx context.Context, limit int) ([]Rejection, error) {
+	return query(ctx, s.db, func(rows *sql.Rows, r *Rejection) error {
+		var received, rejected int64
+		err := rows.Scan(&r.ID, &r.Type, &r.PublicID, &r.RequestID, &r.OrganizationID, &r.AlbumID, &r.Cause, &received, &rejected)
+		r.ReceivedAt, r.RejectedAt = time.Unix(0, received).UTC(), time.Unix(0, rejected).UTC()
+		return err
+	}, s.rejectedQuery(), limit)
+}
+
+func (s *Store) rejectedQuery() string {
+	return s.sql(`
+		SELECT id, notification_type, public_id, request_id, organization_id, album_id, cause, received_at, completed_at
+		FROM cloudinary_deliveries WHERE cause IS NOT NULL ORDER BY completed_at DESC, id DESC LIMIT $1`)
+}
+
+// Reopen makes a rejected delivery pending again, so that it is resumed. The
+// error wraps [ErrNotFound] if no rejected delivery has that ID. If the
+// Processor gives up on what is older than GiveUpAfter, it rejects an old one
+// again.
+func (s *Store) Reopen(ctx context.Context, id string) error {
+	return s.do(ctx, func(ctx context.Context, tx *sql.Tx, changed *totals) error {
+		result, err := tx.ExecContext(ctx, s.sql("UPDATE cloudinary_deliveries SET completed_at = NULL, cause = NULL WHERE id = $1 AND cause IS NOT NULL"), id)
+		if err != nil {
+			return err
+		}
+		n, err := result.RowsAffected()
+		if err == nil && n == 0 {
+			err = fmt.Errorf("%w that was rejected: %s", ErrNotFound, id)
+		}
+		changed.add(totals{Pending: n, Rejected: -n})
+		return err
+	})
+}
+
+// Stats are counts of deliveries. Rejected ones are completed ones with a cause.
+type Stats struct {
+	Deliveries int64
+	Pending    int64
+	Rejected   int64
+
+	// OldestPending is when the pending delivery that waits longest was
+	// received; zero if there is none.
+	OldestPending time.Time
+}
+
+// Stats costs the same however many deliveries there are: the store keeps totals
+// and does not count rows. Rows that other programs insert, delete or complete
+// are not in the totals until Prune has run again.
+func (s *Store) Stats(ctx context.Context) (Stats, error) {
+	var all Stats
+	var oldest sql.NullInt64
+	err := s.db.QueryRowContext(ctx, s.statsQuery()).Scan(&all.Deliveries, &all.Pending, &all.Rejected, &oldest)
+	if oldest.Valid {
+		all.OldestPending = time.Unix(0, oldest.Int64).UTC()
+	}
+	return all, err
+}
+
+func (s *Store) statsQuery() string {
+	return s.sql(`
+		SELECT ` + sums + `, (SELECT received_at FROM cloudinary_deliveries WHERE completed_at IS NULL ORDER BY received_at, id LIMIT 1)
+		FROM cloudinary_deliveries_totals`)
+}
+
+const sums = "CAST(coalesce(sum(deliveries), 0) AS BIGINT), CAST(coalesce(sum(pending), 0) AS BIGINT), CAST(coalesce(sum(rejected), 0) AS BIGINT)"
+
+// totals are a change of what Stats counts.
+type totals struct{ Deliveries, Pending, Rejected int64 }
+
+func (t *totals) add(u totals) {
+	t.Deliveries += u.Deliveries
+	t.Pending += u.Pending
+	t.Rejected += u.Rejected
+}
+
+// keep adds a change to the totals of this connection.
+func (s *Store) keep(ctx context.Context, tx *sql.Tx, changed totals) error {
+	_, err := tx.ExecContext(ctx, s.sql(`
+		INSERT INTO cloudinary_deliveries_totals (writer, deliveries, pending, rejected) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (writer) DO UPDATE SET deliveries = cloudinary_deliveries_totals.deliveries + excluded.deliveries,
+			pending = cloudinary_deliveries_totals.pending + excluded.pending,
+			rejected = cloudinary_deliveries_totals.rejected + excluded.rejected`),
+		s.conn.writer, changed.Deliveries, changed.Pending, changed.Rejected)
+	return err
+}
+
+// foldTotals adds the rows of other connections, most of them of the past, to
+// this one's. One that is still used makes its row again.
+func (s *Store) foldTotals(ctx context.Context, tx *sql.Tx, changed *totals) error {
+	rows, err := query(ctx, tx, func(rows *sql.Rows, t *totals) error { return rows.Scan(&t.Deliveries, &t.Pending, &t.Rejected) }, s.sql(`
+		DELETE FROM cloudinary_deliveries_totals WHERE writer IN (
+			SELECT writer FROM cloudinary_deliveries_totals WHERE writer <> $1 `+s.dialect.skipLocked()+`)
+		RETURNING deliveries, pending, rejected`), s.conn.writer)
+	for _, row := range rows {
+		changed.add(row)
+	}
+	return err
+}
+
+// A querier is a pool, a connection or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// query collects rows.
+func query[T any](ctx context.Context, db querier, scan func(*sql.Rows, *T) error, statement string, args ...any) (all []T, err error) {
+	rows, err := db.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var row T
+		if err := scan(rows, &row); err != nil {
+			return nil, err
+		}
+		all = append(all, row)
+	}
+	return all, rows.Err()
+}

@@ -1,0 +1,40 @@
+package sqlstore
+
+import (
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+)
+
+func TestKeepsTheContract(t *testing.T) {
+	for _, d := range databases {
+		t.Run(d.dialect.String(), func(t *testing.T) {
+			name := d.newName(t)
+			cloudinaryhooktest.TestStore(t, func(t *testing.T) cloudinaryhook.Store { return open(t, d.dialect, name) })
+		})
+	}
+}
+
+// TestNoDriver: whoever imports the package chooses the driver. Its non-test code
+// imports none, and nothing else from outside but the library.
+func TestNoDriver(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := regexp.MustCompile(`^github\.com/(cloudinaryhook/cloudinaryhook|golang-jwt/jwt/v5|go-json-experiment/json)(/|$)`)
+	paths := strings.Fields(string(out))
+	if !slices.Contains(paths, "github.com/cloudinaryhook/cloudinaryhook") {
+		t.Fatalf("the package imports %q, want the library among them", paths)
+	}
+	for _, path := range paths {
+		if !allowed.MatchString(path) {
+			t.Errorf("the package imports %s, want nothing but the library and what it imports", path)
+		}
+	}
+}
