@@ -48,13 +48,13 @@ func inProcess(t *testing.T) (*program, *monitor) {
 	}
 	logger := slog.New(slog.DiscardHandler)
 	monitor := newMonitor()
-	cfg := &config{secrets: []string{cloudinaryhooktest.DefaultSecret}, tokenKey: []byte(cloudinaryhooktest.DefaultKey)}
+	cfg := &config{secrets: []string{cloudinaryhooktest.DefaultSecret}, keys: [][]byte{[]byte(cloudinaryhooktest.DefaultKey)}}
 	processor := &cloudinaryhook.Processor{Store: db, Images: cloudinaryhook.ImageCreatorFunc(create)}
-	handler, err := newHandler(cfg, db, processor, monitor, logger)
+	app, err := newApp(cfg, db, processor, monitor, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(handler)
+	server := httptest.NewServer(app.handler(true, true))
 	t.Cleanup(func() {
 		monitor.close()
 		server.Close()

@@ -6,17 +6,18 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
 
 const (
 	secretVariable = "CLOUDINARY_API_SECRET" //nolint:gosec // a variable's name
-	keyVariable    = "GALLERY_TOKEN_KEY"
+	keyVariable    = "CLOUDINARYHOOK_TOKEN_KEY"
+	previousSuffix = "_PREVIOUS"
 
 	// A delivery must be known for as long as it could be replayed: the replay
 	// window of two hours, and some for clocks that disagree.
@@ -26,44 +27,44 @@ const (
 // config is what flags and environment say.
 type config struct {
 	addr     string
+	admin    string // address of the pages, or "": they are at addr too
+	public   bool   // others may see the pages
 	db       string
 	keep     time.Duration
+	giveUp   time.Duration
+	drain    time.Duration // how long it is not ready before it takes no new connections
+	logLevel slog.Level
+	logJSON  bool
 	demo     bool
 	secrets  []string
-	tokenKey []byte
+	keys     [][]byte
 
 	temporary string // folder of the demo's database, or ""
 }
 
 func parseConfig(args []string, getenv func(string) string, stderr io.Writer) (*config, error) {
-	flags := flag.NewFlagSet("gallery", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: gallery [flags]\n\nEnvironment: %s (comma-separated, the newest first) and %s (32 bytes at least);\nwith neither, a demo.\n\n", secretVariable, keyVariable)
-		flags.PrintDefaults()
-	}
 	c := new(config)
-	flags.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to listen on")
-	flags.StringVar(&c.db, "db", "gallery.db", "SQLite database `file`, or postgres:// URL (password better in PGPASSWORD); a demo has a temporary file unless this is given")
-	flags.DurationVar(&c.keep, "keep", 30*24*time.Hour, "how long completed deliveries are kept")
-	public := flags.Bool("public", false, "listen on an address that others can reach; the page has no login")
+	flags := c.flags(stderr)
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
 	if flags.NArg() > 0 {
 		return nil, errors.New("there are arguments that belong to no flag") // not said: it may be a database's URL
 	}
-	if err := c.readSecrets(getenv(secretVariable), getenv(keyVariable)); err != nil {
+	given := false
+	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "db" })
+	if err := c.readSecrets(getenv, given); err != nil {
 		return nil, err
 	}
 	if c.keep < minKeep {
 		return nil, fmt.Errorf("-keep is %v, and under %v a pruned notification could be replayed", c.keep, minKeep)
 	}
-	if err := c.checkAddress(*public); err != nil {
+	if c.giveUp < 0 || c.drain < 0 {
+		return nil, errors.New("-give-up and -drain cannot be negative")
+	}
+	if err := c.checkAddresses(); err != nil {
 		return nil, err
 	}
-	given := false
-	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "db" })
 	if c.demo && !given {
 		folder, err := os.MkdirTemp("", "gallery")
 		if err != nil {
@@ -74,46 +75,92 @@ func parseConfig(args []string, getenv func(string) string, stderr io.Writer) (*
 	return c, nil
 }
 
-func (c *config) readSecrets(secrets, key string) error {
-	switch {
-	case secrets == "" && key == "":
-		c.demo = true
-		c.secrets, c.tokenKey = []string{rand.Text()}, []byte(rand.Text()+rand.Text())
+func (c *config) flags(stderr io.Writer) *flag.FlagSet {
+	flags := flag.NewFlagSet("gallery", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintf(stderr, "usage: gallery [flags]\n\nEnvironment: %s, and %s with 32 bytes at least. While one is\nrotated, the same name with %s at its end has the old one. Without both it is a demo.\n\n", secretVariable, keyVariable, previousSuffix)
+		flags.PrintDefaults()
+	}
+	flags.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to listen on")
+	flags.StringVar(&c.admin, "admin", "", "`address` for the pages, the API and /metrics; -addr then has the hook and the health checks alone")
+	flags.BoolVar(&c.public, "public", false, "show the pages on an address that others can reach, under any host name; they have no login")
+	flags.StringVar(&c.db, "db", "gallery.db", "SQLite database `file`, or postgres:// URL (password better in PGPASSWORD); a demo has a temporary file unless this is given")
+	flags.BoolVar(&c.demo, "demo", false, "be a demo, with secrets of its own, on the database that -db names")
+	flags.DurationVar(&c.keep, "keep", 30*24*time.Hour, "how long completed deliveries are kept")
+	flags.DurationVar(&c.giveUp, "give-up", 7*24*time.Hour, "how long a delivery that fails is tried again; then it is rejected; 0: for ever")
+	flags.DurationVar(&c.drain, "drain", 0, "how long to answer as before after SIGTERM, while /readyz already says no; above what a load balancer takes to notice")
+	flags.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "`level` from which lines are logged: debug, info, warn or error")
+	flags.Func("log-format", "`format` of the log: text or json (default text)", func(format string) error {
+		if c.logJSON = format == "json"; !c.logJSON && format != "text" {
+			return errors.New("it is text or json")
+		}
 		return nil
-	case secrets == "":
+	})
+	return flags
+}
+
+// readSecrets reads those of now and, while they are rotated, those of before. It
+// makes them up for a demo. Where a database was named, a demo must be asked for:
+// secrets that are missing by mistake must not put made-up images among real ones.
+func (c *config) readSecrets(getenv func(string) string, named bool) error {
+	secret, key := getenv(secretVariable), getenv(keyVariable)
+	switch {
+	case secret == "" && key == "" && named && !c.demo:
+		return fmt.Errorf("%s and %s are not set: set both, or add -demo if -db may be filled with made-up images", secretVariable, keyVariable)
+	case secret == "" && key == "":
+		c.demo = true
+		c.secrets, c.keys = []string{rand.Text()}, [][]byte{[]byte(rand.Text() + rand.Text())}
+		return nil
+	case c.demo:
+		return fmt.Errorf("-demo makes up its own secrets: unset %s and %s", secretVariable, keyVariable)
+	case secret == "":
 		return fmt.Errorf("%s is set and %s is not: set both, or neither for a demo", keyVariable, secretVariable)
 	case key == "":
 		return fmt.Errorf("%s is set and %s is not: set both, or neither for a demo", secretVariable, keyVariable)
-	case len(key) < 32:
-		return fmt.Errorf("%s has %d bytes, fewer than 32", keyVariable, len(key))
 	}
-	for secret := range strings.SplitSeq(secrets, ",") {
-		c.secrets = append(c.secrets, strings.TrimSpace(secret))
+	c.secrets, c.keys = []string{secret}, [][]byte{[]byte(key)}
+	if previous := getenv(secretVariable + previousSuffix); previous != "" {
+		c.secrets = append(c.secrets, previous)
 	}
-	if slices.Contains(c.secrets, "") {
-		return fmt.Errorf("%s has an empty secret between its commas", secretVariable)
+	if previous := getenv(keyVariable + previousSuffix); previous != "" {
+		c.keys = append(c.keys, []byte(previous))
 	}
-	c.tokenKey = []byte(key)
 	return nil
 }
 
-// checkAddress keeps other people's data where nobody else can see it, unless
-// told otherwise; and a demo, which hands out its secrets, in any case.
-func (c *config) checkAddress(public bool) error {
-	host, _, err := net.SplitHostPort(c.addr)
-	if err != nil {
-		return fmt.Errorf("-addr: %w", err)
-	}
-	ip := net.ParseIP(host)
-	switch {
-	case host == "localhost" || ip != nil && ip.IsLoopback():
-		return nil
-	case c.demo:
-		return errors.New("-addr: a demo listens on loopback addresses only, as 127.0.0.1:8080")
-	case !public:
-		return errors.New("-addr: others can reach this address, and the page has no login; add -public if that is meant")
+// checkAddresses keeps other people's data where nobody else can see it, unless
+// told otherwise; and a demo, which hands out its secrets, in any case. With
+// -admin, others may reach -addr: nothing is to be seen there.
+func (c *config) checkAddresses() error {
+	for _, given := range []struct {
+		flag, addr string
+		pages      bool
+	}{{"-addr", c.addr, c.admin == ""}, {"-admin", c.admin, true}} {
+		if given.addr == "" && given.flag == "-admin" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(given.addr); err != nil {
+			return fmt.Errorf("%s: %w", given.flag, err)
+		}
+		switch {
+		case isLoopback(given.addr):
+		case c.demo:
+			return fmt.Errorf("%s: a demo listens on loopback addresses only, as 127.0.0.1:8080", given.flag)
+		case given.pages && !c.public:
+			return fmt.Errorf("%s: others can reach this address, and the pages have no login; add -public if that is meant", given.flag)
+		}
 	}
 	return nil
+}
+
+// isLoopback says whether a host, with or without a port, is this machine alone.
+func isLoopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // cleanUp removes the demo's temporary database.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,10 +13,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
-const (
-	shownBody  = 256 << 10 // bytes of a body that a page shows
-	shownDepth = 50        // levels of JSON that are indented; each costs every line below it
-)
+const shownBody = 256 << 10 // bytes of a body that a page shows, indented
 
 // serveDelivery shows one delivery with its claims and its body.
 func (s *web) serveDelivery(w http.ResponseWriter, r *http.Request) {
@@ -92,7 +88,7 @@ var jsonString = regexp.MustCompile(`("(?:[^"\\]|\\.)*")(\s*:)?`)
 // newListing masks tokens first of all: a notification_url is a credential, and
 // whoever sees this page must not get it.
 func newListing(heading string, data []byte) listing {
-	text := indent(data)
+	text := indent(data, shownBody)
 	l := listing{Heading: heading, Size: int64(len(data)), Cut: len(text) > shownBody}
 	text = mask(cut(text, shownBody))
 	add := func(kind, text string) {
@@ -122,32 +118,46 @@ func visibleLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-func indent(data []byte) string {
-	var indented bytes.Buffer
-	if depth(data) > shownDepth || json.Indent(&indented, data, "", "  ") != nil {
+// indent is json.Indent, but it stops soon after limit bytes: each level of
+// nesting makes every line below it longer, and a few megabytes of brackets would
+// grow to gigabytes.
+func indent(data []byte, limit int) string {
+	if !json.Valid(data) {
 		return string(data)
 	}
-	return indented.String()
-}
-
-// depth is how far objects and arrays are nested.
-func depth(data []byte) (deepest int) {
-	now, inString := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case inString && c == '\\':
-			i++
+	var out strings.Builder
+	depth, inString, last := 0, false, byte(0)
+	newLine := func() { out.WriteString("\n" + strings.Repeat("  ", depth)) }
+	for i := 0; i < len(data) && out.Len() <= limit; i++ {
+		c := data[i]
+		switch {
+		case inString:
+		case c == ' ' || c == '\t' || c == '\r' || c == '\n':
+			continue
+		case c == '}' || c == ']':
+			depth--
+			if last != '{' && last != '[' {
+				newLine()
+			}
+		case last == '{' || last == '[' || last == ',':
+			newLine()
+		}
+		out.WriteByte(c)
+		switch {
 		case c == '"':
 			inString = !inString
+		case inString && c == '\\':
+			i++
+			out.WriteByte(data[i])
 		case inString:
+		case c == ':':
+			out.WriteByte(' ')
 		case c == '{' || c == '[':
-			now++
-			deepest = max(deepest, now)
-		case c == '}' || c == ']':
-			now--
+			depth++
 		}
+		last = c
 	}
-	return deepest
+	return out.String()
 }
 
 // Where a token is: after "token=" in any of the encodings that URL, JSON and

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"io/fs"
 	"net/http"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -126,8 +128,6 @@ func TestTokensAreMasked(t *testing.T) {
 }
 
 func TestListing(t *testing.T) {
-	deep := strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
-	bracketsInStrings := strings.Repeat(`{"a":"}}}}","b":`, 60) + "1" + strings.Repeat("}", 60)
 	long := `{"a":"` + strings.Repeat("€", shownBody) + `"}`
 	tests := []struct {
 		name, body string
@@ -136,7 +136,6 @@ func TestListing(t *testing.T) {
 		{"kinds", `{"a":"b\"c","d":[1,null]}`, listing{Size: 25, Pieces: []piece{
 			{"", "{\n  "}, {"key", `"a"`}, {"", ": "}, {"string", `"b\"c"`}, {"", ",\n  "}, {"key", `"d"`}, {"", ": [\n    1,\n    null\n  ]\n}"}}}},
 		{"no JSON", "<b>\u202e", listing{Size: 6, Pieces: []piece{{"", `<b>\u{202e}`}}}},
-		{"too deep to indent", deep, listing{Size: 10_000, Pieces: []piece{{"", deep}}}},
 		{"cut", long, listing{Size: int64(len(long)), Cut: true, Pieces: []piece{{"", "{\n  "}, {"key", `"a"`}, {"", `: "` + strings.Repeat("€", (shownBody-10)/3) + "…"}}}},
 	}
 	for _, tt := range tests {
@@ -146,7 +145,55 @@ func TestListing(t *testing.T) {
 			}
 		})
 	}
-	if got := depth([]byte(bracketsInStrings)); got != 60 {
-		t.Errorf("depth got %d, want 60: brackets in strings do not count", got)
+}
+
+// TestIndent: as json.Indent does it.
+func TestIndent(t *testing.T) {
+	bodies := []string{`{}`, `[]`, `[[],{}, [ ] ,{ }]`, `{"a":"},]{[:\"\\","b\\":{"c":[1, 2 ,"\u003d"]}}`, ` "x" `, "[1,\n\t2]", `-1.5e3`}
+	files, err := fs.Glob(cloudinaryhooktest.Bodies(), "*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		bodies = append(bodies, string(golden(t, file)))
+	}
+	for _, body := range bodies {
+		var want bytes.Buffer
+		if err := json.Indent(&want, []byte(strings.TrimSpace(body)), "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want.String(), indent([]byte(body), len(body)*100)); diff != "" {
+			t.Errorf("of %s differs (-want +got):\n%s", body, diff)
+		}
+	}
+}
+
+// TestListingOfDeepBodies: indentation must not make gigabytes of megabytes.
+func TestListingOfDeepBodies(t *testing.T) {
+	const size = 4 << 20
+	for name, body := range map[string]string{
+		"many values, deep": strings.Repeat(`{"a":`, 5000) + "[" + strings.Repeat("1,", size/2) + "1]" + strings.Repeat("}", 5000),
+		"many brackets":     strings.Repeat("["+strings.Repeat("[", 48)+strings.Repeat("]", 48)+"],", size/98)[:size/98*98],
+		"too deep for JSON": strings.Repeat("[", size),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if strings.HasSuffix(body, ",") {
+				body = "[" + body + "0]"
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			l := newListing("body", []byte(body))
+			runtime.ReadMemStats(&after)
+			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 8*size {
+				t.Errorf("a body of %d bytes had %d bytes allocated, want eight times as much at most", len(body), allocated)
+			}
+			var shown int
+			for _, p := range l.Pieces {
+				shown += len(p.Text)
+			}
+			if !l.Cut || shown < shownBody || shown > 2*shownBody {
+				t.Errorf("%d bytes are shown, cut: %v, want %d and that it is cut", shown, l.Cut, shownBody)
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"net"
 	"net/http"
 	"time"
 )
@@ -15,7 +16,8 @@ const (
 // serveEvents tells a page that something changed, by Server-Sent Events. The
 // page then asks for itself: what is shown is made in one place, the template.
 func (s *web) serveEvents(w http.ResponseWriter, r *http.Request) {
-	changes, stop, err := s.monitor.watch()
+	client, _, _ := net.SplitHostPort(r.RemoteAddr) // behind a proxy all are one; a page that is not let in asks every few seconds
+	changes, stop, err := s.monitor.watch(client)
 	if err != nil {
 		w.Header().Set("Retry-After", "30")
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

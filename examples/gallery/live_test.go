@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -62,27 +63,39 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// TestWatchersAreLimited: in all, and for each client, so that none takes the
+// others' places.
 func TestWatchersAreLimited(t *testing.T) {
 	m := newMonitor()
+	refused := func(remoteAddr string) bool {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // who is let in leaves at once
+		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/events", nil)
+		r.RemoteAddr = remoteAddr
+		w := &flushRecorder{ResponseRecorder: httptest.NewRecorder()}
+		(&web{monitor: m}).serveEvents(w, r)
+		return w.Code == http.StatusServiceUnavailable && w.Header().Get("Retry-After") != ""
+	}
 	var stops []func()
-	for range maxWatchers {
-		_, stop, err := m.watch()
+	for i := range maxWatchers {
+		_, stop, err := m.watch(fmt.Sprint("192.0.2.", i/maxWatching))
 		if err != nil {
 			t.Fatal(err)
 		}
 		stops = append(stops, stop)
 	}
-	w := httptest.NewRecorder()
-	(&web{monitor: m}).serveEvents(w, httptest.NewRequest(http.MethodGet, "/events", nil))
-	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
-		t.Errorf("one watcher too many got %d and %v, want 503 and Retry-After", w.Code, w.Header())
+	if !refused("198.51.100.1:1") {
+		t.Error("one watcher too many was let in, want 503 and Retry-After")
 	}
-	stops[0]()
-	if _, _, err := m.watch(); err != nil {
-		t.Errorf("after one has stopped got %v, want nil", err)
+	stops[maxWatchers-1]()
+	if !refused("192.0.2.0:9") {
+		t.Error("a client with as many as one may have was let in, want 503 and Retry-After")
+	}
+	if refused("198.51.100.1:1") {
+		t.Error("after one has stopped another client was refused")
 	}
 	m.close()
-	if changes, _, err := m.watch(); err != nil {
+	if changes, _, err := m.watch("192.0.2.0"); err != nil {
 		t.Errorf("after close got %v, want a closed channel", err)
 	} else if _, open := <-changes; open {
 		t.Error("after close a watcher was told something, want its channel closed")
@@ -92,7 +105,7 @@ func TestWatchersAreLimited(t *testing.T) {
 // TestSlowWatcher: one that never reads holds up nobody who observes.
 func TestSlowWatcher(t *testing.T) {
 	m := newMonitor()
-	changes, stop, err := m.watch()
+	changes, stop, err := m.watch("192.0.2.1")
 	if err != nil {
 		t.Fatal(err)
 	}

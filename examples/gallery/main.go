@@ -4,11 +4,11 @@
 //	go run ./examples/gallery [-addr 127.0.0.1:8080] [-db gallery.db] [-keep 720h] [-public]
 //	go run ./examples/gallery -db postgres://gallery@db.internal/gallery
 //
-// With neither CLOUDINARY_API_SECRET nor GALLERY_TOKEN_KEY set it is a demo that
+// With neither CLOUDINARY_API_SECRET nor CLOUDINARYHOOK_TOKEN_KEY set it is a demo that
 // notifies itself. With both it takes what comes from outside, as from
 // "cloudinaryhook send" in another terminal with the same two set:
 //
-//	export CLOUDINARY_API_SECRET=test GALLERY_TOKEN_KEY=$(openssl rand -hex 32)
+//	export CLOUDINARY_API_SECRET=test CLOUDINARYHOOK_TOKEN_KEY=$(openssl rand -hex 32)
 //	go run ./examples/gallery
 //	go run ./cmd/cloudinaryhook send upload
 //
@@ -28,9 +28,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -43,11 +43,9 @@ import (
 )
 
 const (
-	hookPath        = "/api/v1/cloudinary"
-	resumeEvery     = time.Minute
-	pruneEvery      = time.Hour
-	sampleEvery     = 5 * time.Second
-	shutdownTimeout = 20 * time.Second // a request in flight has 18 s at most
+	resumeEvery = time.Minute
+	pruneEvery  = time.Hour
+	sampleEvery = 5 * time.Second
 )
 
 func main() {
@@ -69,47 +67,73 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	defer cfg.cleanUp()
-	listener, err := net.Listen("tcp", cfg.addr) // first: if it fails, no database is made for nothing
+	logger, sumUp := newLogger(stderr, cfg.logLevel, cfg.logJSON)
+	defer sumUp()
+	listeners, err := listen(cfg.addr, cfg.admin) // first: if it fails, no database is made for nothing
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
-	logger := slog.New(slog.NewTextHandler(stderr, nil))
+	defer closeAll(listeners)
 	db, err := database.Open(ctx, cfg.db)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 
-	processor := &cloudinaryhook.Processor{Store: db, Images: db, Logger: logger}
+	processor := &cloudinaryhook.Processor{Store: db, Images: db, GiveUpAfter: cfg.giveUp, Logger: logger}
 	monitor := newMonitor()
 	defer monitor.close()
-	handler, err := newHandler(cfg, db, processor, monitor, logger)
+	app, err := newApp(cfg, db, processor, monitor, logger)
 	if err != nil {
 		return err
 	}
-	started := time.Now() // what comes later is a request's, and not left over
-	url := "http://" + listener.Addr().String()
-	announce(stdout, cfg, url)
+	hook, pages := listeners[0].Addr().String(), listeners[len(listeners)-1].Addr().String()
+	announce(stdout, cfg, "http://"+hook, "http://"+pages)
 
 	var background sync.WaitGroup
 	defer background.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	background.Go(func() { resume(ctx, processor, db, started) })
-	background.Go(func() { prune(ctx, db, cfg.keep, logger) })
-	if cfg.demo {
-		background.Go(func() { newDemo(url+hookPath, cfg.secrets[0], cfg.tokenKey).run(ctx, logger) })
-	}
+	background.Go(func() { every(ctx, sumUpEvery, sumUp) })
+	background.Go(func() { resume(ctx, processor, db, monitor, logger) })
+	background.Go(func() { prune(ctx, db, cfg.keep, monitor, logger) })
 	background.Go(func() { sample(ctx, monitor, db) })
-	return serve(ctx, listener, handler, monitor, logger)
+	if cfg.demo {
+		background.Go(func() { newDemo("http://"+hook+hookPath, cfg.secrets[0], cfg.keys[0]).run(ctx, logger) })
+	}
+	if len(listeners) == 1 {
+		return app.serve(ctx, cfg.drain, site{listeners[0], app.handler(true, true)})
+	}
+	return app.serve(ctx, cfg.drain, site{listeners[0], app.handler(true, false)}, site{listeners[1], app.handler(false, true)})
+}
+
+// listen listens on each address that is given.
+func listen(addrs ...string) (listeners []net.Listener, err error) {
+	for _, addr := range addrs {
+		if addr == "" {
+			continue
+		}
+		listener, err := net.Listen("tcp", addr)
+		if err != nil {
+			closeAll(listeners)
+			return nil, err
+		}
+		listeners = append(listeners, listener)
+	}
+	return listeners, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, listener := range listeners {
+		_ = listener.Close()
+	}
 }
 
 // announce says where the gallery is and what to do next. It says none of the
 // user's secrets, and of a Postgres URL nothing: there may be a password in it.
-func announce(w io.Writer, cfg *config, url string) {
+func announce(w io.Writer, cfg *config, url, pages string) {
 	hook := url + hookPath
-	fmt.Fprintf(w, "gallery: %s/\n", url)
+	fmt.Fprintf(w, "gallery: %s/\n", pages)
 	if !cfg.demo {
 		db := cfg.db
 		if strings.Contains(db, "://") {
@@ -123,63 +147,44 @@ func announce(w io.Writer, cfg *config, url string) {
 	fmt.Fprintln(w, "gallery: a demo, with secrets of its own: it notifies itself")
 	fmt.Fprintf(w, "gallery: after every %d notifications it sends one with a wrong signature, on purpose; the log warns of each\n", strangerEvery)
 	if cfg.temporary != "" {
-		fmt.Fprintln(w, "gallery: its images are gone when it stops; with -db they stay")
+		fmt.Fprintln(w, "gallery: its images are gone when it stops; with -demo -db they stay")
 	}
-	curl := newDemo(hook, cfg.secrets[0], cfg.tokenKey).curl()
+	curl := newDemo(hook, cfg.secrets[0], cfg.keys[0]).curl()
 	fmt.Fprintf(w, "gallery: to add one more image yourself, paste this (once; the token lasts 2 h):\n\n%s\n\n", curl)
 }
 
-// newHandler mounts the hook beside the app's own pages. The three parts of
-// cloudinaryhook are two verifiers and a processor.
-func newHandler(cfg *config, db database.DB, processor *cloudinaryhook.Processor, monitor *monitor, logger *slog.Logger) (*http.ServeMux, error) {
-	hook, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
-		Signature: &cloudinaryhook.SignatureVerifier{Secrets: cfg.secrets},
-		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{cfg.tokenKey}, Require: []string{"album_id"}},
-		Processor: processor,
-		Logger:    logger,
-		Observe:   monitor.observe,
+// resume does what a crash or a failure left undone. At first that is all that
+// came before this start: of what came in the minute before, no request of this
+// program is at work on any.
+func resume(ctx context.Context, processor *cloudinaryhook.Processor, db database.DB, monitor *monitor, logger *slog.Logger) {
+	started := time.Now()
+	_ = processor.ResumeEvery(ctx, resumeEvery, func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
+		if before.Before(started) {
+			before = started
+		}
+		return counted(db.Pending(ctx, before), func(n int) {
+			monitor.metrics.resumed.Add(float64(n))
+			logger.InfoContext(ctx, "resumed what was pending", "deliveries", n)
+		})
 	})
-	if err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.Handle("POST "+hookPath, hook)
-	mux.Handle("GET /metrics", monitor.metrics.handler(db))
-	newWeb(db, monitor, cfg.demo, logger).register(mux)
-	return mux, nil
 }
 
-func serve(ctx context.Context, listener net.Listener, handler http.Handler, monitor *monitor, logger *slog.Logger) error {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+// counted tells how many deliveries a sequence had, if it had any.
+func counted(all iter.Seq2[*cloudinaryhook.Delivery, error], tell func(n int)) iter.Seq2[*cloudinaryhook.Delivery, error] {
+	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
+		n := 0
+		for d, err := range all {
+			if err == nil {
+				n++
+			}
+			if !yield(d, err) {
+				break
+			}
+		}
+		if n > 0 {
+			tell(n)
+		}
 	}
-	server.RegisterOnShutdown(monitor.close) // pages that watch would never end
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	// Cloudinary would try again what is cut off; better to let it end.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	return server.Shutdown(ctx)
-}
-
-// resume does what a crash or a failure left undone: at once all that came
-// before this start, and then every minute what is older than one, which no
-// request can still be at work on. The processor logs what fails.
-func resume(ctx context.Context, processor *cloudinaryhook.Processor, db database.DB, started time.Time) {
-	_ = processor.Resume(ctx, db.Pending(ctx, started))
-	every(ctx, resumeEvery, func() {
-		_ = processor.Resume(ctx, db.Pending(ctx, time.Now().Add(-resumeEvery)))
-	})
 }
 
 // sample has the page notice what came of no request: work that was resumed.
@@ -191,11 +196,14 @@ func sample(ctx context.Context, monitor *monitor, db database.DB) {
 	})
 }
 
-func prune(ctx context.Context, db database.DB, keep time.Duration, logger *slog.Logger) {
+func prune(ctx context.Context, db database.DB, keep time.Duration, monitor *monitor, logger *slog.Logger) {
 	once := func() {
-		if n, err := db.Prune(ctx, time.Now().Add(-keep)); err != nil && ctx.Err() == nil {
+		n, err := db.Prune(ctx, time.Now().Add(-keep))
+		monitor.metrics.pruned.Add(float64(n))
+		if err != nil && ctx.Err() == nil {
 			logger.ErrorContext(ctx, "pruning failed", "error", err)
-		} else if n > 0 {
+		}
+		if n > 0 {
 			logger.InfoContext(ctx, "pruned completed deliveries", "count", n)
 		}
 	}

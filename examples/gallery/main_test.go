@@ -158,6 +158,20 @@ func (p *program) waitFor(t *testing.T, what string, ok func(database.Stats) boo
 	}
 }
 
+// waitForStatus asks until the answer is right.
+func (p *program) waitForStatus(t *testing.T, path string, want int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		got, body := p.get(t, path)
+		if got == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited 20 s for %d of %s, got %d: %s", want, path, got, body)
+		}
+	}
+}
+
 func golden(t *testing.T, name string) []byte {
 	t.Helper()
 	body, err := fs.ReadFile(cloudinaryhooktest.Bodies(), name)
@@ -217,10 +231,14 @@ func TestLists(t *testing.T) {
 		{"/api/v1/images?limit=x", 400, "limit"},
 		{"/api/v1/stats", 200, `{"deliveries":0,"pending":0,"rejected":0,"images":0}`},
 		{"/healthz", 200, "ok"},
+		{"/readyz", 200, "ready"},
 		{"/", 200, "No images yet"},
 		{"/static/style.css", 200, "color-scheme"},
 		{"/static/", 404, ""},
 		{"/static/../main.go", 404, ""},
+		{"/static/..%2ftemplates%2fpage.html", 400, "invalid URL path"},
+		{"/static/%2e%2e%2fstatic%2fstyle.css", 400, "invalid URL path"},
+		{"/static/style.css%2f", 404, ""},
 		{"/elsewhere", 404, ""},
 		{hookPath, 405, ""},
 	}
@@ -312,11 +330,19 @@ func save(t *testing.T, path, body string) {
 }
 
 func TestSecretsRotate(t *testing.T) {
-	env := []string{secretVariable + "=newer," + cloudinaryhooktest.DefaultSecret, keyVariable + "=" + cloudinaryhooktest.DefaultKey}
+	newerKey := strings.Repeat("k", 32)
+	env := []string{secretVariable + "=newer", secretVariable + previousSuffix + "=" + cloudinaryhooktest.DefaultSecret,
+		keyVariable + "=" + newerKey, keyVariable + previousSuffix + "=" + cloudinaryhooktest.DefaultKey}
 	p := start(t, env, "-db", filepath.Join(t.TempDir(), "gallery.db"))
 	for secret, want := range map[string]int{"newer": 201, cloudinaryhooktest.DefaultSecret: 201, "newest": 401} {
 		if got := p.post(t, golden(t, "delete.json"), cloudinaryhooktest.WithSecret(secret)); got != want {
 			t.Errorf("signed with %q, answered %d, want %d", secret, got, want)
+		}
+	}
+	for key, want := range map[string]int{newerKey: 201, cloudinaryhooktest.DefaultKey: 201, strings.Repeat("x", 32): 401} {
+		got := p.post(t, golden(t, "delete.json"), cloudinaryhooktest.WithSecret("newer"), cloudinaryhooktest.WithKey([]byte(key)))
+		if got != want {
+			t.Errorf("with a token of the key %q, answered %d, want %d", key, got, want)
 		}
 	}
 }
@@ -480,7 +506,7 @@ func TestDemoLogsNoToken(t *testing.T) {
 // TestAnnounce: what is printed at start can be pasted, and holds no secret of
 // the user's.
 func TestAnnounce(t *testing.T) {
-	const url = "http://127.0.0.1:1"
+	const url, pages = "http://127.0.0.1:1", "http://127.0.0.1:2"
 	key := []byte("a token key, as long as one needs")
 	tests := []struct {
 		name string
@@ -490,15 +516,16 @@ func TestAnnounce(t *testing.T) {
 	}{
 		{"from outside", config{db: "here.db"}, []string{"in here.db\n", keyVariable, "\ngo run ./cmd/cloudinaryhook send -url '" + url + hookPath + "' upload\n"}, []string{"demo", "a token key", "an API secret"}},
 		{"Postgres", config{db: "postgres://u:hunter2@h/d"}, []string{"in Postgres\n"}, []string{"hunter2"}},
+		{"with -admin", config{db: "here.db", admin: "127.0.0.1:2"}, []string{"at " + url + hookPath + ","}, nil},
 		{"demo", config{demo: true, temporary: "folder"}, []string{"on purpose", "gone when it stops", "\ncurl "}, []string{"cloudinaryhook send"}},
 		{"demo with a database", config{demo: true, db: "here.db"}, []string{"on purpose", "\ncurl "}, []string{"gone"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tt.cfg.secrets, tt.cfg.tokenKey = []string{"an API secret"}, key
+			tt.cfg.secrets, tt.cfg.keys = []string{"an API secret"}, [][]byte{key}
 			var out strings.Builder
-			announce(&out, &tt.cfg, url)
-			for _, want := range append(tt.want, "gallery: "+url+"/\n") {
+			announce(&out, &tt.cfg, url, pages)
+			for _, want := range append(tt.want, "gallery: "+pages+"/\n") {
 				if !strings.Contains(out.String(), want) {
 					t.Errorf("it lacks %q:\n%s", want, &out)
 				}
@@ -537,10 +564,24 @@ func TestHelp(t *testing.T) {
 }
 
 func TestWrongConfigurationEndsTheProgram(t *testing.T) {
-	cmd := exec.Command(binary)
-	cmd.Env = append(os.Environ(), secretVariable+"=alone", keyVariable+"=")
-	out, err := cmd.CombinedOutput()
-	if err == nil || !bytes.Contains(out, []byte(keyVariable)) || bytes.Contains(out, []byte("alone")) {
-		t.Errorf("got %v and %s, want an error that names %s and not the secret", err, out, keyVariable)
+	key := strings.Repeat("k", 32)
+	for name, env := range map[string][]string{
+		"secret alone":       {secretVariable + "=SECRET", keyVariable + "="},
+		"key alone":          {secretVariable + "=", keyVariable + "=" + key},
+		"short key":          {secretVariable + "=SECRET", keyVariable + "=" + key[1:]},
+		"short previous key": {secretVariable + "=SECRET", keyVariable + "=" + key, keyVariable + previousSuffix + "=" + key[1:]},
+		"blank secret":       {secretVariable + "= ", keyVariable + "=" + key},
+		"quoted secret":      {secretVariable + "='SECRET'", keyVariable + "=" + key},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cmd := exec.Command(binary, "-addr", "127.0.0.1:0")
+			cmd.Dir = t.TempDir() // for the database, if it came to that
+			cmd.Env = append(os.Environ(), env...)
+			out, err := cmd.CombinedOutput()
+			said := string(out)
+			if err == nil || !strings.Contains(said, keyVariable) || strings.Contains(said, "SECRET'") || strings.Contains(said, key[1:]) {
+				t.Errorf("got %v and %s, want an error that names %s and no secret", err, said, keyVariable)
+			}
+		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -24,10 +25,13 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration prometheus.Histogram
 	pending  prometheus.Gauge
+	resumed  prometheus.Counter
+	pruned   prometheus.Counter
 }
 
 func newMetrics() metrics {
 	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	factory := promauto.With(registry)
 	return metrics{
 		registry: registry,
@@ -43,6 +47,14 @@ func newMetrics() metrics {
 		pending: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "gallery_deliveries_pending",
 			Help: "Deliveries that are saved and not completed; NaN if the database cannot say.",
+		}),
+		resumed: factory.NewCounter(prometheus.CounterOpts{
+			Name: "gallery_deliveries_resumed_total",
+			Help: "Pending deliveries that were tried again, each time, without a request.",
+		}),
+		pruned: factory.NewCounter(prometheus.CounterOpts{
+			Name: "gallery_deliveries_pruned_total",
+			Help: "Completed deliveries that were forgotten after -keep.",
 		}),
 	}
 }
@@ -114,12 +126,17 @@ func classify(o cloudinaryhook.Outcome) (name, cause string) {
 	default:
 		name = "refused"
 	}
+	return name, causeOf(err)
+}
+
+// causeOf names an error with one of a bounded set of names.
+func causeOf(err error) string {
 	for _, c := range causes {
 		if errors.Is(err, c.err) {
-			return name, c.name
+			return c.name
 		}
 	}
-	return name, otherCause
+	return otherCause
 }
 
 // hint says where to look when this was the cause.

@@ -17,6 +17,11 @@ const (
 	keptError    = 500 // bytes of an error's text
 	drawnMinutes = 60
 	maxWatchers  = 100
+
+	// maxWatching is how many pages of one client may watch at a time. A browser
+	// has six connections to a server, and each page that watches takes one: two
+	// are left for what it loads.
+	maxWatching = 4
 )
 
 var errTooManyWatchers = errors.New("too many pages watch already")
@@ -36,7 +41,7 @@ type monitor struct {
 	outcomes map[string]outcome
 	order    []string // of the outcomes' IDs
 	stats    database.Stats
-	watchers map[chan struct{}]bool
+	watchers map[chan struct{}]string // and their clients
 	closed   bool
 }
 
@@ -65,7 +70,7 @@ func newMonitor() *monitor {
 		started:  time.Now(),
 		last:     make(map[string]seen),
 		outcomes: make(map[string]outcome),
-		watchers: make(map[chan struct{}]bool),
+		watchers: make(map[chan struct{}]string),
 	}
 }
 
@@ -196,11 +201,17 @@ func (m *monitor) outcome(id string) (outcome, bool) {
 
 // watch returns a channel that gets something after each change, and how to stop.
 // It is closed when the program ends. There is no login, so anybody could watch
-// a thousand times: over maxWatchers it is an error.
-func (m *monitor) watch() (changes <-chan struct{}, stop func(), err error) {
+// a thousand times: over the limits it is an error.
+func (m *monitor) watch(client string) (changes <-chan struct{}, stop func(), err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.watchers) >= maxWatchers {
+	own := 0
+	for _, other := range m.watchers {
+		if other == client {
+			own++
+		}
+	}
+	if own >= maxWatching || len(m.watchers) >= maxWatchers {
 		return nil, nil, errTooManyWatchers
 	}
 	watcher := make(chan struct{}, 1)
@@ -208,7 +219,7 @@ func (m *monitor) watch() (changes <-chan struct{}, stop func(), err error) {
 		close(watcher)
 		return watcher, func() {}, nil
 	}
-	m.watchers[watcher] = true
+	m.watchers[watcher] = client
 	return watcher, func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()

@@ -143,19 +143,22 @@ func TestHiddenPagesDoNotWatch(t *testing.T) {
 	b.wait(`document.querySelector("main").innerText.includes("hat")`)
 }
 
-// TestTooManyPages: a page that was not let in tries again by itself.
+// TestTooManyPages: a page that was not let in asks now and then what is new, and
+// is let in when there is room.
 func TestTooManyPages(t *testing.T) {
 	b := newTab(t)
 	p, monitor := inProcess(t)
 	var stop func()
-	for range maxWatchers {
+	for range maxWatching {
 		var err error
-		if _, stop, err = monitor.watch(); err != nil {
+		if _, stop, err = monitor.watch("127.0.0.1"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	b.open(p.url)
-	b.wait(`document.querySelector("[data-connection]").textContent.startsWith("Connection lost")`)
+	b.wait(`document.querySelector("[data-connection]").textContent === "Live, every 5 seconds"`)
+	p.post(t, golden(t, "upload-simple.json"))
+	b.wait(`document.querySelector("main").innerText.includes("hat")`)
 	stop()
 	b.wait(isLive)
 }

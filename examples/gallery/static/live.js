@@ -141,15 +141,18 @@
     };
     source.onmessage = refresh;
     source.onerror = () => {
-      say('lost', 'Connection lost, trying again');
-      if (source.readyState === EventSource.CLOSED) retry = setTimeout(connect, 5000); // an answer that was no stream
+      if (source.readyState !== EventSource.CLOSED) return say('lost', 'Connection lost, trying again');
+      say('live', 'Live, every 5 seconds'); // an answer that was no stream: too many pages watch
+      refresh();
+      retry = setTimeout(connect, 5000);
     };
   };
   // A browser has six connections to a server, and pages in the background need none.
-  document.addEventListener('visibilitychange', () => {
+  const watch = () => {
     if (!document.hidden) return connect();
     clearTimeout(retry);
-    source.close();
-  });
-  connect();
+    source?.close();
+  };
+  document.addEventListener('visibilitychange', watch);
+  watch();
 })();

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+// logLines are those of a log in JSON, by level, message and the attribute n or
+// left_out.
+func logLines(t *testing.T, log *bytes.Buffer) (all []string) {
+	t.Helper()
+	for line := range strings.Lines(log.String()) {
+		var fields struct {
+			Level, Msg, Cause, With string
+			LeftOut                 int `json:"left_out"`
+		}
+		if err := json.Unmarshal([]byte(line), &fields); err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		text := fmt.Sprint(fields.Level, " ", fields.Msg)
+		if fields.With != "" {
+			text += " with " + fields.With
+		}
+		if fields.LeftOut > 0 {
+			text += fmt.Sprintf(": %s, %d", fields.Cause, fields.LeftOut)
+		}
+		all = append(all, text)
+	}
+	return all
+}
+
+// TestFloodsAreSummedUp: of one kind a few lines are written, and how many more
+// there were; another kind, and what is no failure, is written all the same.
+func TestFloodsAreSummedUp(t *testing.T) {
+	var log bytes.Buffer
+	logger, sumUp := newLogger(&log, slog.LevelInfo, true)
+	with := logger.With("with", "x")
+	for i := range 1000 {
+		logger.Error("failed", "error", fmt.Errorf("%w: %d", cloudinaryhook.ErrSave, i))
+	}
+	with.Error("failed", "error", cloudinaryhook.ErrSave) // the same kind
+	with.Error("failed", "error", errors.New("something else"))
+	for range 7 {
+		logger.Info("accepted")
+		logger.Debug("not written")
+	}
+	sumUp()
+	sumUp()
+	logger.Error("failed", "error", cloudinaryhook.ErrSave)
+	want := []string{"ERROR failed", "ERROR failed", "ERROR failed", "ERROR failed", "ERROR failed", "ERROR failed with x",
+		"INFO accepted", "INFO accepted", "INFO accepted", "INFO accepted", "INFO accepted", "INFO accepted", "INFO accepted",
+		"ERROR failed, and more of the same: saving failed, 996", "ERROR failed"}
+	if diff := cmp.Diff(want, logLines(t, &log)); diff != "" {
+		t.Errorf("lines differ (-want +got):\n%s", diff)
+	}
+}
+
+func TestLogLevelAndFormat(t *testing.T) {
+	var log bytes.Buffer
+	logger, _ := newLogger(&log, slog.LevelWarn, false)
+	logger.Info("one")
+	logger.WithGroup("g").Warn("two", "a", 1)
+	if got := log.String(); strings.Contains(got, "one") || !strings.Contains(got, `level=WARN msg=two g.a=1`) {
+		t.Errorf("got %q, want the warning alone, as text", got)
+	}
+}
