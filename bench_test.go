@@ -230,7 +230,7 @@ func partsOf(b *testing.B, body []byte) []primitive {
 	token := benchToken()
 	return []primitive{
 		{"token/golang-jwt", func() { _, _ = tokenParser.ParseWithClaims(token, new(rawClaims), tokens.keys) }},
-		{"token/claims", func() { c, _ := parseClaims(claims.set); _ = tokens.validate(c) }},
+		{"token/claims", func() { c, _ := parseClaims(claims.set); _ = tokens.validator.Validate(c) }},
 		{"token/query", func() { queryTokens(r.URL) }},
 		{"body", func() { read.Reset(body); _, _ = readAll(read, int64(len(body)), defaultMaxBody) }},
 		{"signature", func() { _ = signatures.Verify(body, testTimestamp, signature) }},

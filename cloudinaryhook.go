@@ -107,7 +107,7 @@ var (
 	ErrUnsupportedSignature = errors.New("cloudinaryhook: unsupported signature")
 	ErrInvalidTimestamp     = errors.New("cloudinaryhook: invalid " + TimestampHeader)
 	ErrStaleTimestamp       = errors.New("cloudinaryhook: " + TimestampHeader + " is outside the replay window")
-	ErrSignatureMismatch    = errors.New("cloudinaryhook: signature does not match; usual causes are a body that was changed or re-encoded before the check, and the secret of another product environment")
+	ErrSignatureMismatch    = errors.New("cloudinaryhook: signature does not match; usual causes are a body that was changed or re-encoded before the check, the secret of another product environment, and that of another API key of this one, whose oldest active key signs unless one is dedicated to webhooks")
 	ErrNoSecrets            = errors.New("cloudinaryhook: no usable secret or key")
 	ErrBodyTooLarge         = errors.New("cloudinaryhook: body is too large")
 	ErrBodyConsumed         = errors.New("cloudinaryhook: body was read before the handler; mount it before middleware that parses forms or reads bodies, or have that put the bytes back")
@@ -281,11 +281,11 @@ func (d Delivery) MarshalJSON() ([]byte, error) {
 	if d.Claims == nil {
 		return nil, fmt.Errorf("%w: it has no claims", ErrInvalidDelivery)
 	}
-	claims, err := d.Claims.claimSet()
+	claims, err := d.Claims.whole()
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(deliveryJSON{d.ID, d.ReceivedAt, d.SignedAt, claims, d.Body})
+	return json.Marshal(deliveryJSON{d.ID, d.ReceivedAt, d.SignedAt, claims.set, d.Body})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote. It proves no signature: read from

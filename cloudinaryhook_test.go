@@ -258,9 +258,9 @@ func TestDeliveryJSON(t *testing.T) {
 			}
 			var tenant struct {
 				Tenant struct {
-					Z json.Number
-					A string
-				}
+					Z json.Number `json:"z"`
+					A string      `json:"a"`
+				} `json:"tenant"`
 			}
 			if err := got.Claims.Decode(&tenant); err != nil || tenant.Tenant.Z != "1.0" || tenant.Tenant.A != "\u2028" {
 				t.Errorf("custom claims got %+v and %v, want z 1.0 and U+2028", tenant, err)

@@ -114,11 +114,7 @@ func (r *goldenRequest) send(t *testing.T, body []byte) (got goldenAnswer) {
 				got.Error = o.Err.Error()
 			}
 			if d := o.Delivery; d != nil {
-				set, err := d.Claims.claimSet()
-				if err != nil {
-					t.Error(err)
-				}
-				got.Delivery = &goldenDelivery{d.ID, d.SignedAt, json.RawMessage(set), d.Notification}
+				got.Delivery = &goldenDelivery{d.ID, d.SignedAt, json.RawMessage(d.Claims.set), d.Notification}
 			}
 		},
 	})

@@ -2,6 +2,7 @@ package cloudinaryhook
 
 import (
 	"crypto"
+	"crypto/fips140"
 	"crypto/sha1" //nolint:gosec // Cloudinary's default; SHA256Only refuses it
 	"crypto/sha256"
 	"crypto/subtle"
@@ -30,7 +31,8 @@ const (
 	defaultMaxAge  = 2 * time.Hour // what every official SDK allows, and room for the retries at 3, 6 and 9 minutes
 	defaultMaxSkew = 5 * time.Minute
 
-	maxTimestamp = 1 << 55 // seconds; far beyond, time.Time wraps around
+	maxTimestamp      = 1 << 55 // seconds; far beyond, time.Time wraps around
+	firstMilliseconds = 1e12    // 13 digits: as seconds the year 33658, as milliseconds 2001
 )
 
 // Sign returns the signature that Cloudinary puts in [SignatureHeader]: the
@@ -38,10 +40,14 @@ const (
 // is a plain digest, not an HMAC, whatever Cloudinary's documentation calls it.
 //
 // The hash is crypto.SHA1, Cloudinary's default, or crypto.SHA256; any other
-// is a programmer's mistake and panics. The timestamp is the text of
-// [TimestampHeader], Unix seconds in decimal.
+// is a programmer's mistake and panics, and so does SHA-1 under
+// GODEBUG=fips140=only. The timestamp is the text of [TimestampHeader], Unix
+// seconds in decimal.
 func Sign(hash crypto.Hash, body []byte, timestamp, secret string) string {
-	h := newDigest(hash)
+	if hash != crypto.SHA1 && hash != crypto.SHA256 {
+		panic("cloudinaryhook: Sign: the hash must be crypto.SHA1 or crypto.SHA256")
+	}
+	h := hash.New()
 	h.Write(body)
 	io.WriteString(h, timestamp)
 	io.WriteString(h, secret)
@@ -75,7 +81,8 @@ type SignatureVerifier struct {
 
 	// SHA256Only refuses SHA-1 signatures. Because the secret is hashed last,
 	// a collision in the body collides under every secret: set it as soon as
-	// the account signs with SHA-256.
+	// the account signs with SHA-256. Under GODEBUG=fips140=only there is no
+	// SHA-1, and its signatures are refused in any case.
 	SHA256Only bool
 
 	// Now is the clock; nil means time.Now.
@@ -183,6 +190,9 @@ func (v *SignatureVerifier) algorithm(signature string) (crypto.Hash, error) {
 		if v.SHA256Only {
 			return 0, fmt.Errorf("%w: it is SHA-1 and SHA256Only is set", ErrUnsupportedSignature)
 		}
+		if fips140.Enforced() {
+			return 0, fmt.Errorf("%w: it is SHA-1, which GODEBUG=fips140=only forbids; have the account sign with SHA-256", ErrUnsupportedSignature)
+		}
 		return crypto.SHA1, nil
 	case 2 * sha256.Size:
 		return crypto.SHA256, nil
@@ -212,30 +222,38 @@ func (v *SignatureVerifier) checkWindow(signedAt time.Time) error {
 	now := clock(v.Now).UTC()
 	age := now.Sub(signedAt) // saturates, so no far time wraps into the window
 	if maxAge := orDefault(v.MaxAge, defaultMaxAge); age > maxAge {
-		return fmt.Errorf("%w: signed more than %v ago", ErrStaleTimestamp, maxAge)
+		return fmt.Errorf("%w: signed %v ago, more than %v", ErrStaleTimestamp, age.Round(time.Millisecond), maxAge)
 	}
-	if maxSkew := orDefault(v.MaxSkew, defaultMaxSkew); age < -maxSkew {
-		return fmt.Errorf("%w: signed more than %v in the future", ErrStaleTimestamp, maxSkew)
+	maxSkew := orDefault(v.MaxSkew, defaultMaxSkew)
+	switch {
+	case age >= -maxSkew:
+		return nil
+	case signedAt.Unix() >= firstMilliseconds:
+		return fmt.Errorf("%w: signed in the year %d; is it in milliseconds?", ErrStaleTimestamp, signedAt.Year())
 	}
-	return nil
+	return fmt.Errorf("%w: signed %v in the future, more than %v", ErrStaleTimestamp, age.Abs().Round(time.Millisecond), maxSkew)
 }
 
 // match hashes body and timestamp once, and goes on from there for each
 // secret. Every secret is tried and every byte compared, so that the time it
 // takes tells neither how near a guess came nor which secret signs.
 func (v *SignatureVerifier) match(body []byte, claim signatureClaim) error {
-	h := newDigest(claim.hash)
-	h.Write(body)
-	buf := append(make([]byte, 0, 128), claim.timestamp...) // for all that is small; a string would be copied each time
-	h.Write(buf)
-
+	buf := make([]byte, 0, 128) // for all that is small; a string would be copied each time
+	start := func() hash.Hash {
+		h := claim.hash.New()
+		h.Write(body)
+		buf = append(buf[:0], claim.timestamp...)
+		h.Write(buf)
+		return h
+	}
+	h := start()
 	found := 0
 	for i, secret := range v.Secrets {
 		signed := h // the last secret needs no copy of it
 		if i < len(v.Secrets)-1 {
-			var err error
-			if signed, err = h.Clone(); err != nil {
-				return fmt.Errorf("%w: %w", ErrSignatureMismatch, err)
+			signed = clone(h)
+			if signed == nil {
+				signed = start()
 			}
 		}
 		buf = append(buf[:0], secret...)
@@ -243,7 +261,18 @@ func (v *SignatureVerifier) match(body []byte, claim signatureClaim) error {
 		found |= equalDigests(signed.Sum(buf[:0]), claim.digest)
 	}
 	if found != 1 {
-		return ErrSignatureMismatch
+		return fmt.Errorf("%w (bytes of body: %d, secrets tried: %d)", ErrSignatureMismatch, len(body), len(v.Secrets))
+	}
+	return nil
+}
+
+// clone is nil where a digest cannot be copied, as in BoringCrypto and in older
+// FIPS modules: all is hashed again then.
+func clone(h hash.Hash) hash.Hash {
+	if cloner, ok := h.(hash.Cloner); ok {
+		if c, err := cloner.Clone(); err == nil {
+			return c
+		}
 	}
 	return nil
 }
@@ -252,16 +281,6 @@ func (v *SignatureVerifier) match(body []byte, claim signatureClaim) error {
 //
 //go:noinline
 func equalDigests(a, b []byte) int { return subtle.ConstantTimeCompare(a, b) }
-
-func newDigest(algorithm crypto.Hash) hash.Cloner {
-	switch algorithm {
-	case crypto.SHA1:
-		return sha1.New().(hash.Cloner) //nolint:gosec // as above
-	case crypto.SHA256:
-		return sha256.New().(hash.Cloner)
-	}
-	panic("cloudinaryhook: Sign: the hash must be crypto.SHA1 or crypto.SHA256")
-}
 
 func clock(now func() time.Time) time.Time {
 	if now == nil {

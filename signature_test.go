@@ -1,12 +1,20 @@
 package cloudinaryhook
 
 import (
+	"bytes"
 	"crypto"
+	"crypto/fips140"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"hash"
 	"math"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -151,6 +159,86 @@ func TestSignatureVerifier(t *testing.T) {
 				t.Errorf("Verify(%q, %q) got %v, want %v", tt.timestamp, tt.signature, err, tt.want)
 			}
 		})
+	}
+}
+
+// TestSignatureMessages: an error says what helps to find the cause, and nothing
+// that helps to forge.
+func TestSignatureMessages(t *testing.T) {
+	v := SignatureVerifier{Secrets: []string{"first", "second"}, Now: at(1700000000)}
+	tests := []struct{ name, timestamp, want string }{
+		{"mismatch", testTimestamp, "whose oldest active key signs unless one is dedicated to webhooks (bytes of body: 46, secrets tried: 2)"},
+		{"future", "1700007200", "signed 2h0m0s in the future, more than 5m0s"},
+		{"past", "1699990000", "signed 2h46m40s ago, more than 2h0m0s"},
+		{"eleven digits", "10000000000", "signed 2305555h33m20s in the future"},
+		{"milliseconds", "1700000000123", "signed in the year 55840; is it in milliseconds?"},
+		{"microseconds", "1700000000123456", "is it in milliseconds?"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			right := Sign(crypto.SHA1, testBody, tt.timestamp, "second")
+			err := v.Verify(testBody, tt.timestamp, flip(right, 0))
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), right[1:]) {
+				t.Errorf("Verify got %v, want %q in it and no digest", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestFIPS runs itself under GODEBUG=fips140=only, where SHA-1 is not to be had.
+func TestFIPS(t *testing.T) {
+	if !fips140.Enforced() {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestFIPS$", "-test.v")
+		cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
+		out, err := cmd.CombinedOutput()
+		if err != nil || !bytes.Contains(out, []byte("--- PASS: TestFIPS")) {
+			t.Fatalf("with fips140=only got %v, want a pass:\n%s", err, out)
+		}
+		return
+	}
+	h := newHandler(t, func(c *Config) { c.Signature.Secrets = []string{"other", testSecret} })
+	tests := []struct {
+		signature string
+		status    int
+		want      error
+	}{
+		{Sign(crypto.SHA256, testBody, testTimestamp, testSecret), http.StatusCreated, nil},
+		{Sign(crypto.SHA256, testBody, testTimestamp, "x"), http.StatusUnauthorized, ErrSignatureMismatch},
+		{strings.Repeat("0", 40), http.StatusUnauthorized, ErrUnsupportedSignature},
+	}
+	for _, tt := range tests {
+		r, w := httptest.NewRequest(http.MethodPost, "/?token="+rawToken(testKey, hs256, `{}`), bytes.NewReader(testBody)), httptest.NewRecorder()
+		r.Header.Set(TimestampHeader, testTimestamp)
+		r.Header.Set(SignatureHeader, tt.signature)
+		h.ServeHTTP(w, r)
+		err := h.config.Signature.Verify(testBody, testTimestamp, tt.signature)
+		if w.Code != tt.status || !errors.Is(err, tt.want) {
+			t.Errorf("signature %s got status %d, Verify %v, want %d and %v", tt.signature, w.Code, err, tt.status, tt.want)
+		}
+	}
+}
+
+// unclonable is a digest as BoringCrypto and older FIPS modules have it.
+type unclonable struct{ hash.Hash }
+
+// failing has a method Clone that cannot clone.
+type failing struct{ unclonable }
+
+func (failing) Clone() (hash.Cloner, error) { return nil, errors.ErrUnsupported }
+
+func TestDigestsThatCannotBeCloned(t *testing.T) {
+	const without, fails = crypto.BLAKE2s_256, crypto.BLAKE2b_256 // which nothing here registers
+	crypto.RegisterHash(without, func() hash.Hash { return unclonable{sha256.New()} })
+	crypto.RegisterHash(fails, func() hash.Hash { return failing{unclonable{sha256.New()}} })
+	v := SignatureVerifier{Secrets: []string{"first", "second", "third"}}
+	for _, algorithm := range []crypto.Hash{without, fails} {
+		for _, secret := range []string{"first", "second", "third", "fourth"} {
+			digest, _ := hex.DecodeString(Sign(crypto.SHA256, testBody, testTimestamp, secret))
+			err := v.match(testBody, signatureClaim{hash: algorithm, digest: digest, timestamp: testTimestamp})
+			if want := secret != "fourth"; (err == nil) != want {
+				t.Errorf("match of a digest by the %s secret got %v, want accepted: %v", secret, err, want)
+			}
+		}
 	}
 }
 

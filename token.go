@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -24,7 +26,8 @@ const (
 
 // Claims says whom a notification is for: the verified claims of the token in
 // its URL. The registered claims, such as Issuer and ExpiresAt, are those of
-// RFC 7519; exp, nbf and iat are Unix seconds on the wire.
+// RFC 7519; exp, nbf and iat are Unix seconds on the wire. Names of claims are
+// exact, here and in [Claims.Decode]: "ALBUM_ID" is not "album_id".
 //
 // Claims has no JSON methods, so an app's own claims type may embed it. What
 // the token says beyond these fields is reached through [Claims.Decode].
@@ -45,36 +48,50 @@ type Claims struct {
 	members claimMembers // of set
 }
 
+// decodeAsV1 are the rules of encoding/json but one: it would also take
+// "ALBUM_ID" for "album_id", and an app would read another album than we do.
+var decodeAsV1 = json.JoinOptions(jsonv1.DefaultOptionsV1(), json.MatchCaseInsensitiveNames(false),
+	json.WithUnmarshalers(json.UnmarshalFromFunc(func(dec *jsontext.Decoder, n *stdjson.Number) error {
+		value, err := dec.ReadValue() // the mirror of json/v2 does not know this type
+		if err != nil {
+			return err
+		}
+		return stdjson.Unmarshal(value, n)
+	})))
+
 // Decode stores the token's whole claim set in v, a pointer to the app's own
-// type, by the rules of encoding/json. Of claims made by hand, which no token
-// brought, the set is their fields. It does not look at changes made to the
-// fields of verified claims. The error is encoding/json's.
+// type, by the rules of encoding/json, except that names must match exactly: a
+// field needs a tag unless it is spelled as the claim is. No name comes twice,
+// since such tokens are refused. The set of claims made by hand, which no token
+// brought, is their fields; of verified claims, what the token said, whatever
+// has become of the fields. The error says which claim does not fit v.
 func (c *Claims) Decode(v any) error {
-	set, err := c.claimSet()
+	c, err := c.whole()
 	if err != nil {
 		return err
 	}
-	return stdjson.Unmarshal(set, v)
+	return json.Unmarshal(c.set, v, decodeAsV1)
 }
 
-func (c *Claims) claimSet() (jsontext.Value, error) {
+// whole returns claims that have their set.
+func (c *Claims) whole() (*Claims, error) {
 	if c.set != nil {
-		return c.set, nil
+		return c, nil
 	}
-	set, err := json.Marshal(c)
+	set, err := json.Marshal(c) // text that is not UTF-8 is an error
 	if err != nil {
 		return nil, fmt.Errorf("cloudinaryhook: claims: %w", err)
 	}
-	return set, nil
+	return parseClaims(set)
 }
 
 // clone shares nothing with c. Its claim set does not change any more.
 func (c *Claims) clone() (*Claims, error) {
-	set, err := c.claimSet()
+	c, err := c.whole()
 	if err != nil {
 		return nil, err
 	}
-	return parseClaims(bytes.Clone(set))
+	return parseClaims(bytes.Clone(c.set))
 }
 
 // scope is what separates one tenant's notifications from another's: the claim
@@ -83,13 +100,13 @@ func (c *Claims) clone() (*Claims, error) {
 // sorted and the text of numbers as it came. The last point keeps two ids
 // above 2^53 two.
 func (c *Claims) scope() (string, error) {
-	members, err := c.allMembers()
+	c, err := c.whole()
 	if err != nil {
 		return "", err
 	}
 	var buf [256]byte // enough for most, and no allocation
 	scope := append(buf[:0], '{')
-	for _, m := range members {
+	for _, m := range c.members {
 		switch string(m.name) {
 		case "iat", "nbf", "exp", "jti":
 			continue
@@ -103,30 +120,12 @@ func (c *Claims) scope() (string, error) {
 	scope = append(scope, '}')
 	// Most claim sets are in that form now: their members are sorted, and only
 	// containers, escapes and what is not ASCII can have another.
-	if slices.ContainsFunc(scope[1:], func(c byte) bool { return c == '{' || c == '[' || c == '\\' || c >= utf8.RuneSelf }) {
-		formatted := jsontext.Value(bytes.Clone(scope))
-		if err := formatted.Format(jsontext.ReorderRawObjects(true)); err != nil {
-			return "", fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
-		}
-		return string(formatted), nil
+	if !slices.ContainsFunc(scope[1:], func(c byte) bool { return c == '{' || c == '[' || c == '\\' || c >= utf8.RuneSelf }) {
+		return string(scope), nil
 	}
-	return string(scope), nil
-}
-
-// allMembers reads those of claims that were made by hand.
-func (c *Claims) allMembers() (claimMembers, error) {
-	if c.members != nil {
-		return c.members, nil
-	}
-	set, err := c.claimSet()
-	if err != nil {
-		return nil, err
-	}
-	var members claimMembers
-	if json.Unmarshal(set, &members) != nil {
-		return nil, fmt.Errorf("%w: the claims are not one JSON object", ErrInvalidToken)
-	}
-	return members, nil
+	formatted := jsontext.Value(bytes.Clone(scope))
+	err = formatted.Format(jsontext.ReorderRawObjects(true))
+	return string(formatted), err
 }
 
 // claimMembers are the members of a claim set, sorted by name. They alias it.
@@ -154,76 +153,86 @@ func (m *claimMembers) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 // and one that says something unclear is refused.
 func parseClaims(set []byte) (*Claims, error) {
 	c := &Claims{set: set}
-	if json.Unmarshal(set, &c.members) != nil {
-		return nil, jwt.ErrTokenMalformed // the JSON error is dropped: it may quote a claim
+	if json.Unmarshal(set, &c.members) != nil { // the JSON error is dropped: it may quote a claim
+		return nil, malformed("its claims are not one JSON object with unique names, in UTF-8")
 	}
 	for _, m := range c.members {
-		if !c.take(m.name, m.value) {
-			return nil, jwt.ErrTokenMalformed
+		if what := c.take(m.name, m.value); what != "" {
+			return nil, malformed(string(m.name) + " is " + what)
 		}
 	}
 	return c, nil
 }
 
-func (c *Claims) take(name []byte, value jsontext.Value) (ok bool) {
+func malformed(what string) error { return fmt.Errorf("%w: %s", jwt.ErrTokenMalformed, what) }
+
+// take stores a claim in its field, and says what it is if it does not fit.
+func (c *Claims) take(name []byte, value jsontext.Value) (what string) {
 	switch string(name) {
 	case "iss":
-		c.Issuer, ok = claimText(value)
+		return takeText(&c.Issuer, value)
 	case "sub":
-		c.Subject, ok = claimText(value)
+		return takeText(&c.Subject, value)
 	case "jti":
-		c.ID, ok = claimText(value)
+		return takeText(&c.ID, value)
 	case "aud":
-		ok = json.Unmarshal(value, &c.Audience) == nil
+		if json.Unmarshal(value, &c.Audience) != nil {
+			return "neither text nor a list of texts"
+		}
 	case "exp":
-		c.ExpiresAt, ok = claimDate(value)
+		return takeDate(&c.ExpiresAt, value)
 	case "nbf":
-		c.NotBefore, ok = claimDate(value)
+		return takeDate(&c.NotBefore, value)
 	case "iat":
-		c.IssuedAt, ok = claimDate(value)
+		return takeDate(&c.IssuedAt, value)
 	case "organization_id":
-		c.OrganizationID, ok = claimID(value)
+		return takeID(&c.OrganizationID, value)
 	case "album_id":
-		c.AlbumID, ok = claimID(value)
+		return takeID(&c.AlbumID, value)
 	case "user_id":
-		c.UserID, ok = claimID(value)
-	default:
-		ok = true
+		return takeID(&c.UserID, value)
 	}
-	return ok
+	return ""
 }
 
-func claimText(value jsontext.Value) (string, bool) {
+func takeText(field *string, value jsontext.Value) (what string) {
 	switch value.Kind() {
 	case 'n':
-		return "", true
 	case '"':
-		return string(unquote(value)), true
+		*field = string(unquote(value))
+	default:
+		return "not text"
 	}
-	return "", false
+	return ""
 }
 
-// claimID reads an id, which a token may hold as a string or as a number.
-func claimID(value jsontext.Value) (string, bool) {
+func takeID(field *string, value jsontext.Value) (what string) {
 	if value.Kind() == '0' {
-		return string(value), true
+		*field = string(value)
+		return ""
 	}
-	return claimText(value)
+	if takeText(field, value) != "" {
+		return "neither text nor a number"
+	}
+	return ""
 }
 
-// claimDate leaves to golang-jwt all but whole seconds, which all issuers
-// write and which need no detour through floating point. A date beyond the years
-// of four digits is an overflow, and might compare either way.
-func claimDate(value jsontext.Value) (date *jwt.NumericDate, ok bool) {
+// takeDate leaves to golang-jwt all but whole seconds, which all issuers write
+// and which need no detour through floating point. A date beyond the years of
+// four digits is an overflow, and might compare either way.
+func takeDate(field **jwt.NumericDate, value jsontext.Value) (what string) {
 	const lastSecond = 253402300799 // of the year 9999
 	if value.Kind() == 'n' {
-		return nil, true
+		return ""
 	}
+	date := new(jwt.NumericDate)
 	if seconds, err := strconv.ParseInt(string(value), 10, 64); err == nil && seconds >= 0 && seconds <= lastSecond {
-		return &jwt.NumericDate{Time: time.Unix(seconds, 0)}, true
+		date.Time = time.Unix(seconds, 0)
+	} else if date.UnmarshalJSON(value) != nil || date.Year() < 0 || date.Year() > 9999 {
+		return "not Unix seconds of the years 0 to 9999; is it in milliseconds?"
 	}
-	date = new(jwt.NumericDate)
-	return date, date.UnmarshalJSON(value) == nil && date.Year() >= 0 && date.Year() <= 9999
+	*field = date
+	return ""
 }
 
 // A TokenVerifier proves whom a notification is for. The app issued the token
@@ -287,7 +296,7 @@ var tokenParser = jwt.NewParser(
 // Verify returns the claims of a token that one of the keys signed and that is
 // valid now; on any error the claims are nil. Errors wrap [ErrMissingToken],
 // [ErrNoSecrets], or [ErrInvalidToken] with golang-jwt's cause, such as
-// jwt.ErrTokenExpired. None holds the token.
+// jwt.ErrTokenExpired, and say what is wrong with the token. None holds it.
 func (v *TokenVerifier) Verify(token string) (*Claims, error) {
 	if v.validator == nil {
 		if err := v.usable(); err != nil {
@@ -298,31 +307,57 @@ func (v *TokenVerifier) Verify(token string) (*Claims, error) {
 	if token == "" {
 		return nil, ErrMissingToken
 	}
-	// The decoder behind the parser refuses all that is not base64, except line
-	// breaks, which it skips: they would give one token many spellings.
-	if len(token) > maxTokenSize || strings.Contains(token, "\n") || strings.Contains(token, "\r") {
-		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, jwt.ErrTokenMalformed)
+	claims, err := v.verify(token)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
+	}
+	return claims, nil
+}
+
+func (v *TokenVerifier) verify(token string) (*Claims, error) {
+	if err := checkSpelling(token); err != nil {
+		return nil, err
 	}
 	var raw rawClaims
 	parsed, err := tokenParser.ParseWithClaims(token, &raw, v.keys)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, tokenCause(err))
+		return nil, tokenCause(parsed, err)
 	}
 	for _, name := range []string{"crit", "b64"} {
 		// Extensions that change what a signature means must be understood
 		// or refused (RFC 7515 §4.1.11); golang-jwt looks at neither.
 		if _, ok := parsed.Header[name]; ok {
-			return nil, fmt.Errorf("%w: %w", ErrInvalidToken, jwt.ErrTokenUnverifiable)
+			return nil, fmt.Errorf("%w: it has %s in its header", jwt.ErrTokenUnverifiable, name)
 		}
 	}
 	claims, err := parseClaims(raw.set)
-	if err == nil {
-		err = v.validate(claims)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
+		return nil, err
+	}
+	if err := v.validator.Validate(claims); err != nil {
+		return nil, err
+	}
+	for _, name := range v.Require {
+		if !claims.has(name) {
+			return nil, fmt.Errorf("%w: %s", jwt.ErrTokenRequiredClaimMissing, name)
+		}
 	}
 	return claims, nil
+}
+
+// checkSpelling refuses what the decoder behind the parser would refuse without
+// saying why, and line breaks, which it would skip: they would give one token
+// many spellings.
+func checkSpelling(token string) error {
+	switch {
+	case len(token) > maxTokenSize:
+		return malformed(fmt.Sprintf("it has %d bytes, more than %d", len(token), maxTokenSize))
+	case strings.Contains(token, "\n") || strings.Contains(token, "\r"):
+		return malformed("it has a line break")
+	case strings.Contains(token, "="):
+		return malformed("it has an equals sign; the base64 of a JWT has no padding")
+	}
+	return nil
 }
 
 func (v *TokenVerifier) usable() error {
@@ -366,9 +401,7 @@ func (v *TokenVerifier) prepared() *TokenVerifier {
 	options := []jwt.ParserOption{
 		jwt.WithLeeway(v.Leeway),
 		jwt.WithTimeFunc(func() time.Time { return clock(p.Now) }),
-	}
-	if v.Issuer != "" {
-		options = append(options, jwt.WithIssuer(v.Issuer))
+		jwt.WithIssuer(v.Issuer), // "": any
 	}
 	if v.Audience != "" {
 		options = append(options, jwt.WithAudience(v.Audience))
@@ -378,18 +411,6 @@ func (v *TokenVerifier) prepared() *TokenVerifier {
 	}
 	p.validator = jwt.NewValidator(options...)
 	return &p
-}
-
-func (v *TokenVerifier) validate(claims *Claims) error {
-	if err := v.validator.Validate(claims); err != nil {
-		return err
-	}
-	for _, name := range v.Require {
-		if !claims.has(name) {
-			return fmt.Errorf("%w: %s", jwt.ErrTokenRequiredClaimMissing, name)
-		}
-	}
-	return nil
 }
 
 // has reports whether a claim is there and says something.
@@ -424,19 +445,29 @@ func (c *rawClaims) UnmarshalJSON(set []byte) error {
 }
 
 // tokenCause keeps the kind of the parser's error and drops its text, which may
-// quote the token.
-func tokenCause(err error) error {
-	for _, cause := range []error{jwt.ErrTokenSignatureInvalid, jwt.ErrTokenUnverifiable} {
-		if errors.Is(err, cause) {
-			return cause
+// quote the token. An algorithm is named only if golang-jwt knows it: any other
+// name is the sender's text.
+func tokenCause(parsed *jwt.Token, err error) error {
+	cause := jwt.ErrTokenMalformed
+	for _, kind := range []error{jwt.ErrTokenSignatureInvalid, jwt.ErrTokenUnverifiable} {
+		if errors.Is(err, kind) {
+			cause = kind
 		}
 	}
-	return jwt.ErrTokenMalformed
+	switch {
+	case parsed != nil && parsed.Method != nil && parsed.Method != jwt.SigningMethodHS256:
+		return fmt.Errorf("%w: its alg is %s, only HS256 is accepted", cause, parsed.Method.Alg())
+	case cause == jwt.ErrTokenUnverifiable:
+		return fmt.Errorf("%w: its alg is missing or unknown, only HS256 is accepted", cause)
+	}
+	return cause
 }
 
 // SignToken issues the token for a notification URL: *[Claims], or the app's
-// own type, signed with HS256. A key that [TokenVerifier].Keys refuses is refused
-// here too, with [ErrNoSecrets]; any other error is that of encoding the claims.
+// own type, signed with HS256. The error wraps [ErrNoSecrets] for a key that
+// [TokenVerifier].Keys refuses, and [ErrInvalidToken] for claims that
+// [TokenVerifier.Verify] refuses whatever the time: one of the wrong kind, or a
+// token of more than 8 KiB. Any other error is that of encoding the claims.
 func SignToken(key []byte, c jwt.Claims) (string, error) {
 	if what := keyOddity(key); what != "" {
 		return "", fmt.Errorf("%w: the token key %s", ErrNoSecrets, what)
@@ -445,29 +476,45 @@ func SignToken(key []byte, c jwt.Claims) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cloudinaryhook: signing a token: %w", err)
 	}
+	if err = checkSpelling(token); err == nil {
+		var raw rawClaims
+		_, _, _ = tokenParser.ParseUnverified(token, &raw) // which cannot fail: it is new
+		_, err = parseClaims(raw.set)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrInvalidToken, err)
+	}
 	return token, nil
 }
 
 // NotificationURL adds the token to the endpoint: the result is the
 // notification_url to upload with. A query that the endpoint has is kept as it
-// is. An endpoint that is not an absolute http or https URL, or that has a
-// token or a fragment already, and an empty token, are refused with
-// [ErrInvalidURL]. The result is a bearer credential: do not log it.
+// is. The error is [ErrInvalidURL] for an endpoint that is not an absolute http
+// or https URL, that has a token or a fragment already, or whose path has "//",
+// "/./" or "/../", which many servers redirect; and for a token that is empty or
+// longer than 8 KiB. The result is a bearer credential: do not log it.
 func NotificationURL(endpoint, token string) (string, error) {
 	u, err := url.Parse(endpoint)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return "", fmt.Errorf("%w: it is not an absolute http or https URL", ErrInvalidURL)
 	}
 	query, err := url.ParseQuery(u.RawQuery)
+	asked := "/" + strings.TrimPrefix(u.EscapedPath(), "/")
+	var what string
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%w: its query is malformed", ErrInvalidURL)
+		what = "its query is malformed"
 	case query.Has(tokenParameter):
-		return "", fmt.Errorf("%w: it has a token already", ErrInvalidURL)
+		what = "it has a token already"
 	case strings.Contains(endpoint, "#"):
-		return "", fmt.Errorf("%w: it has a fragment, which is never sent", ErrInvalidURL)
-	case token == "":
-		return "", fmt.Errorf("%w: the token is empty", ErrInvalidURL)
+		what = "it has a fragment, which is never sent"
+	case strings.TrimSuffix(path.Clean(asked), "/") != strings.TrimSuffix(asked, "/"):
+		what = "its path has //, /./ or /../, which servers redirect"
+	case token == "" || len(token) > maxTokenSize:
+		what = fmt.Sprintf("the token has %d bytes, want 1 to %d", len(token), maxTokenSize)
+	}
+	if what != "" {
+		return "", fmt.Errorf("%w: %s", ErrInvalidURL, what)
 	}
 	if u.RawQuery != "" {
 		u.RawQuery += "&"

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/url"
 	"slices"
@@ -196,6 +197,37 @@ func TestTokenVerifier(t *testing.T) {
 	}
 }
 
+// TestTokenMessages: an error says what is wrong with a token, in words of ours.
+func TestTokenMessages(t *testing.T) {
+	signed := func(claims string) string { return rawToken(testKey, hs256, claims) }
+	tests := []struct{ name, token, want string }{
+		{"alg HS512", signedWith(t, jwt.SigningMethodHS512), "its alg is HS512, only HS256 is accepted"},
+		{"alg HS384", signedWith(t, jwt.SigningMethodHS384), "its alg is HS384, only HS256 is accepted"},
+		{"alg none", rawToken(testKey, `{"alg":"none"}`, `{}`), "its alg is none, only HS256 is accepted"},
+		{"alg of the sender's own", rawToken(testKey, `{"alg":"Peer"}`, `{}`), "its alg is missing or unknown, only HS256 is accepted"},
+		{"exp in milliseconds", signed(`{"exp":1700000000123}`), "exp is not Unix seconds of the years 0 to 9999; is it in milliseconds?"},
+		{"iat in milliseconds", signed(`{"iat":1700000000123}`), "iat is not Unix seconds of the years 0 to 9999; is it in milliseconds?"},
+		{"sub a number", signed(`{"sub":42}`), "sub is not text"},
+		{"aud a number", signed(`{"aud":42}`), "aud is neither text nor a list of texts"},
+		{"id an object", signed(`{"album_id":{}}`), "album_id is neither text nor a number"},
+		{"name twice", signed(`{"Peer":1,"Peer":2}`), "its claims are not one JSON object with unique names, in UTF-8"},
+		{"crit", rawToken(testKey, `{"alg":"HS256","crit":["Peer"]}`, `{}`), "it has crit in its header"},
+		{"padding", signed(`{"a":1}`) + "=", "it has an equals sign; the base64 of a JWT has no padding"},
+		{"line break", signed(`{}`) + "\n", "it has a line break"},
+		{"length", strings.Repeat("x", 9000), "it has 9000 bytes, more than 8192"},
+		{"bytes that are no token", "Peer", "token is malformed"},
+	}
+	v := TokenVerifier{Keys: [][]byte{testKey}, Now: at(1700000000)}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := v.Verify(tt.token)
+			if !errors.Is(err, ErrInvalidToken) || !strings.HasSuffix(err.Error(), tt.want) || strings.Contains(err.Error(), "Peer") {
+				t.Errorf("Verify got %v, want %q at its end and nothing of the sender's", err, tt.want)
+			}
+		})
+	}
+}
+
 // TestAlgNone: in every spelling, with a signature or without.
 func TestAlgNone(t *testing.T) {
 	v := TokenVerifier{Keys: [][]byte{testKey}}
@@ -334,12 +366,70 @@ func TestClaims(t *testing.T) {
 	if diff := cmp.Diff([]string{"i", "9007199254740993", "7", ""}, got); diff != "" {
 		t.Errorf("claims differ (-want +got):\n%s", diff)
 	}
-	var own struct{ Tenant struct{ ID int64 } }
+	var own struct {
+		Tenant struct {
+			ID int64 `json:"id"`
+		} `json:"tenant"`
+	}
 	if err := claims.Decode(&own); err != nil || own.Tenant.ID != 9007199254740995 {
 		t.Errorf("Decode got %v and %v, want the tenant's id exactly", own, err)
 	}
-	if err := claims.Decode(&struct{ Tenant string }{}); err == nil {
-		t.Error("Decode into a wrong type got nil, want encoding/json's error")
+	if err := claims.Decode(&struct {
+		Tenant string `json:"tenant"`
+	}{}); err == nil || !strings.Contains(err.Error(), "tenant") {
+		t.Errorf("Decode into a wrong type got %v, want an error that names the claim", err)
+	}
+}
+
+// TestDecode compares Decode with encoding/json: the outcome is the same for every
+// kind of field, but names are exact, as they are in Claims.
+func TestDecode(t *testing.T) {
+	type inner struct {
+		A *int `json:"a"`
+		B any
+	}
+	type own struct {
+		Claims
+		Number   json.Number     `json:"number"`
+		Numbers  []json.Number   `json:"numbers"`
+		Any      any             `json:"any"`
+		Raw      json.RawMessage `json:"raw"`
+		Duration time.Duration   `json:"duration"`
+		Bytes    []byte          `json:"bytes"`
+		Time     time.Time       `json:"time"`
+		Quoted   int64           `json:"quoted,string"`
+		Array    [2]int          `json:"array"`
+		Map      map[string]inner
+		inner
+	}
+	for _, set := range []string{
+		`{"album_id":"7","exp":1800000000,"aud":"a","number":9007199254740993,"numbers":[1.50,"2",null],"any":[1,"a",{"x":1.5}],"raw":{ "a" : 1 }}`,
+		`{"duration":1000,"bytes":"AQI=","time":"2030-01-02T03:04:05Z","quoted":"9007199254740993","array":[1,2,3],"Map":{"k":{"a":1,"B":[]}},"a":2,"B":null}`,
+		`{"bytes":null,"numbers":[],"array":[1],"number":null,"quoted":"0","novelty":{"a":1}}`,
+		`{"number":"x"}`, `{"number":{}}`, `{"quoted":1}`, `{"duration":"1s"}`, `{"album_id":{}}`, `{"array":{}}`, `{"Map":{"k":{"a":1.5}}}`,
+	} {
+		t.Run(set, func(t *testing.T) {
+			var want, got own
+			wantErr, gotErr := json.Unmarshal([]byte(set), &want), (&Claims{set: jsontext.Value(set)}).Decode(&got)
+			if (wantErr == nil) != (gotErr == nil) {
+				t.Fatalf("Decode got %v, encoding/json %v, want an error from both or none", gotErr, wantErr)
+			}
+			if diff := cmp.Diff(want, got, cmp.AllowUnexported(own{}, Claims{})); wantErr == nil && diff != "" {
+				t.Errorf("Decode differs from encoding/json (-want +got):\n%s", diff)
+			}
+		})
+	}
+	for _, set := range []string{`{"album_id":"7","ALBUM_ID":"8"}`, `{"ALBUM_ID":"8","album_id":"7"}`, `{"album_id":"7","Album_Id":"8","albumID":"9"}`} {
+		t.Run(set, func(t *testing.T) {
+			claims, err := (&TokenVerifier{Keys: [][]byte{testKey}}).Verify(rawToken(testKey, hs256, set))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got Claims
+			if err := claims.Decode(&got); err != nil || got.AlbumID != "7" || claims.AlbumID != "7" {
+				t.Errorf("Decode got album %q (%v), Verify %q, want 7 from both", got.AlbumID, err, claims.AlbumID)
+			}
+		})
 	}
 }
 
@@ -427,6 +517,21 @@ func TestSignToken(t *testing.T) {
 	if _, err := SignToken(testKey, jwt.MapClaims{"x": func() {}}); err == nil {
 		t.Error("SignToken of claims that are no JSON got nil, want an error")
 	}
+	// What is always refused later is refused now, and not after the upload.
+	for want, claims := range map[string]jwt.Claims{
+		"it has 8259 bytes, more than 8192": jwt.MapClaims{"album_id": "7", "permissions": strings.Repeat("x", 6100)},
+		"sub is not text":                   jwt.MapClaims{"sub": 42},
+		"is it in milliseconds?":            jwt.MapClaims{"exp": time.Now().UnixMilli()},
+		"not one JSON object with unique":   (*Claims)(nil),
+	} {
+		if token, err := SignToken(testKey, claims); !errors.Is(err, ErrInvalidToken) || token != "" || !strings.Contains(err.Error(), want) {
+			t.Errorf("SignToken got %.10q and %v, want none and %v with %q", token, err, ErrInvalidToken, want)
+		}
+	}
+	fits, err := SignToken(testKey, jwt.MapClaims{"exp": 1, "x": strings.Repeat("x", 6067)})
+	if _, verifyErr := (&TokenVerifier{Keys: [][]byte{testKey}, Now: at(0)}).Verify(fits); err != nil || verifyErr != nil || len(fits) != maxTokenSize {
+		t.Errorf("the longest token got %d bytes, %v from SignToken and %v from Verify, want %d and nil", len(fits), err, verifyErr, maxTokenSize)
+	}
 	token, err := SignToken(testKey, &Claims{AlbumID: "7", UserID: "u"})
 	if err != nil {
 		t.Fatal(err)
@@ -446,6 +551,15 @@ func TestNotificationURL(t *testing.T) {
 		{"https://app.example/hook?z=1&a=%2F+b", "t", "https://app.example/hook?z=1&a=%2F+b&token=t"},
 		{"https://app.example/a%2Fb?", "t", "https://app.example/a%2Fb?token=t"},
 		{"https://app.example", "a&b=c", "https://app.example?token=a%26b%3Dc"},
+		{"https://app.example/a//", "t", ""},
+		{"https://app.example//hook", "t", ""},
+		{"https://app.example//", "t", ""},
+		{"https://app.example/a/../hook", "t", ""},
+		{"https://app.example/./hook", "t", ""},
+		{"https://app.example/", "t", "https://app.example/?token=t"},
+		{"https://app.example/hook/", "t", "https://app.example/hook/?token=t"},
+		{"https://app.example/a%2F%2Fb?x=//", "t", "https://app.example/a%2F%2Fb?x=//&token=t"},
+		{"https://app.example/hook", strings.Repeat("t", 8193), ""},
 		{"https://app.example/hook", "", ""},
 		{"https://app.example/hook?token=x", "t", ""},
 		{"https://app.example/hook?a;b", "t", ""},
