@@ -76,7 +76,7 @@
 //   - be told of every other notification: the example "Notify" of [Processor];
 //   - read the rest of a body: [ParsePayload]; and of a token: [Claims.Decode];
 //   - check without the rest: [Handler.Authenticate], and without HTTP:
-//     [SignatureVerifier.Verify];
+//     [SignatureVerifier.Verify] and [TokenVerifier.Verify];
 //   - store in one place and work in another: the example "Worker".
 package cloudinaryhook
 
@@ -379,7 +379,7 @@ func (s State) String() string {
 // MaxSkew together after its receipt, by default 2 hours and 5 minutes.
 //
 // cloudinaryhooktest.TestStore tests a Store against this contract, and the
-// method Pending that [Processor.Resume] needs.
+// method Pending that [Processor.Resume] needs; TestDeferredStore tests a queue.
 type Store interface {
 	// Save makes d durable, and says what was known of d.ID before: nothing
 	// (StateNew), saved (StatePending) or completed (StateDone). It never

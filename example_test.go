@@ -212,6 +212,40 @@ func ExampleSignatureVerifier_Verify() {
 	// Output: not signed with one of our secrets, or changed on the way
 }
 
+// A token is verified by itself where no Handler does it. The error says what is
+// wrong; errors.Is finds golang-jwt's causes.
+func ExampleTokenVerifier_Verify() {
+	key := []byte(cloudinaryhooktest.DefaultKey)
+	v := &cloudinaryhook.TokenVerifier{
+		Keys:    [][]byte{key},
+		Require: []string{"album_id"},
+		Now:     func() time.Time { return time.Unix(1700000000, 0) }, // for this example
+	}
+	for _, claims := range []jwt.Claims{
+		&cloudinaryhook.Claims{AlbumID: "7", RegisteredClaims: jwt.RegisteredClaims{ExpiresAt: jwt.NewNumericDate(time.Unix(1700003600, 0))}},
+		&cloudinaryhook.Claims{AlbumID: "7", RegisteredClaims: jwt.RegisteredClaims{ExpiresAt: jwt.NewNumericDate(time.Unix(1699999999, 0))}},
+		jwt.MapClaims{"album": 7},
+	} {
+		token, err := cloudinaryhook.SignToken(key, claims)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		switch claims, err := v.Verify(token); {
+		case errors.Is(err, jwt.ErrTokenExpired):
+			fmt.Println("too late")
+		case err != nil: // it wraps ErrInvalidToken, ErrMissingToken or ErrNoSecrets
+			fmt.Println(err)
+		default:
+			fmt.Println("album", claims.AlbumID)
+		}
+	}
+	// Output:
+	// album 7
+	// too late
+	// cloudinaryhook: invalid token: token is missing required claim: album_id
+}
+
 // An upload carries the URL at which its notification is to arrive, and in it
 // whom the notification is for.
 func ExampleNotificationURL() {

@@ -68,6 +68,31 @@ func TestGoodCreatorKeepsTheContract(t *testing.T) {
 	})
 }
 
+// An app whose albums are rows, with numbers for IDs, says which there are.
+func TestCreatorForClaims(t *testing.T) {
+	albums := map[string]bool{"1": true, "2": true}
+	TestImageCreator(t, func(*testing.T) (cloudinaryhook.ImageCreator, func() int) {
+		c := new(creator)
+		return cloudinaryhook.ImageCreatorFunc(func(ctx context.Context, img *cloudinaryhook.Image) error {
+			if !albums[img.Claims.AlbumID] {
+				return fmt.Errorf("there is no album %q", img.Claims.AlbumID)
+			}
+			return c.CreateImage(ctx, img)
+		}), c.count
+	}, ForClaims(&cloudinaryhook.Claims{AlbumID: "1"}, &cloudinaryhook.Claims{AlbumID: "2"}))
+}
+
+// queue knows what is new, and nothing else.
+type queue struct{ *MemoryStore }
+
+func (queue) Complete(context.Context, string, error) error {
+	return errors.New("a queue completes nothing")
+}
+
+func TestQueueKeepsTheDeferredContract(t *testing.T) {
+	TestDeferredStore(t, func(*testing.T) cloudinaryhook.Store { return queue{new(MemoryStore)} })
+}
+
 // broken is a store that breaks one clause; the fields replace the methods of a
 // store that keeps all.
 type broken struct {
@@ -290,7 +315,7 @@ var brokenStores = []struct {
 			return b.MemoryStore.Save(context.Background(), d)
 		}
 	}},
-	{"complete ignores its context", "CancelledContextIsAnError", func(b *broken) {
+	{completeIgnoresContext, "CancelledContextIsAnError", func(b *broken) {
 		b.complete = func(_ context.Context, id string, cause error) error {
 			return b.MemoryStore.Complete(context.Background(), id, cause)
 		}
@@ -585,7 +610,12 @@ var brokenCreators = []struct {
 	}},
 }
 
-const brokenVariable = "CLOUDINARYHOOKTEST_BROKEN"
+const (
+	brokenVariable = "CLOUDINARYHOOKTEST_BROKEN"
+	deferredPrefix = "deferred: " // before the name of a store that TestDeferredStore is to find
+
+	completeIgnoresContext = "complete ignores its context" // which TestDeferredStore cannot find
+)
 
 // TestBrokenAreFound runs each clause on what breaks it, in a process of its
 // own, since a test that fails cannot be taken back.
@@ -594,6 +624,9 @@ func TestBrokenAreFound(t *testing.T) {
 	var items []item
 	for _, b := range brokenStores {
 		items = append(items, item{b.name, b.clause})
+		if slices.ContainsFunc(storeClauses, func(c storeClause) bool { return c.name == b.clause && c.deferred }) && b.name != completeIgnoresContext {
+			items = append(items, item{deferredPrefix + b.name, b.clause})
+		}
 	}
 	for _, b := range brokenCreators {
 		items = append(items, item{b.name, b.clause})
@@ -668,9 +701,14 @@ func TestBrokenChild(t *testing.T) {
 		TestStore(t, func(*testing.T) cloudinaryhook.Store { return s })
 		return
 	}
+	name, deferred := strings.CutPrefix(name, deferredPrefix)
+	test := TestStore
+	if deferred {
+		test = TestDeferredStore
+	}
 	for _, b := range brokenStores {
 		if b.name == name {
-			TestStore(t, func(*testing.T) cloudinaryhook.Store {
+			test(t, func(*testing.T) cloudinaryhook.Store {
 				s := &broken{MemoryStore: new(MemoryStore)}
 				b.breakIt(s)
 				return s

@@ -1,20 +1,13 @@
 // Package cloudinaryhooktest has what an app needs to test its side of
 // cloudinaryhook.
 //
-// A handler is tested with requests signed as Cloudinary signs them:
+// [NewRequest] makes a request signed as Cloudinary signs it, with a token, for
+// the app's handler; every part of it can be made wrong. [Bodies] has a
+// notification of every type to send, and [MemoryStore] keeps what came.
 //
-//	store := new(cloudinaryhooktest.MemoryStore)
-//	handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
-//		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{cloudinaryhooktest.DefaultSecret}},
-//		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(cloudinaryhooktest.DefaultKey)}},
-//		Processor: &cloudinaryhook.Processor{Store: store, Images: images},
-//	})
-//	…
-//	handler.ServeHTTP(w, cloudinaryhooktest.NewRequest(t, "/hook", body))
-//
-// [Bodies] has a notification of every type to send. [TestStore] and
-// [TestImageCreator] test an app's own Store and ImageCreator against their
-// contracts, in the manner of testing/fstest.TestFS.
+// [TestStore] tests an app's own Store against its contract, in the manner of
+// testing/fstest.TestFS; [TestDeferredStore] a queue, and [TestImageCreator] an
+// ImageCreator.
 package cloudinaryhooktest
 
 import (

@@ -3,6 +3,7 @@ package cloudinaryhooktest
 import (
 	"bytes"
 	"crypto"
+	"crypto/fips140"
 	"errors"
 	"fmt"
 	"net/http"
@@ -96,7 +97,7 @@ func WithHeader(name string, values ...string) Option {
 // NewRequest returns a POST request with this body as Cloudinary sends it: with
 // signature, timestamp and, in the URL's query, a token. Without options it is
 // signed now with SHA-1 and DefaultSecret, and the token has DefaultClaims and is
-// signed with DefaultKey.
+// signed with DefaultKey. Under GODEBUG=fips140=only it is SHA-256.
 //
 // The url may be a path, for a handler that is called directly: the request is
 // then as a server gets it, from the address 192.0.2.1. Or it is absolute, for an
@@ -114,6 +115,9 @@ func NewRequest(tb testing.TB, url string, body []byte, opts ...Option) *http.Re
 		secret: DefaultSecret, hash: crypto.SHA1, timestamp: strconv.FormatInt(time.Now().Unix(), 10),
 		key: []byte(DefaultKey), claims: DefaultClaims(),
 		contentType: "application/x-www-form-urlencoded", header: make(http.Header),
+	}
+	if fips140.Enforced() {
+		o.hash = crypto.SHA256
 	}
 	for _, opt := range opts {
 		opt(&o)

@@ -10,16 +10,33 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
+// A CreatorOption changes what TestImageCreator asks for.
+type CreatorOption func(*creatorClaims)
+
+type creatorClaims struct{ claims, other *cloudinaryhook.Claims }
+
+// ForClaims makes images for these claims, which must differ, and not for
+// DefaultClaims. It is for apps that have the albums of a token in their database:
+// create two first. One image is for the other claims, all else for the first.
+func ForClaims(claims, other *cloudinaryhook.Claims) CreatorOption {
+	return func(c *creatorClaims) { c.claims, c.other = claims, other }
+}
+
 // TestImageCreator tests an ImageCreator against its contract: the same image
 // again, and at the same time, makes one, and nobody is told an error for it.
 // It calls open once for each subtest; count says how many images there are by
-// now, and only what is added counts: there may be some before. The images have
-// DefaultClaims and made-up public IDs; one has the AlbumID "another-album",
-// since one asset may go to two albums.
-func TestImageCreator(t *testing.T, open func(t *testing.T) (c cloudinaryhook.ImageCreator, count func() int)) {
+// now, and only what is added counts: there may be some before. Public IDs are
+// made up. Unless ForClaims says otherwise, the images have DefaultClaims; one has
+// the AlbumID "another-album", since one asset may go to two albums.
+func TestImageCreator(t *testing.T, open func(t *testing.T) (c cloudinaryhook.ImageCreator, count func() int), opts ...CreatorOption) {
+	c := creatorClaims{DefaultClaims(), DefaultClaims()}
+	c.other.AlbumID = "another-album"
+	for _, opt := range opts {
+		opt(&c)
+	}
 	for _, clause := range []struct {
 		name string
-		test func(*testing.T, cloudinaryhook.ImageCreator, func() int)
+		test func(*testing.T, cloudinaryhook.ImageCreator, func() int, creatorClaims)
 	}{
 		{"TheSameAgainMakesOne", testAgain},
 		{"TheSameAtTheSameTimeMakesOne", testAtTheSameTime},
@@ -28,7 +45,7 @@ func TestImageCreator(t *testing.T, open func(t *testing.T) (c cloudinaryhook.Im
 	} {
 		t.Run(clause.name, func(t *testing.T) {
 			creator, count := open(t)
-			clause.test(t, creator, count)
+			clause.test(t, creator, count, c)
 		})
 	}
 }
@@ -64,17 +81,17 @@ func made(t *testing.T, count func() int, before, want int, after string) {
 	}
 }
 
-func testAgain(t *testing.T, c cloudinaryhook.ImageCreator, count func() int) {
-	before, img := count(), newImage(t, rand.Text(), 1, DefaultClaims())
+func testAgain(t *testing.T, c cloudinaryhook.ImageCreator, count func() int, of creatorClaims) {
+	before, img := count(), newImage(t, rand.Text(), 1, of.claims)
 	for range 3 {
 		create(t, c, img)
 	}
 	made(t, count, before, 1, "the same image three times")
 }
 
-func testAtTheSameTime(t *testing.T, c cloudinaryhook.ImageCreator, count func() int) {
+func testAtTheSameTime(t *testing.T, c cloudinaryhook.ImageCreator, count func() int, of creatorClaims) {
 	for range 10 {
-		before, img := count(), newImage(t, rand.Text(), 1, DefaultClaims())
+		before, img := count(), newImage(t, rand.Text(), 1, of.claims)
 		var wg sync.WaitGroup
 		start := make(chan struct{})
 		for range 32 {
@@ -89,20 +106,18 @@ func testAtTheSameTime(t *testing.T, c cloudinaryhook.ImageCreator, count func()
 	}
 }
 
-func testAnotherNotification(t *testing.T, c cloudinaryhook.ImageCreator, count func() int) {
+func testAnotherNotification(t *testing.T, c cloudinaryhook.ImageCreator, count func() int, of creatorClaims) {
 	before, publicID := count(), rand.Text()
-	create(t, c, newImage(t, publicID, 1, DefaultClaims()))
-	create(t, c, newImage(t, publicID, 1, DefaultClaims()))
+	create(t, c, newImage(t, publicID, 1, of.claims))
+	create(t, c, newImage(t, publicID, 1, of.claims))
 	made(t, count, before, 1, "two notifications of one version of an asset")
 }
 
-func testOthers(t *testing.T, c cloudinaryhook.ImageCreator, count func() int) {
+func testOthers(t *testing.T, c cloudinaryhook.ImageCreator, count func() int, of creatorClaims) {
 	before, publicID := count(), rand.Text()
-	other := DefaultClaims()
-	other.AlbumID = "another-album"
-	create(t, c, newImage(t, publicID, 1, DefaultClaims()))
-	create(t, c, newImage(t, publicID, 2, DefaultClaims()))
-	create(t, c, newImage(t, publicID, 1, other))
-	create(t, c, newImage(t, rand.Text(), 1, DefaultClaims()))
+	create(t, c, newImage(t, publicID, 1, of.claims))
+	create(t, c, newImage(t, publicID, 2, of.claims))
+	create(t, c, newImage(t, publicID, 1, of.other))
+	create(t, c, newImage(t, rand.Text(), 1, of.claims))
 	made(t, count, before, 4, "two versions, another album and another public ID")
 }
