@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 )
 
@@ -67,15 +66,4 @@ func (c *config) scaleOnce(ctx context.Context, dir, cores string, connections i
 	}
 	memory, err = peakMemory(processes[1].pid)
 	return medians(all[1]), medians(all[0]), memory, err
-}
-
-// raiseFileLimit allows the connections that are wanted, to wrk and to servers:
-// children inherit it.
-func raiseFileLimit() error {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return err
-	}
-	limit.Cur = limit.Max
-	return syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit)
 }
