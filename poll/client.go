@@ -23,7 +23,7 @@ import (
 
 const (
 	defaultBaseURL     = "https://api.cloudinary.com"
-	defaultMaxMessages = 10
+	defaultMaxMessages = 10 // this and the next two are the API's own defaults, and are sent all the same
 	defaultWait        = 20 * time.Second
 	defaultVisibility  = 30 * time.Second
 
@@ -168,29 +168,36 @@ type request struct {
 	timeout time.Duration
 }
 
-// do repeats a request until it is answered or cannot be mended.
+// do repeats a request until it is answered, or cannot be mended, or ctx ends.
 func (c *Client) do(ctx context.Context, r request, answer any) error {
-	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
+	var last error // of an attempt that ctx did not cut off
+	for backoff := firstBackoff; ctx.Err() == nil; backoff = min(2*backoff, maxBackoff) {
 		retryAfter, err := c.attempt(ctx, r, answer)
-		switch {
-		case err == nil:
+		if err == nil {
 			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("%w: %w", ctx.Err(), err)
-		case !errors.Is(err, ErrUnavailable):
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if !errors.Is(err, ErrUnavailable) {
 			return err
 		}
-		// Jitter keeps the receivers that failed together from returning together.
+		last = err
+		// Jitter keeps those that failed together from returning together.
 		pause := max(backoff/2+rand.N(backoff/2), retryAfter) //nolint:gosec // nothing depends on it being secret
-		if c.Logger != nil {
-			c.Logger.LogAttrs(ctx, slog.LevelWarn, "cloudinary poll request failed",
-				slog.String("method", r.method), slog.Any("error", err), slog.Duration("retry_in", pause))
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", ctx.Err(), err)
-		case <-time.After(pause):
-		}
+		c.logRetry(ctx, r, err, pause)
+		sleep(ctx, pause)
+	}
+	if last == nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: %w", ctx.Err(), last)
+}
+
+func (c *Client) logRetry(ctx context.Context, r request, err error, pause time.Duration) {
+	if c.Logger != nil {
+		c.Logger.LogAttrs(ctx, slog.LevelWarn, "cloudinary poll request failed",
+			slog.String("method", r.method), slog.Any("error", err), slog.Duration("retry_in", pause))
 	}
 }
 
@@ -338,4 +345,11 @@ func orDefault[T comparable](value, fallback T) T {
 		return fallback
 	}
 	return value
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }

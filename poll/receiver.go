@@ -1,0 +1,307 @@
+package poll
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+const (
+	defaultMaxAge      = 7 * 24 * time.Hour
+	defaultUnverified  = 5 * time.Minute
+	defaultTimeout     = 15 * time.Second // the Processor's own default
+	acknowledgeTimeout = 10 * time.Second
+	logInterval        = time.Minute
+
+	// visibilityMargin is for what a message's way takes beside the Processor's
+	// Timeout: the answer's transfer, Complete's 3 s, the acknowledgement.
+	visibilityMargin = 30 * time.Second
+
+	// idlePause is the least that a round takes in which nothing was acknowledged,
+	// so that an API that answers at once, and with nothing new, is not flooded.
+	idlePause = time.Second
+)
+
+// ErrNothingVerifies is how Run ends when messages come and none is authentic.
+// The cause is more often here than there. The error wraps the last refusal.
+var ErrNothingVerifies = errors.New("poll: messages come and none verifies; check that Signature.Secrets has the API secret that signs, of this product environment, and check this machine's clock. They were not acknowledged, and are not lost")
+
+// A Receiver verifies messages, has a Processor accept them, and acknowledges
+// them.
+//
+// It acknowledges a message, which deletes it for good, in two cases only. The
+// Processor has accepted it: saved if it is Deferred, else processed, or rejected
+// as Permanent. Or it is authentic but can never be accepted, and Malformed has
+// seen it. Everything else is left, and comes again after the visibility timeout:
+// what failed, and also what did not verify. A mistyped secret or a wrong clock
+// must not delete what is genuine.
+//
+// The zero value refuses to run. A Receiver is safe for concurrent use as long as
+// its fields are not changed. Several, here or on other machines, may share a
+// channel and a Store.
+type Receiver struct {
+	Client    *Client                           // required
+	Signature *cloudinaryhook.SignatureVerifier // required; MaxAge counts instead of its own
+	Processor *cloudinaryhook.Processor         // required
+
+	// MaxAge is how old a message's signature may be; 0 means 7 days. It is longer
+	// than a webhook's, since a message waits for its receiver. Keep completed
+	// deliveries in the Store for as long, or one that comes again after that is
+	// processed again.
+	MaxAge time.Duration
+
+	// ClaimsFor says whom a message is for, since it came on no URL and so without
+	// a token. Nil, or nil claims, mean none. It is called with messages that have
+	// verified, and concurrently. It must give equal claims for equal bodies: they
+	// are part of Delivery.ID and Image.Key. If it returns an error, the message
+	// is left. The claims must not be changed afterwards.
+	ClaimsFor func(ctx context.Context, m *Message) (*cloudinaryhook.Claims, error)
+
+	// Malformed sees each message that Cloudinary signed and whose body is no JSON
+	// object, as a trigger's payload_template may make it. The err wraps
+	// cloudinaryhook.ErrMalformedBody. If Malformed returns nil, the message is
+	// acknowledged, and so deleted: keep its body first. If it returns an error, or
+	// if Malformed is nil, the message is left. It is called concurrently.
+	Malformed func(ctx context.Context, m *Message, err error) error
+
+	// Concurrency is how many messages are claimed at once and then worked on at
+	// the same time, from 1 to 100; 0 means 10. It takes the place of
+	// Client.MaxMessages. The next are claimed when all of these are finished.
+	Concurrency int
+
+	// Unverified is how long Run goes on while messages come and none verifies;
+	// 0 means 5 minutes.
+	Unverified time.Duration
+
+	// Logger gets at most one line a minute about what was left, beside a line for
+	// each panic of ClaimsFor or Malformed. The Processor and the Client have
+	// Loggers of their own. Nil is silent.
+	Logger *slog.Logger
+}
+
+// Run receives until ctx ends. It then finishes the messages that it has in hand,
+// which takes up to Processor.Timeout and 13 s, and returns ctx's error.
+//
+// It returns another error in these cases alone: something is misconfigured,
+// which wraps cloudinaryhook.ErrMisconfigured or cloudinaryhook.ErrNoSecrets; the
+// API refuses with [ErrUnauthorized], [ErrNotFound], [ErrRefused] or
+// [ErrAnswerTooLarge]; or [ErrNothingVerifies]. Outages, of the API or of the
+// app, do not end it.
+//
+// Each message has Processor.Timeout for all of its work, by default 15 s, and is
+// claimed for 30 s longer, unless Client.Visibility is longer still.
+func (r *Receiver) Run(ctx context.Context) error {
+	s, err := r.start()
+	if err != nil {
+		return err
+	}
+	defer s.flush(ctx)
+	for ctx.Err() == nil {
+		begun := time.Now()
+		messages, err := s.client.Receive(ctx)
+		if err != nil && ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		acknowledged, err := s.round(ctx, messages)
+		if err != nil {
+			return err
+		}
+		if acknowledged == 0 {
+			sleep(ctx, idlePause-time.Since(begun))
+		}
+	}
+	return ctx.Err()
+}
+
+// A session is one call of Run.
+type session struct {
+	*Receiver
+	client    Client
+	signature cloudinaryhook.SignatureVerifier
+	timeout   time.Duration
+
+	unverifiedSince time.Time // zero: the last message verified
+	tally           tally
+}
+
+// start refuses what cannot work, before anything is claimed.
+func (r *Receiver) start() (*session, error) {
+	switch {
+	case r == nil || r.Client == nil:
+		return nil, fmt.Errorf("%w: Receiver or its Client is nil", cloudinaryhook.ErrMisconfigured)
+	case r.Concurrency < 0 || r.Concurrency > maxMessages:
+		return nil, fmt.Errorf("%w: Receiver.Concurrency is not between 0 and 100", cloudinaryhook.ErrMisconfigured)
+	case r.MaxAge < 0 || r.Unverified < 0:
+		return nil, fmt.Errorf("%w: Receiver.MaxAge or Receiver.Unverified is negative", cloudinaryhook.ErrMisconfigured)
+	}
+	// A Handler of the same parts refuses the same mistakes of Signature and Processor.
+	if _, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{Signature: r.Signature, Processor: r.Processor, Tokenless: true}); err != nil {
+		return nil, err
+	}
+	s := &session{Receiver: r, client: *r.Client, signature: *r.Signature, timeout: orDefault(r.Processor.Timeout, defaultTimeout)}
+	s.signature.MaxAge = orDefault(r.MaxAge, defaultMaxAge)
+	s.client.MaxMessages = orDefault(r.Concurrency, defaultMaxMessages)
+	needed := s.timeout + visibilityMargin
+	if s.client.Visibility == 0 {
+		s.client.Visibility = needed
+	}
+	if s.client.Visibility < needed || needed > maxVisibility {
+		return nil, fmt.Errorf("%w: Client.Visibility must be longer than Processor.Timeout by %v, and is at most %v",
+			cloudinaryhook.ErrMisconfigured, visibilityMargin, maxVisibility)
+	}
+	return s, s.client.check()
+}
+
+// An outcome is what came of one message. The zero value is none.
+type outcome struct {
+	verified bool
+	err      error
+}
+
+// round works on the messages at the same time and acknowledges those that it
+// may. Once begun it does not stop when ctx ends: that is not the messages' fault.
+func (s *session) round(ctx context.Context, messages []Message) (acknowledged int, err error) {
+	ctx = context.WithoutCancel(ctx)
+	outcomes := make([]outcome, len(messages))
+	var work sync.WaitGroup
+	for i := range messages {
+		work.Go(func() { s.accept(ctx, &messages[i], &outcomes[i]) })
+	}
+	work.Wait()
+
+	var handles []string
+	for i, o := range outcomes {
+		switch {
+		case o.verified && o.err == nil:
+			handles = append(handles, messages[i].ReceiptHandle)
+		case o.verified:
+			s.tally.failed++
+			s.tally.last = o.err
+		default:
+			s.tally.refused++
+			s.tally.last = o.err
+		}
+	}
+	err = s.acknowledge(ctx, handles)
+	s.logTally(ctx)
+	return len(handles), errors.Join(err, s.checkVerified(outcomes))
+}
+
+// accept fills in what came of m.
+func (s *session) accept(ctx context.Context, m *Message, o *outcome) {
+	signedAt, err := m.Verify(&s.signature)
+	if err != nil {
+		o.err = err
+		return
+	}
+	o.verified = true
+	o.err = errors.New("poll: the app ended the goroutine") // by runtime.Goexit, which nothing below survives
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	o.err = s.contain(ctx, func() error { return s.process(ctx, m, signedAt) })
+}
+
+func (s *session) process(ctx context.Context, m *Message, signedAt time.Time) error {
+	d, err := cloudinaryhook.NewDelivery(m.Body, nil, signedAt)
+	if errors.Is(err, cloudinaryhook.ErrMalformedBody) && s.Malformed != nil {
+		return s.Malformed(ctx, m, err)
+	}
+	if err == nil && s.ClaimsFor != nil {
+		var claims *cloudinaryhook.Claims
+		if claims, err = s.ClaimsFor(ctx, m); err == nil {
+			d, err = cloudinaryhook.NewDelivery(m.Body, claims, signedAt)
+		}
+	}
+	if err == nil {
+		_, err = s.Processor.Accept(ctx, d)
+	}
+	return err
+}
+
+// acknowledge returns only what will fail again. What may pass costs nothing: the
+// messages come again, and the Store knows them.
+func (s *session) acknowledge(ctx context.Context, handles []string) error {
+	ctx, cancel := context.WithTimeout(ctx, acknowledgeTimeout)
+	defer cancel()
+	err := s.client.Acknowledge(ctx, handles...)
+	for _, lasting := range []error{ErrUnauthorized, ErrNotFound, ErrRefused, ErrAnswerTooLarge} {
+		if errors.Is(err, lasting) {
+			return err
+		}
+	}
+	if err != nil {
+		s.tally.unacknowledged += len(handles)
+		s.tally.last = err
+	}
+	return nil
+}
+
+// checkVerified ends Run when messages have come for long and none verified.
+func (s *session) checkVerified(outcomes []outcome) error {
+	var last error
+	for _, o := range outcomes {
+		if o.verified {
+			s.unverifiedSince = time.Time{}
+			return nil
+		}
+		last = o.err
+	}
+	switch limit := orDefault(s.Unverified, defaultUnverified); {
+	case len(outcomes) == 0:
+	case s.unverifiedSince.IsZero():
+		s.unverifiedSince = time.Now()
+	case time.Since(s.unverifiedSince) >= limit:
+		return fmt.Errorf("%w (for %v; the last one: %w)", ErrNothingVerifies, limit, last)
+	}
+	return nil
+}
+
+// A tally counts what was left since the last line of the log.
+type tally struct {
+	refused, failed, unacknowledged int
+	last                            error
+	logged                          time.Time
+}
+
+func (s *session) logTally(ctx context.Context) {
+	if time.Since(s.tally.logged) >= logInterval {
+		s.flush(ctx)
+	}
+}
+
+func (s *session) flush(ctx context.Context) {
+	t := s.tally
+	if t.last == nil {
+		return
+	}
+	s.tally = tally{logged: time.Now()}
+	if s.Logger != nil {
+		s.Logger.LogAttrs(ctx, slog.LevelWarn, "cloudinary messages left, they come again",
+			slog.Int("refused", t.refused), slog.Int("failed", t.failed), slog.Int("unacknowledged", t.unacknowledged),
+			slog.Any("last_error", t.last))
+	}
+}
+
+// contain makes a panic of ClaimsFor or Malformed an error, so that one odd
+// message cannot take the process down.
+func (s *session) contain(ctx context.Context, f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("poll: panic: %v", v)
+			if s.Logger != nil {
+				s.Logger.LogAttrs(ctx, slog.LevelError, "cloudinary message panicked",
+					slog.Any("error", err), slog.String("stack", string(debug.Stack())))
+			}
+		}
+	}()
+	return f()
+}
