@@ -99,6 +99,11 @@ import (
 
 // Errors are sentinels, wrapped with context. None of this package's own holds
 // a secret, a right digest, a token, a URL or a body.
+//
+// [ErrSignatureMismatch] is the same for a wrong secret and for a changed body.
+// The command "cloudinaryhook explain" tells which in most cases. For this error
+// and all others, what to do is in
+// https://github.com/cloudinaryhook/cloudinaryhook/blob/main/docs/troubleshooting.md.
 var (
 	ErrMethodNotAllowed     = errors.New("cloudinaryhook: method is not POST")
 	ErrMissingToken         = errors.New("cloudinaryhook: no token in the URL's query")

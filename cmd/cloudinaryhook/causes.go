@@ -99,12 +99,12 @@ var causes = []cause{
 	{"secret-odd", "The secret has something around it that the package refuses.", "Copy it from the console again, without quotes and white space."},
 	{"signature-length", "The signature is no digest: neither 40 nor 64 hexadecimal characters.", "It is not Cloudinary's, or a proxy has changed it."},
 	{"body-cut", "The body is cut off.", "Raise the limit that cuts it, of a proxy or of a reader: Cloudinary's largest bodies have hundreds of kilobytes."},
-	{"other-api-key", "Another API key's secret has signed it.", "Set the secret of the key that signs: the one for webhooks if the environment has one, else the oldest active key."},
+	{"other-api-key", "The body names the API key whose secret has signed it.", "Set the secret of that key: the one for webhooks if the environment has one, else the oldest active key."},
 	{"body-sorted", "The names in the body are in alphabetical order, on every level.", "Cloudinary does not sort them: something decoded the JSON into a map and encoded it again. Verify the bytes as they came."},
 	{"body-replaced", "The body has replacement characters (U+FFFD).", "Bytes that are not UTF-8 were replaced on the way: pass on bytes, not text."},
 	{"body-numbers", "The body has numbers such as 1.5e+09.", "Something decoded them as floating point and encoded them again. Verify the bytes as they came."},
 	{"path-slashes", "The URL's path has two slashes together.", "Routers redirect or answer 404. Remove one: the base URL ends with a slash."},
-	{"unknown", "No secret here signs this body, in any way that was tried.", ""},
+	{"unknown", "Another secret has signed the body, or it was changed in a way that was not tried.", ""},
 }
 
 // rank is a cause's place among the causes.

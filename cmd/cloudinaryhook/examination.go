@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
@@ -62,20 +63,19 @@ func relative(t, now time.Time) string {
 
 const shownFindings = 3 // as many as one screen holds
 
-// report writes what was found, and always returns errSilent.
-func (x *examination) report(w io.Writer) error {
+// report writes what was found.
+func (x *examination) report(w io.Writer) {
 	findings := x.sorted()
 	for i, f := range findings {
 		if i == shownFindings && !x.all {
-			fmt.Fprintf(w, "\nLess likely: %s (-all shows more).\n", strings.Join(ids(findings[i:]), ", "))
+			fmt.Fprintln(w, "\n"+wrap("", "Less likely: "+strings.Join(ids(findings[i:]), ", ")+" (-all shows more)."))
 			break
 		}
-		fmt.Fprintf(w, "\n%d. %s [%s]\n", i+1, wrap(strings.TrimSpace(f.what+" "+f.detail)), f.id)
+		fmt.Fprintln(w, "\n"+wrap("   ", fmt.Sprintf("%d. %s: %s %s", i+1, f.id, f.what, f.detail)))
 		if f.do != "" {
-			fmt.Fprintf(w, "   %s\n", wrap("What to do: "+f.do))
+			fmt.Fprintln(w, wrap("   ", "   What to do: "+f.do))
 		}
 	}
-	return errSilent
 }
 
 func ids(findings []finding) []string {
@@ -86,22 +86,24 @@ func ids(findings []finding) []string {
 	return all
 }
 
-// wrap breaks a text into lines of a terminal's width, after the first indented by
-// three.
-func wrap(text string) string {
-	const width = 76
-	var b strings.Builder
-	column := 0
+// wrap breaks a text into lines of a terminal's width. What is before its first
+// word stays; all other lines begin with indent.
+func wrap(indent, text string) string {
+	const width = 78
+	b := text[:len(text)-len(strings.TrimLeft(text, " "))]
+	column := len(b)
 	for word := range strings.FieldsSeq(text) {
-		if column > 0 && column+1+len(word) > width {
-			b.WriteString("\n   ")
-			column = 0
-		} else if column > 0 {
-			b.WriteByte(' ')
+		n := utf8.RuneCountInString(word)
+		switch {
+		case column+1+n > width:
+			b += "\n" + indent
+			column = len(indent)
+		case column > 0 && !strings.HasSuffix(b, " "):
+			b += " "
 			column++
 		}
-		b.WriteString(word)
-		column += len(word)
+		b += word
+		column += n
 	}
-	return b.String()
+	return b
 }

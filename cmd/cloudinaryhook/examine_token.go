@@ -81,14 +81,18 @@ func (x *examination) examineToken(query string) error {
 	if err == nil {
 		return nil
 	}
-	if t, ok := readToken(token); ok {
+	if len(token) > maxToken {
+		x.found("token-long", fmt.Sprintf("It has %d bytes.", len(token)))
+	} else if t, ok := readToken(token); ok {
 		x.examineClaims(&t)
 		x.examineKey(&t, token)
-		return err
+	} else {
+		x.examineSpelling(token)
 	}
-	x.examineSpelling(token)
 	return err
 }
+
+const maxToken = 8 << 10 // bytes, as the package has it
 
 // verifyToken tries one key at a time, so that one that the package refuses does
 // not hide another. The error is that of the key that comes nearest.
@@ -125,10 +129,6 @@ func (x *examination) examineMissingToken(query string) {
 
 // examineSpelling is for what is no token as it stands.
 func (x *examination) examineSpelling(token string) {
-	if len(token) > 8<<10 {
-		x.found("token-long", fmt.Sprintf("It has %d bytes.", len(token)))
-		return
-	}
 	if again, err := url.QueryUnescape(token); err == nil && again != token {
 		if _, ok := readToken(strings.Trim(again, "\"' \r\n")); ok {
 			x.found("token-encoded", "")

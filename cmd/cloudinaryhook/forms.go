@@ -83,5 +83,8 @@ func parts(value string) []string {
 	if _, right, ok := strings.Cut(value, "="); ok {
 		all = append(all, right)
 	}
-	return append(all, strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(",; \t\n", r) })...)
+	for _, separator := range []string{",", ";", "\n", " "} {
+		all = append(all, strings.Split(value, separator)...)
+	}
+	return all
 }

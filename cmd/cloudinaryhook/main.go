@@ -3,8 +3,9 @@
 //
 //	go install github.com/cloudinaryhook/cloudinaryhook/cmd/cloudinaryhook@latest
 //
-//	cloudinaryhook send upload       sends a signed notification to a receiver
-//	cloudinaryhook token -claims …   makes a token, or shows what is in one
+//	cloudinaryhook send upload            sends a signed notification to a receiver
+//	cloudinaryhook explain -request FILE  says why a request does not verify
+//	cloudinaryhook token -claims …        makes a token, or shows what is in one
 //
 // Each of them prints its flags with -h.
 //
@@ -54,6 +55,25 @@
 // What -print writes holds a token and a valid signature, so it is as secret as
 // the request.
 //
+// # Explain
+//
+// Explain says why a receiver refuses a request. It takes the request as raw HTTP,
+// or its body and two headers:
+//
+//	cloudinaryhook explain -request recorded.http
+//	cloudinaryhook explain -body FILE -signature TEXT -timestamp TEXT
+//
+// With secrets and keys of the environment it tries what usually goes wrong: with
+// the secret itself, with the body on its way, with the sender's digest, with the
+// token. The likeliest cause comes first, with what to do. If nothing fits, it
+// says how to find out whether the secret is wrong or the body was changed.
+//
+// A receiver with other settings than the defaults is described by flags, such as
+// -require album_id or -sha256-only. A request that was recorded earlier is looked
+// at as of its Date header, or as of -at.
+//
+// All causes are in docs/troubleshooting.md.
+//
 // # Token
 //
 // Token makes the token that a notification URL needs, or with -endpoint the
@@ -102,6 +122,7 @@ var subcommands = []struct {
 	run           func(context.Context, *process, []string) error
 }{
 	{"send", "send a signed notification to a receiver", runSend},
+	{"explain", "say why a request does not verify", runExplain},
 	{"token", "make a token or a notification URL, or show what is in one", runToken},
 }
 

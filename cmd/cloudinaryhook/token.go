@@ -84,7 +84,8 @@ func (p *process) checkToken() error {
 	x := &examination{keys: keys, at: time.Now()}
 	if err := x.examineToken(query); err != nil {
 		fmt.Fprintf(p.stdout, "Refused: %s.\n", reason(err))
-		return x.report(p.stdout)
+		x.report(p.stdout)
+		return errSilent
 	}
 	fmt.Fprintln(p.stdout, "The token is accepted: a key of this environment has signed it.")
 	return nil

@@ -105,11 +105,11 @@ func TestCheck(t *testing.T) {
 		{"with a newline", good + "\n", testEnvironment(), 0, []string{"is accepted"}},
 		{"in a URL", "https://app.example/hook?a=1&token=" + good, testEnvironment(), 0, []string{`"alg": "HS256"`, "is accepted"}},
 		{"the previous key", sign(jwt.MapClaims{}, older), rotated, 0, []string{"is accepted"}},
-		{"another key", sign(jwt.MapClaims{}, older), testEnvironment(), 1, []string{"Refused: invalid token", "[key-other]"}},
-		{"expired, with the previous key", sign(jwt.MapClaims{"exp": 1}, older), rotated, 1, []string{"Refused", "expired", "[token-expired]"}},
-		{"no key", good, environment{}, 1, []string{`"album_id": "7"`, "[key-missing]"}},
-		{"&amp;", "https://app.example/hook?a=1&amp;token=" + good, testEnvironment(), 1, []string{"[token-amp]"}},
-		{"no token", "hello", testEnvironment(), 1, []string{"[token-not]"}},
+		{"another key", sign(jwt.MapClaims{}, older), testEnvironment(), 1, []string{"Refused: invalid token", " key-other: "}},
+		{"expired, with the previous key", sign(jwt.MapClaims{"exp": 1}, older), rotated, 1, []string{"Refused", "expired", " token-expired: "}},
+		{"no key", good, environment{}, 1, []string{`"album_id": "7"`, " key-missing: "}},
+		{"&amp;", "https://app.example/hook?a=1&amp;token=" + good, testEnvironment(), 1, []string{" token-amp: "}},
+		{"no token", "hello", testEnvironment(), 1, []string{" token-not: "}},
 		{"text that moves the cursor", sign(jwt.MapClaims{"a": "\u009b2J\u202e"}, older), testEnvironment(), 1, []string{`"a": "\u009b2J\u202e"`}},
 	}
 	for _, tt := range tests {

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/md5"  //nolint:gosec // to name what others use, not to trust it
+	"crypto/sha1" //nolint:gosec // as above
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+// examineSignature finds why the signature over a body is refused. It returns the
+// verifier's own error too, nil if the signature is accepted.
+func (x *examination) examineSignature(ctx context.Context, header http.Header, body []byte) error {
+	signatures, timestamps := header.Values(cloudinaryhook.SignatureHeader), header.Values(cloudinaryhook.TimestampHeader)
+	switch {
+	case len(signatures) > 1 || len(timestamps) > 1:
+		x.found("signature-repeated", fmt.Sprintf("%s: %d, %s: %d.", cloudinaryhook.SignatureHeader, len(signatures), cloudinaryhook.TimestampHeader, len(timestamps)))
+		return fmt.Errorf("%w: a header is repeated", cloudinaryhook.ErrSignatureMismatch)
+	case len(signatures) == 0:
+		x.examineMissingSignature(header)
+		return cloudinaryhook.ErrMissingSignature
+	}
+	signature, timestamp := signatures[0], header.Get(cloudinaryhook.TimestampHeader)
+	err := x.verifySignature(body, timestamp, signature)
+	if err == nil {
+		return nil
+	}
+	if len(x.secrets) == 0 {
+		x.found("secret-missing", "")
+	}
+	x.examineTimestamp(timestamp)
+	digest, cause := readDigest(signature)
+	if cause != "" {
+		x.found(cause, "")
+	}
+	if len(digest) == sha1.Size && x.signature.SHA256Only {
+		x.found("sha1-refused", "")
+	}
+	if len(x.secrets) > 0 {
+		x.examineDigest(ctx, header, body, timestamp, digest)
+	}
+	return err
+}
+
+func (x *examination) examineMissingSignature(header http.Header) {
+	switch {
+	case header.Get(cloudinaryhook.SignatureV2Header) != "":
+		x.found("signature-v2", "")
+	case header.Get(cloudinaryhook.TimestampHeader) != "":
+		x.found("signature-dropped", "")
+	default:
+		x.found("signature-missing", "")
+	}
+}
+
+// verifySignature tries one secret at a time, so that one that the package refuses
+// does not hide another.
+func (x *examination) verifySignature(body []byte, timestamp, signature string) error {
+	err := fmt.Errorf("%w: no API secret is set", cloudinaryhook.ErrNoSecrets)
+	for i, secret := range x.secrets {
+		v := x.signature
+		v.Secrets = []string{secret.value}
+		v.Now = func() time.Time { return x.at }
+		e := v.Verify(body, timestamp, signature)
+		if e == nil {
+			return nil
+		}
+		if i == 0 || errors.Is(e, cloudinaryhook.ErrNoSecrets) {
+			err = e
+		}
+	}
+	return err
+}
+
+func (x *examination) examineTimestamp(timestamp string) {
+	seconds, err := strconv.ParseInt(timestamp, 10, 64)
+	signed := time.Unix(seconds, 0).UTC()
+	age := x.at.Sub(signed)
+	maxAge, maxSkew := cmp.Or(x.signature.MaxAge, 2*time.Hour), cmp.Or(x.signature.MaxSkew, 5*time.Minute)
+	clock := "by this machine's clock"
+	if !x.recorded {
+		clock += ", which does not know when the request came: -at says it"
+	}
+	switch {
+	case timestamp == "":
+		x.found("timestamp-missing", "")
+	case err != nil || strconv.FormatInt(seconds, 10) != timestamp || seconds < 0:
+		x.found("timestamp-odd", fmt.Sprintf("It is %.40q.", timestamp))
+	case len(timestamp) >= 12:
+		x.found("timestamp-milliseconds", fmt.Sprintf("It has %d digits.", len(timestamp)))
+	case age > maxAge:
+		x.found("stale", fmt.Sprintf("That was on %s, %s %s; %v are allowed.", signed.Format(time.RFC3339), relative(signed, x.at), clock, maxAge))
+	case -age > maxSkew:
+		x.found("future", fmt.Sprintf("That is %s, %s %s; %v are allowed.", signed.Format(time.RFC3339), relative(signed, x.at), clock, maxSkew))
+	}
+}
+
+// hashes by the length of their digests.
+var hashes = map[int]func() hash.Hash{
+	md5.Size: md5.New, sha1.Size: sha1.New, sha256.Size: sha256.New, sha512.Size384: sha512.New384, sha512.Size: sha512.New,
+}
+
+// readDigest returns the digest in a signature, and what is odd about how it is
+// written. The digest is nil if there is none.
+func readDigest(signature string) (digest []byte, cause string) {
+	if d, err := hex.DecodeString(signature); err == nil {
+		switch len(d) {
+		case sha1.Size, sha256.Size:
+			return d, ""
+		}
+		if hashes[len(d)] != nil {
+			return d, "digest-algorithm"
+		}
+		return nil, "signature-length"
+	}
+	for _, encoding := range encodings {
+		if d, err := encoding.DecodeString(signature); err == nil && hashes[len(d)] != nil {
+			return d, "digest-base64"
+		}
+	}
+	bare := strings.Trim(signature[strings.LastIndexAny(signature, "=, ")+1:], spaceAndMore+quotes)
+	if d, err := hex.DecodeString(bare); err == nil && hashes[len(d)] != nil {
+		return d, "digest-prefix"
+	}
+	return nil, "signature-length"
+}
+
+// examineDigest tries what usually becomes of secret, body and digest.
+func (x *examination) examineDigest(ctx context.Context, header http.Header, body []byte, timestamp string, digest []byte) {
+	secrets := x.secretForms()
+	if digest != nil {
+		deviations, ok := search(ctx, body, timestamp, digest, secrets)
+		for _, d := range deviations {
+			x.found(d.cause, d.detail)
+		}
+		if ok {
+			x.examineOddSecrets(len(deviations) == 0)
+			return
+		}
+	}
+	x.examineOddSecrets(true)
+	x.examineBody(header, body)
+	if digest != nil && len(body) > 0 && timestamp != "" {
+		x.found("unknown", fmt.Sprintf("Secrets tried: %d, in %d spellings.", len(x.secrets), len(secrets)))
+	}
+}
+
+// secretForms are all spellings of all secrets, those of the environment first.
+func (x *examination) secretForms() []form {
+	var all []form
+	for _, secret := range x.secrets {
+		all = append(all, form{value: secret.value})
+	}
+	for _, secret := range x.secrets {
+		all = append(all, forms("secret", secret)...)
+	}
+	for _, other := range append([]named{{apiKeyVariable, x.apiKey}}, x.keys...) {
+		if other.value != "" {
+			all = append(all, form{other.value, "secret-swapped", "The signature fits the value of " + other.name + "."})
+		}
+	}
+	return all
+}
+
+// examineOddSecrets names secrets that the package refuses whatever they sign.
+func (x *examination) examineOddSecrets(wanted bool) {
+	for _, secret := range x.secrets {
+		v := cloudinaryhook.SignatureVerifier{Secrets: []string{secret.value}}
+		if err := v.Verify(nil, "", ""); wanted && errors.Is(err, cloudinaryhook.ErrNoSecrets) {
+			x.found("secret-odd", fmt.Sprintf("%s: %s.", secret.name, reason(err)))
+		}
+	}
+}
+
+// examineBody looks for traces of what happened to a body that nothing signs.
+func (x *examination) examineBody(header http.Header, body []byte) {
+	if len(body) == 0 {
+		x.found("body-empty", "")
+		return
+	}
+	if key := signingKey(body); key != "" && x.apiKey != "" && key != x.apiKey {
+		x.found("other-api-key", fmt.Sprintf("It is %.40q, and %s is another.", key, apiKeyVariable))
+	} else if key != "" && x.apiKey == "" {
+		x.found("other-api-key", fmt.Sprintf("It is %.40q: is that the key of your secret?", key))
+	}
+	if declared, err := strconv.Atoi(header.Get("Content-Length")); err == nil && declared > len(body) {
+		x.found("body-cut", fmt.Sprintf("%d bytes are declared, and %d came.", declared, len(body)))
+	} else if t := bytes.TrimSpace(body); len(t) > 0 && t[0] == '{' && t[len(t)-1] != '}' {
+		x.found("body-cut", "It begins as a JSON object and does not end.")
+	}
+	if encoding := header.Get("Content-Encoding"); encoding != "" {
+		x.found("body-gzip", fmt.Sprintf("Perhaps: Content-Encoding is %.40q.", encoding))
+	}
+	if bytes.Contains(body, []byte("\ufffd")) || bytes.Contains(body, []byte(`\ufffd`)) {
+		x.found("body-replaced", "")
+	}
+	if namesSorted(body) {
+		x.found("body-sorted", "")
+	}
+	if exponent.Match(body) {
+		x.found("body-numbers", "")
+	}
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+)
+
+// explainFlags say what there is to explain, and how the receiver is set up.
+type explainFlags struct {
+	request, body, signature, timestamp, at string
+	x                                       examination
+}
+
+func runExplain(ctx context.Context, p *process, args []string) error {
+	var f explainFlags
+	flags := flag.NewFlagSet("explain", flag.ContinueOnError)
+	flags.StringVar(&f.request, "request", "", "a `file` with the recorded request as raw HTTP; - is standard input")
+	flags.StringVar(&f.body, "body", "", "instead of -request, a `file` with the body alone; - is standard input")
+	flags.StringVar(&f.signature, "signature", "", "with -body: the `text` of X-Cld-Signature")
+	flags.StringVar(&f.timestamp, "timestamp", "", "with -body: the `text` of X-Cld-Timestamp")
+	flags.StringVar(&f.at, "at", "", "the `time` when it came, as 2026-01-31T12:00:00Z; default: its Date header, or now")
+	flags.BoolVar(&f.x.all, "all", false, "show all findings, not only the likeliest")
+	f.x.receiverFlags(flags)
+	if err := p.parse(flags, "", args, "It exits with 0 if this environment accepts the request, and with 1 if not."); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 || (f.request == "") == (f.body == "") || f.request != "" && f.signature+f.timestamp != "" {
+		return usagef("give either -request FILE, or -body FILE -signature TEXT -timestamp TEXT")
+	}
+	r, err := f.read(p.stdin)
+	if err != nil {
+		return err
+	}
+	if err := f.x.readEnvironment(p); err != nil {
+		return err
+	}
+	if f.x.at, err = f.time(r); err != nil {
+		return err
+	}
+	return f.x.explain(ctx, r, p.stdout)
+}
+
+// receiverFlags are the settings of the receiver that explain stands in for.
+func (x *examination) receiverFlags(flags *flag.FlagSet) {
+	flags.BoolVar(&x.tokenless, "tokenless", false, "the receiver is Tokenless")
+	flags.Func("require", "`names` of claims that the receiver requires, separated by commas", func(names string) error {
+		x.token.Require = strings.Split(names, ",")
+		return nil
+	})
+	flags.StringVar(&x.token.Issuer, "issuer", "", "the receiver's `Issuer`")
+	flags.StringVar(&x.token.Audience, "audience", "", "the receiver's `Audience`")
+	flags.BoolVar(&x.token.RequireExpiry, "require-expiry", false, "the receiver has RequireExpiry")
+	flags.DurationVar(&x.token.Leeway, "leeway", 0, "the receiver's Leeway, a `duration`")
+	flags.BoolVar(&x.signature.SHA256Only, "sha256-only", false, "the receiver has SHA256Only")
+	flags.DurationVar(&x.signature.MaxAge, "max-age", 0, "the receiver's MaxAge, a `duration`; 0: 2h")
+	flags.DurationVar(&x.signature.MaxSkew, "max-skew", 0, "the receiver's MaxSkew, a `duration`; 0: 5m")
+}
+
+func (f *explainFlags) read(stdin io.Reader) (*recording, error) {
+	content, err := readInput(f.request+f.body, stdin) // one of them is empty
+	if err != nil {
+		return nil, err
+	}
+	if f.body != "" {
+		f.x.tokenless = true // there is no URL that could have one
+		return requestOf(content, f.signature, f.timestamp), nil
+	}
+	r, err := readRecording(content)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", f.request, err)
+	}
+	return r, nil
+}
+
+// readInput reads a file, or standard input if the name is -.
+func readInput(name string, stdin io.Reader) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(stdin)
+	}
+	return os.ReadFile(name) //nolint:gosec // the user names a file
+}
+
+// time returns when the request came, as far as that is known.
+func (f *explainFlags) time(r *recording) (time.Time, error) {
+	f.x.recorded = true
+	if f.at != "" {
+		at, err := time.Parse(time.RFC3339, f.at)
+		if err != nil {
+			return at, usagef("-at: not a time such as 2026-01-31T12:00:00Z")
+		}
+		return at, nil
+	}
+	if !r.at.IsZero() {
+		return r.at, nil
+	}
+	f.x.recorded = false
+	return time.Now(), nil
+}
+
+// readEnvironment takes secrets and keys as they are, odd ones too.
+func (x *examination) readEnvironment(p *process) error {
+	account, err := p.account()
+	if err != nil {
+		return err
+	}
+	x.secrets, x.apiKey = account.secrets, account.apiKey
+	x.keys, err = p.lookupAll(keyVariable)
+	return err
+}
+
+// explain writes why a request is refused. Its error is nil if it is accepted.
+func (x *examination) explain(ctx context.Context, r *recording, w io.Writer) error {
+	query := ""
+	if r.URL != nil {
+		query = r.URL.RawQuery
+		if strings.Contains(r.URL.Path, "//") {
+			x.found("path-slashes", "")
+		}
+	}
+	if r.Method != http.MethodPost {
+		x.found("method", fmt.Sprintf("It is a %.20q.", r.Method))
+	}
+	var token error
+	if !x.tokenless && (len(x.keys) > 0 || strings.Contains(query, "token")) {
+		token = x.examineToken(query)
+	}
+	signature := x.examineSignature(ctx, r.Header, r.body)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if token == nil && signature == nil && r.Method == http.MethodPost {
+		fmt.Fprintln(w, wrap("", "Accepted: signature and token are right for this environment. If the receiver refuses this request, it has other secrets, another clock or other settings, or it does not see these bytes."))
+		x.report(w)
+		return nil
+	}
+	for _, part := range []struct {
+		name string
+		err  error
+	}{{"signature", signature}, {"token", token}} {
+		if part.err != nil {
+			why, _, _ := strings.Cut(reason(part.err), ";") // what follows is guessed, and better below
+			fmt.Fprintln(w, wrap("", "The "+part.name+" is refused: "+why+"."))
+		}
+	}
+	x.report(w)
+	if n := len(x.findings); n > 0 && x.sorted()[n-1].id == "unknown" {
+		x.whatIsLeft(r, w)
+	}
+	return errSilent
+}
+
+// whatIsLeft says how to tell a wrong secret from a changed body, which nobody can
+// tell from the request alone.
+func (x *examination) whatIsLeft(r *recording, w io.Writer) {
+	address := "URL"
+	if r.URL != nil && r.Host != "" {
+		address = "https://" + printable(r.Host) + printable(r.URL.EscapedPath())
+	}
+	fmt.Fprintf(w, `
+Nobody can tell from the request alone which it is. Send a genuine one:
+
+   cloudinaryhook send -url %s upload
+
+Accepted: the receiver has this environment's secret, and bodies arrive as sent.
+   Then Cloudinary signs with another secret: that of another API key.
+Refused: send again straight to the receiver, past the proxy. If it is accepted
+   now, the proxy changes the body; if not, the receiver has another secret.
+`, address)
+}
