@@ -67,6 +67,24 @@ func (s *Sender) Sign(body []byte, claims jwt.Claims) (*Notification, error) {
 	return n, nil
 }
 
+// Signed is a notification that somebody else has signed.
+func Signed(url string, body []byte, timestamp, signature string) *Notification {
+	return &Notification{body, url, timestamp, signature}
+}
+
+// Request is what is posted.
+func (n *Notification) Request(ctx context.Context) (*http.Request, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, n.url, bytes.NewReader(n.body))
+	if err != nil {
+		return nil, errors.New("the URL is malformed") // err quotes it, and the token in it
+	}
+	// As recorded, though the body is JSON.
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set(cloudinaryhook.TimestampHeader, n.timestamp)
+	r.Header.Set(cloudinaryhook.SignatureHeader, n.signature)
+	return r, nil
+}
+
 // An Answer is what a receiver said.
 type Answer struct {
 	Status     int
@@ -77,14 +95,10 @@ type Answer struct {
 // Post sends the notification once. The error never holds the URL, which has
 // the token in it.
 func (n *Notification) Post(ctx context.Context, client *http.Client) (Answer, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, n.url, bytes.NewReader(n.body))
+	r, err := n.Request(ctx)
 	if err != nil {
-		return Answer{}, errors.New("the URL is malformed")
+		return Answer{}, err
 	}
-	// As recorded, though the body is JSON.
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	r.Header.Set(cloudinaryhook.TimestampHeader, n.timestamp)
-	r.Header.Set(cloudinaryhook.SignatureHeader, n.signature)
 	resp, err := client.Do(r)
 	if err != nil {
 		return Answer{}, withoutPeerText(err)
