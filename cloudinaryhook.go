@@ -122,11 +122,13 @@ var (
 	ErrUnknownTenant        = errors.New("cloudinaryhook: Config.SecretsFor knows no secrets for the token's claims")
 
 	// What the app's own code returned is wrapped by the stage it failed in.
+	ErrReceive     = errors.New("cloudinaryhook: receiving the notification failed")
 	ErrSecretsFor  = errors.New("cloudinaryhook: looking up the secrets failed")
 	ErrSave        = errors.New("cloudinaryhook: saving the delivery failed")
 	ErrCreateImage = errors.New("cloudinaryhook: creating the image failed")
 	ErrNotify      = errors.New("cloudinaryhook: notifying the app failed")
 	ErrComplete    = errors.New("cloudinaryhook: completing the delivery failed")
+	ErrPending     = errors.New("cloudinaryhook: listing what is pending failed")
 
 	ErrGaveUp          = errors.New("cloudinaryhook: gave up on a delivery that was pending too long")
 	ErrInvalidDelivery = errors.New("cloudinaryhook: not a delivery that NewDelivery made or MarshalJSON wrote")

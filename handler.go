@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
+	"syscall"
 	"time"
 )
 
@@ -19,10 +20,8 @@ const (
 	tokenParameter   = "token"
 	deliveryIDHeader = "X-Delivery-Id" // in canonical form, as net/http would have to make it
 
-	defaultMaxBody = 4 << 20   // bytes; the largest recorded bodies, with OCR, are a hundredth of it
-	eagerBuffer    = 512 << 10 // bytes that are taken at once for a body that declares them
-	unknownBuffer  = 8 << 10   // bytes, for one that declares nothing; few are larger
-	maxDrain       = 256 << 10 // bytes; what net/http reads of a body that nobody read
+	defaultMaxBody = 4 << 20 // bytes; the largest recorded bodies, with OCR, are a hundredth of it
+	eagerBuffer    = 8 << 10 // bytes that are taken at once for a body that promises as much; few are larger
 )
 
 // Config sets up a [Handler].
@@ -60,8 +59,7 @@ type Config struct {
 	MaxBody int64
 
 	// Timeout runs from a request's arrival. The body must be there within it,
-	// where the connection allows a read deadline, also if the request is refused
-	// anyway; Save, CreateImage and Notify share what is left, through their
+	// where the connection allows a read deadline; Save, CreateImage and Notify share what is left, through their
 	// context. Complete has three seconds of its own. 0 means 15 s, since
 	// Cloudinary waits for 20.
 	Timeout time.Duration
@@ -71,11 +69,15 @@ type Config struct {
 	// 200 OK"; whether a 201 is tried again is not known, and harmless.
 	SuccessStatus int
 
-	// Logger gets at most one line a request; nil is silent.
+	// Logger gets one line a request; nil is silent.
 	Logger *slog.Logger
 
-	// Observe is told each request's outcome once, after the answer is written.
-	// It is for metrics; a panic in it is contained.
+	// Observe is told each request's outcome once. It is for metrics; a panic in
+	// it is contained.
+	//
+	// The answer is sent before Logger and Observe are called, where the
+	// ResponseWriter can flush. What still waits for both is the next request on
+	// the same HTTP/1.1 connection, and the end of the stream in HTTP/2.
 	Observe func(context.Context, Outcome)
 }
 
@@ -159,97 +161,66 @@ func (c *Config) check() error {
 // nobody but the log. All authenticated ones name the delivery in X-Delivery-ID.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	o := h.receive(w, r, start)
-	if p, ok := errors.AsType[*panicError](o.Err); ok && errors.Is(p, http.ErrAbortHandler) {
-		// The app asks net/http to drop the connection, which also drops this
-		// status. A recoverer that does not know of it would answer 200.
-		w.WriteHeader(http.StatusInternalServerError)
-		panic(http.ErrAbortHandler)
+	deadline := start.Add(h.config.Timeout)
+	ctx := context.WithoutCancel(r.Context()) // a caller that hangs up must not tear the work in half
+	var d *Delivery
+	var result result
+	defer func() { h.finish(ctx, w, start, d, result) }() // deferred, since the app's code may end the goroutine
+
+	limitReading(w, r, deadline)
+	var err error
+	contain(&result.err, ErrReceive, func() error {
+		d, err = h.Authenticate(r)
+		return nil
+	})
+	if result.err == nil {
+		result.err = err
 	}
-	o.Status = StatusCode(o.Err)
+	if result.err != nil {
+		return
+	}
+	work, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	h.config.Processor.accept(work, d, &result)
+}
+
+// finish answers, logs and observes.
+func (h *Handler) finish(ctx context.Context, w http.ResponseWriter, start time.Time, d *Delivery, r result) {
+	o := Outcome{Delivery: d, Known: r.known, State: r.after, Err: r.err, Rejected: r.rejected, Status: StatusCode(r.err)}
 	if o.Err == nil {
 		o.Status = h.config.SuccessStatus
 	}
-	answer(w, o)
-	o.Duration = time.Since(start)
-	h.log(r.Context(), o)
-	if h.config.Observe != nil {
-		_ = contain(func() error { //nolint:contextcheck // the request's context is passed
-			h.config.Observe(r.Context(), o)
-			return nil
-		})
-	}
-}
-
-func (h *Handler) receive(w http.ResponseWriter, r *http.Request, start time.Time) (o Outcome) {
-	deadline := start.Add(h.config.Timeout)
-	o.Err = contain(func() (err error) {
-		defer limitReading(w, h.config.Timeout).stop()
-		if o.Delivery, err = h.Authenticate(r); err != nil && !drained(r) {
-			expireReading(w)
+	if e, ok := errors.AsType[*appError](o.Err); ok && e.raised == any(http.ErrAbortHandler) {
+		// The app asks net/http to drop the connection, which also drops this
+		// status. A recoverer that does not know of it would answer 200.
+		w.WriteHeader(o.Status)
+		defer panic(http.ErrAbortHandler)
+	} else {
+		answer(w, o)
+		if h.config.Logger != nil || h.config.Observe != nil {
+			ask(func() { _ = http.NewResponseController(w).Flush() }) // some writers panic where they cannot
 		}
-		return err
-	})
-	if o.Err != nil {
-		return o
 	}
-	// A caller that hangs up must not tear the work in half.
-	ctx, cancel := context.WithDeadline(context.WithoutCancel(r.Context()), deadline)
-	defer cancel()
-	result := h.config.Processor.accept(ctx, o.Delivery)
-	o.Known, o.State, o.Rejected, o.Err = result.known, result.after, result.rejected, result.err
-	return o
-}
-
-// A readLimit ends reads from the connection when a timeout is over, where the
-// connection allows it. The deadline is set only then, and to that moment: a
-// deadline set beforehand could be later than the server's own, and would have
-// to be taken back.
-type readLimit struct {
-	timer *time.Timer
-	mu    sync.Mutex
-	w     http.ResponseWriter // nil after the request: it must not be used then
-}
-
-func limitReading(w http.ResponseWriter, timeout time.Duration) *readLimit {
-	l := &readLimit{w: w}
-	l.timer = time.AfterFunc(timeout, l.expire)
-	return l
-}
-
-func (l *readLimit) expire() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.w != nil {
-		expireReading(l.w)
+	o.Duration = time.Since(start)
+	if h.config.Observe != nil {
+		defer ask(func() { h.config.Observe(ctx, o) })
+	}
+	if h.config.Logger != nil {
+		ask(func() { h.log(ctx, o) })
 	}
 }
 
-func (l *readLimit) stop() {
-	if !l.timer.Stop() { // expire has run, or runs, or is yet to come
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.w = nil
+// limitReading ends reads from the connection at the deadline, where the
+// connection allows it and the server does not end them earlier. That covers what
+// net/http reads by itself, too: before it answers a request over HTTP/1.1 whose
+// body nobody has read, it waits for that, and would wait without end. It takes
+// the deadline back before the next request.
+func limitReading(w http.ResponseWriter, r *http.Request, deadline time.Time) {
+	server, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
+	if ok && server.ReadTimeout > 0 && server.ReadTimeout <= time.Until(deadline) {
+		return
 	}
-}
-
-func expireReading(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now()) // an error: the connection has no deadlines
-}
-
-// drained reads what is left of a refused body, and reports whether that was
-// all. Before it answers, net/http waits for as much of a body that nobody read,
-// without a limit in time: anybody could hold a connection by a body that never
-// comes. So it is waited for here, within the Timeout, and then no more.
-func drained(r *http.Request) bool {
-	if r.Body == nil {
-		return true
-	}
-	if r.ContentLength > maxDrain || r.Header.Get("Expect") != "" { // reading would ask for it
-		return false
-	}
-	n, err := io.CopyN(io.Discard, r.Body, maxDrain+1)
-	return n <= maxDrain && errors.Is(err, io.EOF)
+	_ = http.NewResponseController(w).SetReadDeadline(deadline) // an error: it has no deadlines
 }
 
 // Authenticate makes all checks and nothing else: method, token, signature
@@ -278,7 +249,7 @@ func (h *Handler) Authenticate(r *http.Request) (*Delivery, error) {
 		return nil, err
 	}
 	if err := verifier.match(body, signature); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w; %s", err, framing(r))
 	}
 	return NewDelivery(body, claims, signature.signedAt)
 }
@@ -321,6 +292,9 @@ func (h *Handler) verifyHeaders(r *http.Request) (signatureClaim, error) {
 	case len(signatures) == 0 && len(r.Header[SignatureV2Header]) > 0:
 		return signatureClaim{}, fmt.Errorf("%w: only %s came, which cannot be verified; set the trigger's auth_scheme to default",
 			ErrUnsupportedSignature, SignatureV2Header)
+	case len(signatures) == 0 && len(timestamps) > 0:
+		return signatureClaim{}, fmt.Errorf("%w, though %s came; if a trigger's auth_scheme is eddsa_v2, a proxy may have dropped %s, as some drop names with an underscore",
+			ErrMissingSignature, TimestampHeader, SignatureV2Header)
 	case len(signatures) == 0:
 		return signatureClaim{}, ErrMissingSignature
 	case len(signatures) > 1:
@@ -337,26 +311,44 @@ func (h *Handler) tenantVerifier(ctx context.Context, claims *Claims) (*Signatur
 	ctx, cancel := context.WithTimeout(ctx, h.config.Timeout)
 	defer cancel()
 	var v SignatureVerifier
-	err := contain(func() (err error) {
+	var err error
+	contain(&err, ErrSecretsFor, func() (err error) {
 		v.Secrets, err = h.config.SecretsFor(ctx, claims)
 		return err
 	})
-	if err == nil && len(v.Secrets) == 0 {
+	if err != nil {
+		return nil, err
+	}
+	if len(v.Secrets) == 0 {
 		return nil, ErrUnknownTenant
 	}
-	if err == nil {
-		err = v.usable()
-	}
-	if err != nil {
+	if err := v.usable(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSecretsFor, err)
 	}
 	return &v, nil
 }
 
+// framing says of a body that does not match its signature how it came: what is
+// cut or decoded on the way often shows there. It quotes nothing of the sender.
+func framing(r *http.Request) string {
+	text := "no length was declared"
+	if r.ContentLength >= 0 {
+		text = fmt.Sprintf("%d bytes were declared", r.ContentLength)
+	}
+	switch encoding := r.Header.Get("Content-Encoding"); encoding {
+	case "":
+		return text
+	case "gzip", "deflate", "br", "zstd":
+		return text + ", with Content-Encoding " + encoding
+	}
+	return text + ", with an unknown Content-Encoding"
+}
+
 // readBody reads the whole body into one buffer. A body that is cut at the limit
 // would have a wrong signature and puzzle everybody, so it has an error of its
-// own. Content-Type and Content-Encoding are not looked at: the signature is
-// over the bytes as they came.
+// own; so does one that lacks bytes though the connection is whole, since then
+// somebody else has read them. Content-Type and Content-Encoding are not looked
+// at: the signature is over the bytes as they came.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, fmt.Errorf("%w: %d bytes are declared, %d allowed", ErrBodyTooLarge, r.ContentLength, limit)
@@ -368,59 +360,60 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if len(body) == 0 && (r.ContentLength > 0 || r.PostForm != nil) {
-		return nil, ErrBodyConsumed
+	if size := int64(len(body)); size < r.ContentLength || size == 0 && r.ContentLength < 0 {
+		return nil, fmt.Errorf("%w (%d bytes were left, %s)", ErrBodyConsumed, size, framing(r))
 	}
 	return body, nil
 }
 
-// readAll takes the declared size's memory at once, unless that is much: more
-// must arrive before more is taken, so that a promise alone costs little.
+// readAll takes memory as bytes arrive, so that a promise alone costs little: up
+// to eagerBuffer at once, then four times what has come, then what is declared.
+// All sizes have one byte more, which shows the end without growing.
 func readAll(body io.Reader, declared, limit int64) ([]byte, error) {
-	if declared < 0 {
-		declared = unknownBuffer
+	size := int64(eagerBuffer)
+	if declared >= 0 {
+		size = min(size, max(declared, 512))
 	}
-	buf := make([]byte, 0, min(max(declared, 512), eagerBuffer, limit))
-	var extra [1]byte // to see the end of a full buffer without growing it
+	buf := make([]byte, 0, size+1)
 	for {
-		free := buf[len(buf):cap(buf)]
-		if len(free) == 0 {
-			free = extra[:]
-		}
-		n, err := body.Read(free)
-		if int64(len(buf)+n) > limit {
-			return nil, fmt.Errorf("%w: more than %d bytes came", ErrBodyTooLarge, limit)
-		}
-		if len(buf) == cap(buf) && n > 0 {
-			size := min(2*int64(cap(buf)), limit)
-			if declared > int64(len(buf)) {
-				size = min(4*int64(cap(buf)), declared)
-			}
-			buf = append(make([]byte, 0, size), buf...)
-			buf = append(buf, extra[:n]...)
-		} else {
-			buf = buf[:len(buf)+n]
-		}
+		n, err := body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
 		switch {
+		case int64(len(buf)) > limit:
+			return nil, fmt.Errorf("%w: more than %d bytes came", ErrBodyTooLarge, limit)
 		case err == io.EOF:
 			return buf, nil
 		case err != nil:
 			return nil, readError(err)
+		case len(buf) == cap(buf):
+			size := min(2*int64(cap(buf)), limit+1)
+			if declared >= int64(len(buf)) {
+				size = min(4*int64(cap(buf)), declared+1)
+			}
+			buf = append(make([]byte, 0, size), buf...)
 		}
 	}
 }
 
+// readError keeps the kind of an error and drops its text: a parser of chunks
+// quotes what it could not parse, and middleware may do as it likes.
 func readError(err error) error {
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return fmt.Errorf("%w: %w", ErrBodyTooLarge, err)
+	e := seal(ErrBodyRead, err, nil)
+	if limit, ok := errors.AsType[*http.MaxBytesError](e); ok && limit != nil {
+		return fmt.Errorf("%w: a limit of %d bytes was set before the handler", ErrBodyTooLarge, limit.Limit)
 	}
-	if errors.Is(err, http.ErrBodyReadAfterClose) {
-		return ErrBodyConsumed
+	if e.Is(http.ErrBodyReadAfterClose) {
+		return fmt.Errorf("%w: it is closed", ErrBodyConsumed)
 	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+	if e.Is(os.ErrDeadlineExceeded) || e.Is(context.DeadlineExceeded) {
 		return ErrBodyTimeout
 	}
-	return fmt.Errorf("%w: %w", ErrBodyRead, err)
+	for _, cause := range []error{io.ErrUnexpectedEOF, syscall.ECONNRESET, context.Canceled} {
+		if e.Is(cause) {
+			return fmt.Errorf("%w: %w", ErrBodyRead, cause)
+		}
+	}
+	return fmt.Errorf("%w: an error of type %T", ErrBodyRead, err)
 }
 
 // StatusCode is the status that an error of this package is answered with; nil
@@ -442,11 +435,6 @@ func StatusCode(err error) int {
 	if err == nil {
 		return http.StatusCreated
 	}
-	for _, stage := range []error{ErrSecretsFor, ErrSave, ErrCreateImage, ErrNotify, ErrComplete} {
-		if errors.Is(err, stage) {
-			return http.StatusInternalServerError
-		}
-	}
 	for _, row := range statuses {
 		if errors.Is(err, row.err) {
 			return row.status
@@ -459,6 +447,12 @@ var statuses = []struct {
 	err    error
 	status int
 }{
+	{ErrReceive, http.StatusInternalServerError}, // these first: they wrap errors of the app
+	{ErrSecretsFor, http.StatusInternalServerError},
+	{ErrSave, http.StatusInternalServerError},
+	{ErrCreateImage, http.StatusInternalServerError},
+	{ErrNotify, http.StatusInternalServerError},
+	{ErrComplete, http.StatusInternalServerError},
 	{ErrMethodNotAllowed, http.StatusMethodNotAllowed},
 	{ErrMissingToken, http.StatusUnauthorized},
 	{ErrInvalidToken, http.StatusUnauthorized},
@@ -475,25 +469,28 @@ var statuses = []struct {
 }
 
 // answer tells a sender its status and no more. What would help an operator
-// would help an attacker too.
+// would help an attacker too. It declares its length, so that a sender over
+// HTTP/1.1 knows that it is whole before the handler returns.
 func answer(w http.ResponseWriter, o Outcome) {
+	text := ""
+	if o.Err != nil {
+		text = http.StatusText(o.Status) + "\n"
+	}
 	header := w.Header()
-	values := []string{"no-store", "nosniff", ""} // one allocation
-	header["Cache-Control"], header["X-Content-Type-Options"] = values[0:1:1], values[1:2:2]
+	values := []string{"no-store", "nosniff", strconv.Itoa(len(text)), ""} // one allocation
+	header["Cache-Control"], header["X-Content-Type-Options"], header["Content-Length"] = values[0:1:1], values[1:2:2], values[2:3:3]
 	if o.Delivery != nil {
-		values[2] = o.Delivery.ID
-		header[deliveryIDHeader] = values[2:3:3]
+		values[3] = o.Delivery.ID
+		header[deliveryIDHeader] = values[3:]
 	}
 	if o.Status == http.StatusMethodNotAllowed {
 		header.Set("Allow", http.MethodPost)
 	}
-	if o.Err == nil {
-		w.WriteHeader(o.Status)
-		return
+	if o.Err != nil {
+		header.Set("Content-Type", "text/plain; charset=utf-8")
 	}
-	header.Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(o.Status)
-	_, _ = io.WriteString(w, http.StatusText(o.Status)+"\n")
+	_, _ = io.WriteString(w, text)
 }
 
 func (h *Handler) log(ctx context.Context, o Outcome) {
@@ -505,9 +502,6 @@ func (h *Handler) log(ctx context.Context, o Outcome) {
 		level, message = slog.LevelWarn, "cloudinary notification refused"
 	case o.Rejected != nil:
 		level, message = slog.LevelWarn, "cloudinary notification rejected"
-	}
-	if h.config.Logger == nil || !h.config.Logger.Enabled(ctx, level) {
-		return
 	}
 	attrs := []slog.Attr{slog.Int("status", o.Status), slog.Duration("duration", o.Duration)}
 	if o.Delivery != nil {

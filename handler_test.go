@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -141,7 +142,17 @@ func answerRows() []answerRow {
 		{"body broken", nil, untypedImage, func(r *http.Request) { r.Body = io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF)) }, 400, ErrBodyRead, 0},
 		{"body consumed", nil, untypedImage, func(r *http.Request) { r.FormValue("x") }, 500, ErrBodyConsumed, 0},
 		{"body consumed, chunked", nil, untypedImage, func(r *http.Request) { r.ContentLength = -1; r.FormValue("x") }, 500, ErrBodyConsumed, 0},
+		{"body consumed, no form", nil, untypedImage, func(r *http.Request) { _, _ = io.ReadAll(r.Body) }, 500, ErrBodyConsumed, 0},
+		{"body consumed, no form, chunked", nil, untypedImage, func(r *http.Request) { r.ContentLength = -1; _, _ = io.ReadAll(r.Body) }, 500, ErrBodyConsumed, 0},
+		{"body consumed in part", nil, untypedImage, func(r *http.Request) { _, _ = r.Body.Read(make([]byte, 10)) }, 500, ErrBodyConsumed, 0},
+		{"body declared empty", nil, "", func(r *http.Request) {
+			r.ContentLength = 0
+			r.Header.Set(SignatureHeader, Sign(crypto.SHA1, nil, testTimestamp, "x"))
+		}, 401, ErrSignatureMismatch, 0},
 		{"body taken away", nil, untypedImage, func(r *http.Request) { r.Body = nil }, 500, ErrBodyConsumed, 0},
+		{"body read by an odd reader", nil, untypedImage, func(r *http.Request) {
+			r.Body = io.NopCloser(iotest.ErrReader(&oddError{as: func(any) bool { return true }, unwrap: func() error { panic("no") }}))
+		}, 400, ErrBodyRead, 0},
 		{"body closed", nil, untypedImage, func(r *http.Request) { r.Body = io.NopCloser(iotest.ErrReader(http.ErrBodyReadAfterClose)) }, 500, ErrBodyConsumed, 0},
 		{"body panics", nil, untypedImage, func(r *http.Request) { r.Body = panicBody{} }, 500, errors.ErrUnsupported, 0},
 
@@ -218,7 +229,7 @@ func TestAnswers(t *testing.T) {
 
 func checkAnswer(t *testing.T, w *httptest.ResponseRecorder, o Outcome) {
 	t.Helper()
-	want := http.Header{"Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"}}
+	want := http.Header{"Content-Length": {strconv.Itoa(w.Body.Len())}, "Cache-Control": {"no-store"}, "X-Content-Type-Options": {"nosniff"}}
 	if o.Delivery != nil {
 		want.Set("X-Delivery-ID", o.Delivery.ID)
 	}
@@ -543,22 +554,50 @@ func (s completeCheck) Complete(ctx context.Context, id string, cause error) err
 	return s.memory.Complete(ctx, id, cause)
 }
 
-func TestAbortHandlerIsRaisedAgain(t *testing.T) {
-	h := newHandler(t, func(c *Config) {
-		c.Processor.Images = &calls{onCreate: func(context.Context) { panic(http.ErrAbortHandler) }}
-	})
-	defer func() {
-		if got, _ := recover().(error); !errors.Is(got, http.ErrAbortHandler) {
-			t.Errorf("recovered %v, want %v", got, http.ErrAbortHandler)
+// TestOddErrorsAreAnswered: whatever the app's code comes back with, there is one
+// answer, one outcome and one line. http.ErrAbortHandler goes on to net/http, which
+// drops the connection.
+func TestOddErrorsAreAnswered(t *testing.T) {
+	for name, odd := range oddErrors() {
+		apps := oddApps(odd)
+		apps[ErrSecretsFor] = &Processor{Store: &memory{}, Images: &calls{}}
+		for stage, p := range apps {
+			t.Run(fmt.Sprint(name, "/", stage), func(t *testing.T) {
+				var outcomes []Outcome
+				var log bytes.Buffer
+				h := newHandler(t, func(c *Config) {
+					if c.Processor = p; stage == ErrSecretsFor {
+						c.Signature.Secrets = nil
+						c.SecretsFor = func(context.Context, *Claims) ([]string, error) { return nil, odd() }
+					}
+					c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+					c.Observe = func(_ context.Context, o Outcome) { outcomes = append(outcomes, o) }
+				})
+				w := httptest.NewRecorder()
+				var raised any
+				apart(func() {
+					defer func() { raised = recover() }()
+					h.ServeHTTP(w, newRequest(untypedImage))
+				})
+				want := StatePending
+				if stage == ErrSave || stage == ErrSecretsFor {
+					want = 0
+				}
+				if stage == ErrSecretsFor && strings.Contains(name, "ends the goroutine") {
+					stage = ErrReceive // Authenticate does not come to an end either
+				}
+				if len(outcomes) != 1 || outcomes[0].State != want || outcomes[0].Status != 500 || !errors.Is(outcomes[0].Err, stage) || outcomes[0].Rejected != nil {
+					t.Errorf("outcomes got %+v, want one with %v and state %v", outcomes, stage, want)
+				}
+				if w.Code != 500 || strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "status=500") {
+					t.Errorf("got %d and the log %s, want 500 and one line", w.Code, log.String())
+				}
+				if aborts := name == "asks to drop the connection"; aborts != (raised == any(http.ErrAbortHandler)) || !aborts && raised != nil || aborts == w.Flushed {
+					t.Errorf("raised %v, want only what drops a connection", raised)
+				}
+			})
 		}
-	}()
-	w := httptest.NewRecorder()
-	defer func() {
-		if w.Code != http.StatusInternalServerError {
-			t.Errorf("status got %d, want 500 for a recoverer that would answer 200", w.Code)
-		}
-	}()
-	h.ServeHTTP(w, newRequest(untypedImage))
+	}
 }
 
 func TestAbortHandlerDropsTheConnection(t *testing.T) {
@@ -579,14 +618,33 @@ func TestAbortHandlerDropsTheConnection(t *testing.T) {
 	}
 }
 
-func TestObservePanicIsContained(t *testing.T) {
-	h := newHandler(t, func(c *Config) { c.Observe = func(context.Context, Outcome) { panic("boom") } })
+// TestWhoIsToldMayPanic: a logger or an observer that panics changes no answer,
+// and keeps the other from nothing. Neither does a writer that cannot flush.
+func TestWhoIsToldMayPanic(t *testing.T) {
+	told := 0
+	h := newHandler(t, func(c *Config) {
+		c.Logger = slog.New(panicLogger{})
+		c.Processor.Logger = c.Logger
+		c.Observe = func(context.Context, Outcome) { told++; panic("boom") }
+	})
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, newRequest(untypedImage))
-	if w.Code != http.StatusCreated {
-		t.Errorf("status got %d, want 201", w.Code)
+	h.ServeHTTP(panicFlusher{w}, newRequest(untypedImage))
+	if w.Code != http.StatusCreated || told != 1 {
+		t.Errorf("status got %d and Observe was called %d times, want 201 and once", w.Code, told)
+	}
+	if err := h.config.Processor.Process(t.Context(), nil); !errors.Is(err, ErrInvalidDelivery) {
+		t.Errorf("Process got %v, want %v", err, ErrInvalidDelivery)
 	}
 }
+
+type panicLogger struct{ slog.Handler }
+
+func (panicLogger) Enabled(context.Context, slog.Level) bool  { return true }
+func (panicLogger) Handle(context.Context, slog.Record) error { panic("boom") }
+
+type panicFlusher struct{ *httptest.ResponseRecorder }
+
+func (panicFlusher) FlushError() error { panic("boom") }
 
 func TestHandlerLogs(t *testing.T) {
 	tests := []struct {
@@ -627,6 +685,39 @@ func TestHandlerLogs(t *testing.T) {
 	}
 }
 
+// TestRefusalsSayWhatHelps: what an operator can look at, and nothing of a sender's.
+func TestRefusalsSayWhatHelps(t *testing.T) {
+	signedOtherwise := func(r *http.Request) { r.Header.Set(SignatureHeader, strings.Repeat("0", 40)) }
+	tests := []struct {
+		name    string
+		request func(*http.Request)
+		want    []string
+	}{
+		{"declared", signedOtherwise, []string{"57 bytes were declared"}},
+		{"not declared", func(r *http.Request) { signedOtherwise(r); r.ContentLength = -1 }, []string{"no length was declared"}},
+		{"encoded", func(r *http.Request) { signedOtherwise(r); r.Header.Set("Content-Encoding", "gzip") }, []string{"57 bytes were declared, with Content-Encoding gzip"}},
+		{"encoded, whatever that is", func(r *http.Request) { signedOtherwise(r); r.Header.Set("Content-Encoding", "canary") }, []string{"with an unknown Content-Encoding"}},
+		{"a timestamp alone", func(r *http.Request) { r.Header.Del(SignatureHeader) }, []string{SignatureV2Header, "proxy", "underscore"}},
+		{"no header at all", func(r *http.Request) { r.Header.Del(SignatureHeader); r.Header.Del(TimestampHeader) }, []string{"no " + SignatureHeader}},
+		{"consumed", func(r *http.Request) { _, _ = io.ReadAll(r.Body) }, []string{"0 bytes were left", "57 bytes were declared"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRequest(untypedImage)
+			tt.request(r)
+			_, err := newHandler(t, nil).Authenticate(r)
+			for _, want := range tt.want {
+				if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "canary") {
+					t.Errorf("Authenticate got %v, want %q in it", err, want)
+				}
+			}
+			if named := strings.Contains(fmt.Sprint(err), "underscore"); named != (tt.name == "a timestamp alone") {
+				t.Errorf("Authenticate got %v, want it to name the proxy only where there may be one", err)
+			}
+		})
+	}
+}
+
 // TestSlowBody sends half a body over a real connection and waits: the answer
 // is a 408, and the connection is closed.
 func TestSlowBody(t *testing.T) {
@@ -653,17 +744,18 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
-// TestDeadlineIsTakenBack: a connection whose request was in time serves the
-// next one, however long after.
-func TestReadDeadlineDoesNotOutliveTheRequest(t *testing.T) {
-	w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
-	synctest.Test(t, func(t *testing.T) {
-		h := newHandler(t, nil)
-		h.ServeHTTP(w, newRequest(untypedImage))
-		time.Sleep(time.Minute)
-	})
-	if len(w.deadlines) != 0 {
-		t.Errorf("read deadlines got %v, want none for a body that was in time", w.deadlines)
+// TestReadDeadline: it is the request's own, and not later than the server's.
+func TestReadDeadline(t *testing.T) {
+	for serverTimeout, want := range map[time.Duration]int{0: 1, 10 * time.Second: 0, time.Minute: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
+			ctx := context.WithValue(t.Context(), http.ServerContextKey, &http.Server{ReadTimeout: serverTimeout})
+			start := time.Now()
+			newHandler(t, nil).ServeHTTP(w, newRequest(untypedImage).WithContext(ctx))
+			if len(w.deadlines) != want || want == 1 && w.deadlines[0].Sub(start) != 15*time.Second {
+				t.Errorf("with a server's ReadTimeout of %v got %v, want %d, 15 s after %v", serverTimeout, w.deadlines, want, start)
+			}
+		})
 	}
 }
 
@@ -675,32 +767,6 @@ type deadlineRecorder struct {
 func (r *deadlineRecorder) SetReadDeadline(t time.Time) error {
 	r.deadlines = append(r.deadlines, t)
 	return nil
-}
-
-// TestReadDeadlineIsNow: a deadline that is set to the moment is never later
-// than one that the server has set.
-func TestReadDeadlineIsNow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
-		start := time.Now()
-		h := newHandler(t, nil)
-		r := newRequest(untypedImage)
-		r.Body = slowBody{r.Body, 16 * time.Second}
-		h.ServeHTTP(w, r)
-		if len(w.deadlines) != 1 || w.deadlines[0].Sub(start) != 15*time.Second {
-			t.Errorf("read deadlines got %v, want one, 15 s after %v", w.deadlines, start)
-		}
-	})
-}
-
-type slowBody struct {
-	io.ReadCloser
-	delay time.Duration
-}
-
-func (b slowBody) Read(p []byte) (int, error) {
-	time.Sleep(b.delay)
-	return b.ReadCloser.Read(p)
 }
 
 // FuzzHandler: a 201 exactly for a well-formed body with both proofs, never a
@@ -736,14 +802,14 @@ func FuzzHandler(f *testing.F) {
 		_, malformed := NewDelivery(body, nil, time.Time{})
 		want := method == "POST" && len(tokens) == 1 && independentHS256(tokens[0], 1700000000) &&
 			h.config.Signature.Verify(body, timestamp, signature) == nil && malformed == nil &&
-			length <= 4<<10 && len(body) <= 4<<10
+			length <= 4<<10 && len(body) <= 4<<10 && int64(len(body)) >= length
 		if (w.Code == 201) != want || len(store.saved) > 0 != want {
 			t.Errorf("got %d (%v) and %d deliveries saved, want 201: %v", w.Code, o.Err, len(store.saved), want)
 		}
 		if !slices.Contains(statuses, w.Code) || w.Code != o.Status {
 			t.Errorf("status got %d, want one of %v", w.Code, statuses)
 		}
-		if _, ok := errors.AsType[*panicError](o.Err); ok || w.Code == 500 && !errors.Is(o.Err, ErrBodyConsumed) {
+		if _, ok := errors.AsType[*appError](o.Err); ok || w.Code == 500 && !errors.Is(o.Err, ErrBodyConsumed) {
 			t.Errorf("outcome got %v, want no failure of ours", o.Err)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -366,14 +367,64 @@ func TestServersOwnDeadline(t *testing.T) {
 	waitForNoConnection(t)
 }
 
-// waitForNoConnection fails if a connection's goroutine, or one of this package,
-// stays. The server still runs, so that it has ended nothing by force.
+// TestReadDeadlineDoesNotOutliveTheRequest: a connection whose request was in
+// time serves the next one, however long after. Who observes has a context that
+// is not done, though the work was late.
+func TestReadDeadlineDoesNotOutliveTheRequest(t *testing.T) {
+	const timeout = 100 * time.Millisecond
+	for name, work := range map[string]time.Duration{"work in time": 0, "work too late": 2 * timeout} {
+		t.Run(name, func(t *testing.T) {
+			s := newSocketServer(t, func(c *Config) {
+				c.Timeout = timeout
+				c.Processor.Notify = func(context.Context, *Delivery) error { time.Sleep(work); return nil }
+				observe := c.Observe
+				c.Observe = func(ctx context.Context, o Outcome) { o.Err = ctx.Err(); observe(ctx, o) }
+			})
+			conn := s.dial(t)
+			answers := bufio.NewReader(conn)
+			for range 2 {
+				_, _ = io.WriteString(conn, head(folderStub, contentLength(len(folderStub)))+folderStub)
+				if resp, err := http.ReadResponse(answers, nil); err != nil || resp.StatusCode != 201 { //nolint:bodyclose // it is empty
+					t.Fatalf("answer got %v and %v, want 201", resp, err)
+				}
+				if o := <-s.outcomes; o.Err != nil {
+					t.Errorf("the context of Observe got %v, want nil", o.Err)
+				}
+				time.Sleep(2 * timeout) // past the deadline of the request
+			}
+		})
+	}
+}
+
+// TestPeerBytesAreNotTold: net/http quotes what it cannot parse of a chunked body.
+func TestPeerBytesAreNotTold(t *testing.T) {
+	const canary = "eyJjYW5hcnkiOjF9"
+	for name, chunks := range map[string]string{
+		"after the last chunk": fmt.Sprintf("%x\r\n%s\r\n0\r\n%s\r\n\r\n", len(untypedImage), untypedImage, canary),
+		"a chunk's size":       canary + "\r\n" + untypedImage,
+		"a chunk's end":        "1\r\n{" + canary + "\r\n0\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			s := newSocketServer(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+			if got, _ := s.send(t, head(untypedImage, "Transfer-Encoding: chunked\r\n"+closing)+chunks); got != 400 {
+				t.Errorf("status got %d, want 400", got)
+			}
+			o := <-s.outcomes
+			if text := fmt.Sprintf("%s %+v", log.String(), o.Err); strings.Contains(text, canary) || !errors.Is(o.Err, ErrBodyRead) {
+				t.Errorf("told %s, want %v without what the sender wrote", text, ErrBodyRead)
+			}
+		})
+	}
+}
+
+// waitForNoConnection fails if a connection's goroutine stays. The server still runs, so that it has ended nothing by force.
 func waitForNoConnection(t *testing.T) {
 	t.Helper()
 	stacks := make([]byte, 1<<20)
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) { // net/http tells nobody when it is done
 		all := string(stacks[:runtime.Stack(stacks, true)])
-		if !strings.Contains(all, "net/http.(*conn).serve(") && !strings.Contains(all, "cloudinaryhook.(*readLimit).") {
+		if !strings.Contains(all, "net/http.(*conn).serve(") {
 			return
 		}
 		if time.Now().After(deadline) {

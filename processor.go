@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"reflect"
 	"runtime/debug"
+	"slices"
 	"time"
 )
 
@@ -26,27 +28,6 @@ type permanentError struct{ err error }
 
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
-
-// isPermanent wants every branch of an error to be permanent, not only one, as
-// errors.As would.
-func isPermanent(err error) bool {
-	switch e := err.(type) { //nolint:errorlint // this is what unwraps
-	case *permanentError:
-		return true
-	case *panicError:
-		return false // a bug, whatever it was raised with
-	case interface{ Unwrap() error }:
-		return isPermanent(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		for _, branch := range e.Unwrap() {
-			if !isPermanent(branch) {
-				return false
-			}
-		}
-		return len(e.Unwrap()) > 0
-	}
-	return false
-}
 
 const (
 	defaultTimeout  = 15 * time.Second // Cloudinary waits 20 s, by second-hand knowledge
@@ -81,8 +62,9 @@ type Processor struct {
 	// Handler [Config].Timeout. Complete has three seconds of its own.
 	Timeout time.Duration
 
-	// GiveUpAfter is how long after its receipt Resume still tries a delivery;
-	// then it is completed with [ErrGaveUp]. 0: for ever.
+	// GiveUpAfter is the age, since its receipt, at which Resume gives a delivery
+	// up that it has tried once more and in vain: it is completed as rejected, with
+	// [ErrGaveUp] and the last error as its cause. 0 means never.
 	GiveUpAfter time.Duration
 
 	// Logger gets one line for each delivery that fails or is rejected, and for
@@ -97,8 +79,9 @@ type Processor struct {
 // remains, or zero if it was not saved. Errors wrap the failed stage, as
 // [ErrSave] or [ErrCreateImage], and the app's own error.
 func (p *Processor) Accept(ctx context.Context, d *Delivery) (State, error) {
-	r := p.accept(ctx, d)
-	p.log(ctx, d, r.rejected, r.err)
+	var r result
+	apart(func() { p.accept(ctx, d, &r) })
+	p.log(ctx, d, r)
 	return r.after, r.err
 }
 
@@ -106,20 +89,19 @@ func (p *Processor) Accept(ctx context.Context, d *Delivery) (State, error) {
 // image, Notify, Complete. It returns nil once the delivery is completed, as
 // rejected included. It is for workers that share the receivers' Store.
 func (p *Processor) Process(ctx context.Context, d *Delivery) error {
-	err := p.check()
-	var rejected error
-	if err == nil {
+	r := result{err: p.ready(d)}
+	if r.err == nil {
 		ctx, cancel := p.withTimeout(ctx)
 		defer cancel()
-		rejected, err = p.process(ctx, d)
+		apart(func() { p.process(ctx, d, &r) })
 	}
-	p.log(ctx, d, rejected, err)
-	return err
+	p.log(ctx, d, r)
+	return r.err
 }
 
 // Resume processes what is pending, as a Store's own method lists it. Each
-// delivery is saved once more first, to skip what was completed meanwhile, and
-// given up if it is older than GiveUpAfter. A failure, of the listing too, stops
+// delivery is saved once more first, to skip what was completed meanwhile. One that
+// fails is given up if it is older than GiveUpAfter. A failure, of the listing too, stops
 // nothing that follows. All failures are logged, and joined in the error. Resume
 // stops when ctx is done. It logs no success: to count, count in the sequence you
 // pass.
@@ -156,53 +138,49 @@ func (p *Processor) ResumeEvery(ctx context.Context, interval time.Duration, pen
 	return ctx.Err()
 }
 
-// resumeAll contains a panic of list, and of the sequence it returns, as that of
-// any other code of the app.
+// resumeAll has the listing, which is code of the app too, called where it is
+// contained.
 func (p *Processor) resumeAll(ctx context.Context, list func() iter.Seq2[*Delivery, error]) error {
 	var errs []error
-	note := func(d *Delivery, rejected, err error) {
-		if err != nil {
-			errs = append(errs, err)
+	note := func(d *Delivery, r result) {
+		if r.err != nil {
+			errs = append(errs, r.err)
 		}
-		p.log(ctx, d, rejected, err)
+		p.log(ctx, d, r)
 	}
-	err := p.check()
-	if err == nil {
-		err = contain(func() error {
-			for d, err := range list() {
-				if ctx.Err() != nil {
-					break
+	listing := result{err: p.check()}
+	if listing.err == nil {
+		apart(func() {
+			contain(&listing.err, ErrPending, func() error {
+				for d, err := range list() {
+					if ctx.Err() != nil {
+						break
+					}
+					var r result
+					if contain(&r.err, ErrPending, func() error { return err }); r.err == nil {
+						r = p.resume(ctx, d)
+					}
+					note(d, r)
 				}
-				if err == nil && d == nil {
-					err = fmt.Errorf("%w: it is nil", ErrInvalidDelivery)
-				}
-				var rejected error
-				if err == nil {
-					rejected, err = p.resume(ctx, d)
-				}
-				note(d, rejected, err)
-			}
-			return nil
+				return nil
+			})
 		})
 	}
-	if err != nil {
-		note(nil, nil, err)
-	}
+	note(nil, listing)
 	return errors.Join(append(errs, ctx.Err())...)
 }
 
-func (p *Processor) resume(ctx context.Context, d *Delivery) (rejected, err error) {
-	ctx, cancel := p.withTimeout(ctx) // one that hangs must not keep the others waiting
+func (p *Processor) resume(ctx context.Context, d *Delivery) (r result) {
+	work, cancel := p.withTimeout(ctx) // one that hangs must not keep the others waiting
 	defer cancel()
-	if p.GiveUpAfter <= 0 || time.Since(d.ReceivedAt) <= p.GiveUpAfter {
-		r := p.accept(ctx, d)
-		return r.rejected, r.err
-	}
-	state, err := p.save(ctx, d)
-	if err != nil || state == StateDone {
-		return nil, err
-	}
-	return ErrGaveUp, p.complete(ctx, d, ErrGaveUp)
+	apart(func() {
+		p.accept(work, d, &r)
+		tried := errors.Is(r.err, ErrCreateImage) || errors.Is(r.err, ErrNotify)
+		if tried && ctx.Err() == nil && p.GiveUpAfter > 0 && time.Since(d.ReceivedAt) > p.GiveUpAfter {
+			p.complete(ctx, d, fmt.Errorf("%w: %w", ErrGaveUp, r.err), &r)
+		}
+	})
+	return r
 }
 
 func (p *Processor) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -226,7 +204,15 @@ func (p *Processor) check() error {
 	return nil
 }
 
-// A result is what came of accepting a delivery.
+func (p *Processor) ready(d *Delivery) error {
+	if d == nil {
+		return fmt.Errorf("%w: it is nil", ErrInvalidDelivery)
+	}
+	return p.check()
+}
+
+// A result is what has come of a delivery so far. It is filled in step by step,
+// so that it is right where the app's code ends the goroutine.
 type result struct {
 	known    State // what Save said
 	after    State
@@ -234,125 +220,224 @@ type result struct {
 	err      error
 }
 
-func (p *Processor) accept(ctx context.Context, d *Delivery) (r result) {
-	if r.err = p.check(); r.err != nil {
-		return r
+func (p *Processor) accept(ctx context.Context, d *Delivery, r *result) {
+	if r.err = p.ready(d); r.err != nil {
+		return
 	}
-	if r.known, r.err = p.save(ctx, d); r.err != nil {
-		return r
-	}
-	if r.after = StatePending; r.known == StateDone {
+	contain(&r.err, ErrSave, func() (err error) {
+		r.known, err = p.Store.Save(ctx, d)
+		if err == nil && (r.known < StateNew || r.known > StateDone) {
+			err = fmt.Errorf("the store answered state %d", r.known)
+		}
+		return err
+	})
+	switch {
+	case r.err != nil:
+		r.known = 0
+	case r.known == StateDone:
 		r.after = StateDone
+	default:
+		if r.after = StatePending; !p.Deferred {
+			p.process(ctx, d, r)
+		}
 	}
-	if p.Deferred || r.after == StateDone {
-		return r
-	}
-	if r.rejected, r.err = p.process(ctx, d); r.err == nil {
-		r.after = StateDone
-	}
-	return r
 }
 
-func (p *Processor) process(ctx context.Context, d *Delivery) (rejected, err error) {
+func (p *Processor) process(ctx context.Context, d *Delivery, r *result) {
 	if p.Deferred {
-		return nil, fmt.Errorf("%w: a Deferred Processor does not process", ErrMisconfigured)
+		r.err = fmt.Errorf("%w: a Deferred Processor does not process", ErrMisconfigured)
+		return
 	}
+	var cause error
 	if img, ok := d.Image(); ok && p.Images != nil {
-		rejected, err = p.work(ctx, ErrCreateImage, func() error { return p.Images.CreateImage(ctx, img) })
+		cause = p.work(ctx, ErrCreateImage, func() error { return p.Images.CreateImage(ctx, img) }, r)
 	}
-	if err == nil && p.Notify != nil {
-		var cause error
-		cause, err = p.work(ctx, ErrNotify, func() error { return p.Notify(ctx, d) })
-		rejected = errors.Join(rejected, cause)
+	if r.err == nil && p.Notify != nil {
+		cause = errors.Join(cause, p.work(ctx, ErrNotify, func() error { return p.Notify(ctx, d) }, r))
 	}
-	if err == nil {
-		err = p.complete(ctx, d, rejected)
+	if r.err == nil {
+		p.complete(ctx, d, cause, r)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return rejected, nil
 }
 
 // work tells a rejection, which is an outcome, from a failure, which is retried.
 // An error that came after the deadline may be due to it, and is a failure.
-func (p *Processor) work(ctx context.Context, stage error, f func() error) (rejected, err error) {
-	err = contain(f)
-	switch {
-	case err == nil:
-		return nil, nil
-	case isPermanent(err) && ctx.Err() == nil:
-		return fmt.Errorf("%w: %w", stage, err), nil
-	}
-	return nil, fmt.Errorf("%w: %w", stage, err)
-}
-
-func (p *Processor) save(ctx context.Context, d *Delivery) (state State, err error) {
-	err = contain(func() (err error) {
-		state, err = p.Store.Save(ctx, d)
-		return err
-	})
-	if err == nil && (state < StateNew || state > StateDone) {
-		err = fmt.Errorf("the store answered state %d", state)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrSave, err)
-	}
-	return state, nil
-}
-
-func (p *Processor) complete(ctx context.Context, d *Delivery, cause error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeTimeout)
-	defer cancel()
-	if err := contain(func() error { return p.Store.Complete(ctx, d.ID, cause) }); err != nil {
-		return fmt.Errorf("%w: %w", ErrComplete, err)
+func (p *Processor) work(ctx context.Context, stage error, f func() error, r *result) (rejected error) {
+	contain(&r.err, stage, f)
+	if e, ok := r.err.(*appError); ok && e.permanent && ctx.Err() == nil { //nolint:errorlint // contain wraps it in nothing
+		r.err = nil
+		return e
 	}
 	return nil
 }
 
-func (p *Processor) log(ctx context.Context, d *Delivery, rejected, err error) {
-	switch {
-	case p == nil || p.Logger == nil:
-	case d == nil && err != nil:
-		p.Logger.LogAttrs(ctx, slog.LevelError, "cloudinary resuming failed",
-			slog.Any("error", err), stackOf(err))
-	case err != nil:
-		p.Logger.LogAttrs(ctx, slog.LevelError, "cloudinary delivery failed",
-			slog.Any("delivery", d), slog.Any("error", err), stackOf(err))
-	case rejected != nil:
-		p.Logger.LogAttrs(ctx, slog.LevelWarn, "cloudinary delivery rejected",
-			slog.Any("delivery", d), slog.Any("cause", rejected))
+func (p *Processor) complete(ctx context.Context, d *Delivery, cause error, r *result) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeTimeout)
+	defer cancel()
+	contain(&r.err, ErrComplete, func() error { return p.Store.Complete(ctx, d.ID, cause) })
+	if r.err == nil {
+		r.after, r.rejected = StateDone, cause
 	}
 }
 
-// contain makes a panic of the app's code an error, so that one odd
-// notification cannot take an endpoint or a worker down.
-func contain(f func() error) (err error) {
+func (p *Processor) log(ctx context.Context, d *Delivery, r result) {
+	if p == nil || p.Logger == nil || r.err == nil && r.rejected == nil {
+		return
+	}
+	ask(func() {
+		switch {
+		case r.err == nil:
+			p.Logger.LogAttrs(ctx, slog.LevelWarn, "cloudinary delivery rejected", slog.Any("delivery", d), slog.Any("cause", r.rejected))
+		case d == nil:
+			p.Logger.LogAttrs(ctx, slog.LevelError, "cloudinary processing failed", slog.Any("error", r.err), stackOf(r.err))
+		default:
+			p.Logger.LogAttrs(ctx, slog.LevelError, "cloudinary delivery failed", slog.Any("delivery", d), slog.Any("error", r.err), stackOf(r.err))
+		}
+	})
+}
+
+// contain runs code of the app, and puts what comes of it into *to: nil, or an
+// *appError. A panic is an error too, so that one odd notification cannot take an
+// endpoint or a worker down. runtime.Goexit cannot be stopped; whoever waits for
+// it, in a deferred function or in another goroutine, finds the error.
+func contain(to *error, stage error, f func() error) {
+	done := false
 	defer func() {
 		if v := recover(); v != nil {
-			err = &panicError{v, debug.Stack()}
+			*to = seal(stage, v, debug.Stack())
+		} else if !done {
+			*to = seal(stage, "runtime.Goexit was called", nil)
 		}
 	}()
-	return f()
+	*to = nil
+	if err := f(); err != nil {
+		*to = seal(stage, err, nil)
+	}
+	done = true
 }
 
-type panicError struct {
-	value any
-	stack []byte
+// apart runs f in a goroutine of its own and waits for it, so that runtime.Goexit
+// in the app's code does not end the caller, who has other deliveries.
+func apart(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
 }
 
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+// ask contains what is only asked, or told.
+func ask(f func()) {
+	defer func() { _ = recover() }()
+	f()
+}
 
-// Unwrap has errors.Is reach an error that was panicked with.
-func (e *panicError) Unwrap() error {
-	err, _ := e.value.(error)
-	return err
+// An appError is what code of the app returned or panicked with. An error may be
+// a nil pointer, panic in each of its methods, or wrap itself, and it is asked in
+// many places. So all that this package wants to know is asked once, by seal, and
+// what others want to know by errors.Is and errors.As, inside ask.
+type appError struct {
+	stage     error // of this package
+	cause     error // the app's; nil if it panicked with something else
+	raised    any   // what it panicked with
+	stack     []byte
+	text      string
+	permanent bool
+}
+
+// seal makes one of a value that was returned, or panicked with at this stack.
+func seal(stage error, v any, stack []byte) *appError {
+	e := &appError{stage: stage, stack: stack}
+	e.cause, _ = v.(error)
+	text := fmt.Sprintf("an error of type %T, whose method Error panics", v)
+	ask(func() {
+		if e.cause == nil {
+			text = fmt.Sprint(v)
+		} else {
+			text = e.cause.Error()
+		}
+	})
+	if stack != nil {
+		e.raised, text = v, "panic: "+text
+	} else {
+		steps := maxWrapped
+		ask(func() { e.permanent = isPermanent(e.cause, &steps) })
+	}
+	e.text = fmt.Sprintf("%v: %s", stage, text)
+	return e
+}
+
+func (e *appError) Error() string { return e.text }
+func (e *appError) Unwrap() error { return e.stage }
+
+// Is does for the app's error what [errors.Is] does.
+func (e *appError) Is(target error) bool {
+	return e.any(func(err error) bool {
+		if reflect.TypeOf(target).Comparable() && err == target {
+			return true
+		}
+		is, ok := err.(interface{ Is(error) bool })
+		return ok && is.Is(target)
+	})
+}
+
+// As does for the app's error what [errors.As] does.
+func (e *appError) As(target any) bool {
+	value := reflect.ValueOf(target).Elem()
+	return e.any(func(err error) bool {
+		if reflect.TypeOf(err).AssignableTo(value.Type()) {
+			value.Set(reflect.ValueOf(err))
+			return true
+		}
+		as, ok := err.(interface{ As(any) bool })
+		return ok && as.As(target)
+	})
+}
+
+// maxWrapped is how many errors are looked at within one: it may wrap itself.
+const maxWrapped = 1000
+
+func (e *appError) any(yes func(error) bool) (found bool) {
+	steps := maxWrapped
+	ask(func() { found = anyOf(e.cause, &steps, yes) })
+	return found
+}
+
+func anyOf(err error, steps *int, yes func(error) bool) bool {
+	if *steps--; err == nil || *steps < 0 {
+		return false
+	}
+	return yes(err) || slices.ContainsFunc(branches(err), func(err error) bool { return anyOf(err, steps, yes) })
+}
+
+// isPermanent wants every branch of an error to be permanent, not only one, as
+// errors.As would.
+func isPermanent(err error, steps *int) bool {
+	if _, ok := err.(*permanentError); ok { //nolint:errorlint // this is what unwraps
+		return true
+	}
+	all := branches(err)
+	if *steps--; *steps < 0 || len(all) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(all, func(err error) bool { return !isPermanent(err, steps) })
+}
+
+func branches(err error) []error {
+	switch e := err.(type) { //nolint:errorlint // this is what unwraps
+	case interface{ Unwrap() error }:
+		return []error{e.Unwrap()}
+	case interface{ Unwrap() []error }:
+		return e.Unwrap()
+	}
+	return nil
 }
 
 // stackOf is the stack of a panic for the log, or an empty attribute.
 func stackOf(err error) slog.Attr {
-	if p, ok := errors.AsType[*panicError](err); ok {
-		return slog.String("stack", string(bytes.TrimSpace(p.stack)))
+	if e, ok := errors.AsType[*appError](err); ok && e.stack != nil {
+		return slog.String("stack", string(bytes.TrimSpace(e.stack)))
 	}
 	return slog.Attr{}
 }

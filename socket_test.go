@@ -7,9 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -173,7 +178,7 @@ func TestSignaturesOverASocket(t *testing.T) {
 			if accepted != (got == 201) || !accepted && got != 401 && got != 400 && got != 431 || len(s.store.saved) == 1 != accepted {
 				t.Errorf("status got %d and %d deliveries saved, want accepted: %v", got, len(s.store.saved), accepted)
 			}
-			if o := len(s.outcomes); got == 401 && o == 1 && tt.want != nil && !trimmed {
+			if got == 401 && tt.want != nil && !trimmed {
 				if err := (<-s.outcomes).Err; !errors.Is(err, tt.want) && strings.TrimSpace(tt.timestamp) == tt.timestamp {
 					t.Errorf("outcome got %v, want %v", err, tt.want)
 				}
@@ -232,4 +237,151 @@ func TestHTTP2(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRefusedOverHTTP2: a refused stream is answered at once, whatever it still
+// owes, and its sender is not told to send.
+func TestRefusedOverHTTP2(t *testing.T) {
+	s := newSocketServer(t, func(c *Config) { c.Timeout = time.Minute }, withHTTP2)
+	transport := &http.Transport{Protocols: new(http.Protocols), ExpectContinueTimeout: time.Minute}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(transport.CloseIdleConnections)
+	for _, expect := range []string{"", "100-continue"} {
+		t.Run("Expect: "+expect, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+				Got100Continue: func() { t.Error("the sender is told to send, want a refusal alone") },
+			}), 20*time.Second)
+			defer cancel()
+			body, _ := io.Pipe()
+			r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+"/hook", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.ContentLength = 1000; expect != "" {
+				r.Header.Set("Expect", expect)
+			}
+			resp, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != 401 || resp.ProtoMajor != 2 {
+				t.Errorf("got %d over %s and %v, want 401 over HTTP/2", resp.StatusCode, resp.Proto, err)
+			}
+			_ = resp.Body.Close()
+		})
+	}
+}
+
+// withHTTP2 lets a server speak HTTP/2 without TLS.
+func withHTTP2(server *http.Server) {
+	server.Protocols = new(http.Protocols)
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+}
+
+// TestAnswerComesFirst: a sender has its answer while the logger and the observer
+// are still at work. Over HTTP/2 it has the status, and the stream stays open.
+func TestAnswerComesFirst(t *testing.T) {
+	for proto := 1; proto <= 2; proto++ {
+		t.Run(fmt.Sprint("HTTP/", proto), func(t *testing.T) {
+			answered := make(chan struct{}, 2)
+			s := newSocketServer(t, func(c *Config) {
+				c.Logger = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) { <-answered; return len(p), nil }), nil))
+				c.Observe = func(context.Context, Outcome) { <-answered }
+			}, withHTTP2)
+			transport := &http.Transport{Protocols: new(http.Protocols)}
+			transport.Protocols.SetHTTP1(proto == 1)
+			transport.Protocols.SetUnencryptedHTTP2(proto == 2)
+			t.Cleanup(transport.CloseIdleConnections)
+			for _, body := range []string{untypedImage, ""} { // accepted, and refused
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				r := newRequest(untypedImage).WithContext(ctx)
+				if body == "" {
+					r.URL.RawQuery = ""
+				}
+				r.URL, _ = url.Parse(s.URL + r.URL.String())
+				r.RequestURI = ""
+				resp, err := transport.RoundTrip(r)
+				if err != nil {
+					t.Fatalf("no answer before the logger and the observer are done: %v", err)
+				}
+				if proto == 1 {
+					if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+						t.Errorf("the answer is not whole before the logger and the observer are done: %v", err)
+					}
+				}
+				answered <- struct{}{}
+				answered <- struct{}{}
+				_ = resp.Body.Close()
+			}
+		})
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// TestMemoryOfPromises: a request that declares 4 MiB and sends nothing costs at
+// most 64 KiB, the server's and in HTTP/2 the client's part included.
+func TestMemoryOfPromises(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector needs memory too; without it CI runs this test for the coverage")
+	}
+	const requests = 200
+	for proto := 1; proto <= 2; proto++ {
+		t.Run(fmt.Sprint("HTTP/", proto), func(t *testing.T) {
+			var inside sync.WaitGroup
+			inside.Add(requests)
+			h := newHandler(t, func(c *Config) { c.Timeout = time.Minute })
+			s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				r.Body = firstRead{r.Body, &inside}
+				h.ServeHTTP(w, r)
+			}))
+			withHTTP2(s.Config)
+			s.Config.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: 16 << 10} // the client's buffers have that size
+			s.Start()
+			t.Cleanup(s.Close)
+			transport := &http.Transport{Protocols: new(http.Protocols)}
+			transport.Protocols.SetUnencryptedHTTP2(true)
+			ctx, cancel := context.WithCancel(t.Context())
+			t.Cleanup(cancel) // ends the streams before the server waits for them
+
+			before := memoryInUse()
+			for range requests {
+				if proto == 1 {
+					conn, err := net.Dial("tcp", s.Listener.Addr().String())
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { _ = conn.Close() })
+					_, _ = io.WriteString(conn, head(untypedImage, contentLength(4<<20)))
+					continue
+				}
+				body, _ := io.Pipe()
+				r := newRequest(untypedImage).WithContext(ctx)
+				r.URL, _ = url.Parse(s.URL + r.URL.String())
+				r.RequestURI, r.Body, r.ContentLength = "", body, 4<<20
+				go func() { _, _ = transport.RoundTrip(r) }() //nolint:bodyclose // it is never answered
+			}
+			inside.Wait()
+			each := (memoryInUse() - before) / requests
+			t.Logf("%d bytes a promise", each)
+			if each > 64<<10 {
+				t.Errorf("a request that only promises costs %d bytes, want 64 KiB at most", each)
+			}
+		})
+	}
+}
+
+// firstRead says that a buffer is there to read into.
+type firstRead struct {
+	io.ReadCloser
+	inside *sync.WaitGroup
+}
+
+func (b firstRead) Read(p []byte) (int, error) {
+	b.inside.Done()
+	return b.ReadCloser.Read(p)
 }
