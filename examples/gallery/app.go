@@ -23,7 +23,7 @@ const (
 // An app is the hook beside the app's own pages.
 type app struct {
 	hook, pages http.Handler
-	db          database.DB
+	db          *database.DB
 	monitor     *monitor
 	logger      *slog.Logger
 	stopping    atomic.Bool
@@ -31,7 +31,7 @@ type app struct {
 
 // newApp puts it together. The three parts of cloudinaryhook are two verifiers
 // and a processor.
-func newApp(cfg *config, db database.DB, processor *cloudinaryhook.Processor, monitor *monitor, logger *slog.Logger) (*app, error) {
+func newApp(cfg *config, db *database.DB, processor *cloudinaryhook.Processor, monitor *monitor, logger *slog.Logger) (*app, error) {
 	hook, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
 		Signature: &cloudinaryhook.SignatureVerifier{Secrets: cfg.secrets},
 		Token:     &cloudinaryhook.TokenVerifier{Keys: cfg.keys, Require: []string{"album_id"}},

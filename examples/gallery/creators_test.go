@@ -70,7 +70,7 @@ func (m *moody) rng(publicID string) *rand.Rand {
 // and Resume does the rest.
 func TestMoodyCreator(t *testing.T) {
 	notifications := size(10_000, 1000)
-	db, err := database.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "gallery.db"))
+	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "gallery.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

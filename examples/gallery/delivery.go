@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
 )
 
 const shownBody = 256 << 10 // bytes of a body that a page shows, indented
@@ -18,7 +19,7 @@ const shownBody = 256 << 10 // bytes of a body that a page shows, indented
 // serveDelivery shows one delivery with its claims and its body.
 func (s *web) serveDelivery(w http.ResponseWriter, r *http.Request) {
 	row, whole, err := s.db.Delivery(r.Context(), r.PathValue("id"))
-	if errors.Is(err, database.ErrNotFound) {
+	if errors.Is(err, sqlstore.ErrNotFound) {
 		http.NotFound(w, r)
 		return
 	}

@@ -23,8 +23,9 @@ func TestDurable(t *testing.T) {
 		file, old, wrong string // what the wrong gallery does otherwise
 		option           string // of the wrong gallery's database
 	}{
-		{"SQLite", testDatabases["SQLite"], traceSQLite, "../internal/database/sqlite.go", "synchronous(FULL)", "synchronous(NORMAL)", ""},
-		{"Postgres", newPostgres, tracePostgres, "../internal/database/postgres.go", `value == "off"`, `value == "ignored"`, "&synchronous_commit=off"},
+		{"SQLite", testDatabases["SQLite"], traceSQLite, "../../sqlstore/dialect.go", `pragma("synchronous")`,
+			`func() (string, error) { _, err := conn.ExecContext(ctx, "PRAGMA synchronous = NORMAL"); return "2", err }()`, ""},
+		{"Postgres", newPostgres, tracePostgres, "../../sqlstore/dialect.go", `value == "off" {`, `value == "ignored" {`, "&synchronous_commit=off"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

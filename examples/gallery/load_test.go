@@ -186,7 +186,7 @@ type tally struct {
 }
 
 // check counts, prints and judges. The galleries have ended their work.
-func (l *load) check(db database.DB) tally {
+func (l *load) check(db *database.DB) tally {
 	l.t.Helper()
 	ctx, all := context.Background(), 10*l.sent+1
 	images, err1 := db.Images(ctx, "", all)

@@ -156,7 +156,7 @@ func announce(w io.Writer, cfg *config, url, pages string) {
 // resume does what a crash or a failure left undone. At first that is all that
 // came before this start: of what came in the minute before, no request of this
 // program is at work on any.
-func resume(ctx context.Context, processor *cloudinaryhook.Processor, db database.DB, monitor *monitor, logger *slog.Logger) {
+func resume(ctx context.Context, processor *cloudinaryhook.Processor, db *database.DB, monitor *monitor, logger *slog.Logger) {
 	started := time.Now()
 	_ = processor.ResumeEvery(ctx, resumeEvery, func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 		if before.Before(started) {
@@ -188,7 +188,7 @@ func counted(all iter.Seq2[*cloudinaryhook.Delivery, error], tell func(n int)) i
 }
 
 // sample has the page notice what came of no request: work that was resumed.
-func sample(ctx context.Context, monitor *monitor, db database.DB) {
+func sample(ctx context.Context, monitor *monitor, db *database.DB) {
 	every(ctx, sampleEvery, func() {
 		if s, err := db.Stats(ctx); err == nil {
 			monitor.sample(s)
@@ -196,7 +196,7 @@ func sample(ctx context.Context, monitor *monitor, db database.DB) {
 	})
 }
 
-func prune(ctx context.Context, db database.DB, keep time.Duration, monitor *monitor, logger *slog.Logger) {
+func prune(ctx context.Context, db *database.DB, keep time.Duration, monitor *monitor, logger *slog.Logger) {
 	once := func() {
 		n, err := db.Prune(ctx, time.Now().Add(-keep))
 		monitor.metrics.pruned.Add(float64(n))

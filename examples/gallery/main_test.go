@@ -316,7 +316,7 @@ func TestPendingIsResumedAtStart(t *testing.T) {
 // save saves a delivery and does none of its work.
 func save(t *testing.T, path, body string) {
 	t.Helper()
-	db, err := database.OpenSQLite(t.Context(), path)
+	db, err := database.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func newMetrics() metrics {
 
 // handler answers Prometheus, and asks the database each time how many
 // deliveries are pending: other instances may be at work on them too.
-func (m metrics) handler(db database.DB) http.Handler {
+func (m metrics) handler(db *database.DB) http.Handler {
 	answer := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), time.Second)

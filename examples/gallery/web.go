@@ -29,7 +29,7 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 
 // web is what people see. All of it is other people's data, and hostile.
 type web struct {
-	db        database.DB
+	db        *database.DB
 	monitor   *monitor
 	logger    *slog.Logger
 	templates *template.Template
@@ -37,7 +37,7 @@ type web struct {
 
 // newWeb makes the pages. In a demo they load no image: the URLs of what it sends
 // lead nowhere, and whoever looks at it should ask no other host for them.
-func newWeb(db database.DB, monitor *monitor, demo bool, logger *slog.Logger) *web {
+func newWeb(db *database.DB, monitor *monitor, demo bool, logger *slog.Logger) *web {
 	templates := template.Must(template.New("").Funcs(template.FuncMap{
 		"text":  func(s string) string { return visible(cut(s, shortText)) },
 		"long":  func(s string) string { return visible(cut(s, longText)) },

@@ -291,7 +291,7 @@ func (c *testCluster) refuse(l *load, cut int, secret string, tokenKey []byte) {
 	}
 }
 
-func checkResult(t *testing.T, l *load, db database.DB) {
+func checkResult(t *testing.T, l *load, db *database.DB) {
 	t.Helper()
 	r, err := l.compare(t.Context(), db)
 	if err != nil {

@@ -30,7 +30,7 @@ type demo struct {
 	started time.Time
 	nodes   []node
 	servers []*server.Server
-	db      database.DB
+	db      *database.DB
 	conn    *connection
 	js      jetstream.JetStream
 	load    *load
@@ -90,7 +90,7 @@ func (d *demo) startCluster(ctx context.Context, dir string) (err error) {
 // senders; each has its own connection to the cluster.
 func (d *demo) startPrograms(ctx context.Context, dir string) (err error) {
 	quiet := slog.New(slog.DiscardHandler)
-	if d.db, err = database.OpenSQLite(ctx, filepath.Join(dir, "images.db")); err != nil {
+	if d.db, err = database.Open(ctx, filepath.Join(dir, "images.db")); err != nil {
 		return err
 	}
 	ctx, d.stop = context.WithCancel(ctx)

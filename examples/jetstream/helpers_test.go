@@ -130,9 +130,9 @@ func mustSave(t *testing.T, q *queue, d *cloudinaryhook.Delivery) {
 	}
 }
 
-func openDB(t *testing.T) *database.SQLite {
+func openDB(t *testing.T) *database.DB {
 	t.Helper()
-	db, err := database.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "images.db"))
+	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "images.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,149 +1,202 @@
-// Package database keeps the deliveries and images of the example apps.
+// Package database has what the example apps keep beside their deliveries,
+// images, and what their pages list.
 package database
 
 import (
 	"context"
+	"database/sql"
+	_ "embed"
 	"errors"
-	"iter"
-	"net/url"
+	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite" // the driver that OpenSQLite names
+
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
 )
 
-// ErrNotFound is wrapped by the error about a delivery that is not there.
-var ErrNotFound = errors.New("no such delivery")
+const (
+	connectTimeout = 5 * time.Second
+	// readers are the connections beside the store's own. More of them would
+	// take the processor from it, and serve no page sooner.
+	readers = 4
+)
 
-// A DB keeps deliveries and images. Lists are newest first.
-type DB interface {
-	cloudinaryhook.Store
-	cloudinaryhook.ImageCreator
+var errEarlier = errors.New("an earlier gallery made it, and this one cannot read it: name another database, or move it away")
 
-	// Pending lists what was received before and is not completed, oldest
-	// first. It holds neither lock nor cursor while it yields.
-	Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]
-
-	// Images lists those of an album, or of all if albumID is empty.
-	Images(ctx context.Context, albumID string, limit int) ([]Image, error)
-
-	// Deliveries lists those that a filter leaves.
-	Deliveries(ctx context.Context, only Filter, limit int) ([]Delivery, error)
-
-	// Delivery is one of them, whole; ErrNotFound if there is none.
-	Delivery(ctx context.Context, id string) (Delivery, *cloudinaryhook.Delivery, error)
-
-	// Albums lists those of the last thousand images, to filter by.
-	Albums(ctx context.Context) ([]string, error)
-
-	// Types lists those of the last thousand deliveries, to filter by; "" if there
-	// is one without.
-	Types(ctx context.Context) ([]string, error)
-
-	// Stats counts what there is.
-	Stats(ctx context.Context) (Stats, error)
-
-	// Prune forgets deliveries that were completed before, and says how many.
-	Prune(ctx context.Context, before time.Time) (int64, error)
-
-	// Close ends the connections; nothing works afterwards.
-	Close() error
+// A DB keeps deliveries and images. Lists are newest first. It is safe for
+// concurrent use.
+type DB struct {
+	*sqlstore.Store
+	db   *sql.DB
+	pool *pgxpool.Pool // nil on SQLite
 }
 
 // Open opens the Postgres database of a URL that begins with postgres:// or
-// postgresql://, or else the SQLite database in a file. No error holds the URL.
-func Open(ctx context.Context, name string) (DB, error) {
+// postgresql://, or else the SQLite database in a file, and brings its schema up
+// to date. No error holds the URL.
+func Open(ctx context.Context, name string) (*DB, error) {
 	scheme, _, isURL := strings.Cut(name, "://")
+	var err error
+	db := new(DB)
+	dialect := sqlstore.SQLite
 	switch {
 	case isURL && (scheme == "postgres" || scheme == "postgresql"):
-		db, err := OpenPostgres(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		return db, nil
+		dialect = sqlstore.Postgres
+		db.pool, db.db, err = openPostgres(ctx, name)
 	case isURL:
-		return nil, errors.New("opening the database: a URL begins with postgres:// or postgresql://")
+		err = errors.New("a URL begins with postgres:// or postgresql://")
+	default:
+		db.db, err = openSQLite(name)
 	}
-	db, err := OpenSQLite(ctx, name)
+	if err == nil {
+		err = db.open(ctx, dialect)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("opening the database: %w", errors.Join(err, db.Close()))
 	}
 	return db, nil
 }
 
-// An Image is a row of an album. Fields are named as in Cloudinary's bodies.
-type Image struct {
-	Key              string `json:"key"`
-	DeliveryID       string `json:"delivery_id"`
-	OrganizationID   string `json:"organization_id"`
-	AlbumID          string `json:"album_id"`
-	AssetID          string `json:"asset_id"`
-	PublicID         string `json:"public_id"`
-	Version          int64  `json:"version"`
-	Format           string `json:"format"`
-	ResourceType     string `json:"resource_type"`
-	DeliveryType     string `json:"type"`
-	OriginalFilename string `json:"original_filename"`
-	Width            int64  `json:"width"`
-	Height           int64  `json:"height"`
-	Bytes            int64  `json:"bytes"`
-	URL              string `json:"url"`
-	SecureURL        string `json:"secure_url"`
-}
-
-// newImage is the row of an image that Cloudinary announced.
-func newImage(img *cloudinaryhook.Image) Image {
-	return Image{
-		Key: img.Key, DeliveryID: img.Delivery.ID,
-		OrganizationID: text(img.Claims.OrganizationID), AlbumID: text(img.Claims.AlbumID),
-		AssetID: text(img.AssetID), PublicID: text(img.PublicID), Version: img.Version, Format: text(img.Format),
-		ResourceType: text(img.ResourceType), DeliveryType: text(img.DeliveryType), OriginalFilename: text(img.OriginalFilename),
-		Width: img.Width, Height: img.Height, Bytes: img.Bytes, URL: text(img.URL), SecureURL: text(img.SecureURL),
+func (db *DB) open(ctx context.Context, dialect sqlstore.Dialect) (err error) {
+	if db.Store, err = sqlstore.New(ctx, db.db, dialect, sqlstore.Table("deliveries")); err != nil {
+		return err
 	}
+	if db.has(ctx, "deliveries") && !db.has(ctx, "deliveries_migrations") {
+		return errEarlier
+	}
+	if err := db.Migrate(ctx); err != nil {
+		return err
+	}
+	return db.createImages(ctx, dialect)
 }
 
-// maxSource is the longest URL, in bytes, that a page may have to hold.
-const maxSource = 2000
+// has asks for a table in a way that every database understands.
+func (db *DB) has(ctx context.Context, table string) bool {
+	rows, err := db.db.QueryContext(ctx, "SELECT 1 FROM "+table+" LIMIT 0")
+	if err != nil {
+		return false
+	}
+	return errors.Join(rows.Close(), rows.Err()) == nil
+}
 
-// Source is where a browser may load the image from, or "". The URL is a
-// payload's, so nothing but another host over http or https is let through. It
-// is not rewritten to ask for a smaller image: an account may refuse that.
-func (i Image) Source() string {
-	for _, source := range []string{i.SecureURL, i.URL} {
-		u, err := url.Parse(source)
-		if err == nil && len(source) <= maxSource && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
-			return source
+//go:embed schema.sql
+var schema string
+
+// createImages makes the table of images and the indexes that pages need, once.
+// Galleries that start at the same time wait for each other.
+func (db *DB) createImages(ctx context.Context, dialect sqlstore.Dialect) error {
+	if db.has(ctx, "images") {
+		return nil // and the user needs no right to create tables
+	}
+	tx, err := db.db.BeginTx(ctx, nil) // on SQLite with the write lock
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	if dialect == sqlstore.Postgres {
+		if _, err := tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(hashtext('images'))"); err != nil {
+			return err
 		}
 	}
-	return ""
+	if _, err := tx.ExecContext(ctx, schema); err != nil {
+		return err
+	}
+	return tx.Commit()
 }
 
-// A Filter leaves out what is not of an album or a type; empty: any.
-type Filter struct {
-	AlbumID string
-	Type    string
-	Untyped bool // only deliveries without a type
+// openPostgres connects to the database of a URL, as
+// postgres://user@host/database. Errors hold no password; the URL's is better
+// left to PGPASSWORD or a password file, which are read too.
+func openPostgres(ctx context.Context, url string) (*pgxpool.Pool, *sql.DB, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		// The error quotes what it could not understand, a password maybe.
+		return nil, nil, errors.New("its URL or the environment's PG variables cannot be read; a password's special characters are written as %XX")
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	config.MaxConns = max(config.MaxConns, 2) // the store's own, and one to read
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pool, stdlib.OpenDBFromPool(pool), nil
 }
 
-// A Delivery is a row of the log.
-type Delivery struct {
-	ID             string    `json:"id"`
-	Type           string    `json:"notification_type"`
-	PublicID       string    `json:"public_id"`
-	RequestID      string    `json:"request_id"`
-	State          string    `json:"state"` // "pending" or "done"
-	Cause          string    `json:"cause"` // why the app rejected it, if it did
-	ReceivedAt     time.Time `json:"received_at"`
-	SignedAt       time.Time `json:"signed_at"`
-	OrganizationID string    `json:"organization_id"`
-	AlbumID        string    `json:"album_id"`
-	Saves          int64     `json:"saves"` // how often it was received and saved
+// openSQLite opens the file, or creates it.
+func openSQLite(path string) (*sql.DB, error) {
+	if err := createPrivate(path); err != nil {
+		return nil, err
+	}
+	// synchronous=FULL syncs the write-ahead log at each commit: what was
+	// answered 201 survives the loss of power.
+	const options = "?_txlock=immediate&_pragma=busy_timeout(4000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
+	db, err := sql.Open("sqlite", "file:"+strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)+options)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1 + readers)
+	return db, nil
 }
 
-// Stats are counts of rows. Rejected deliveries are completed ones.
-type Stats struct {
-	Deliveries int64 `json:"deliveries"`
-	Pending    int64 `json:"pending"`
-	Rejected   int64 `json:"rejected"`
-	Images     int64 `json:"images"`
+// createPrivate creates the file, if it is not there, so that nobody else can read
+// it: bodies name people. SQLite gives the files beside it the same mode. It does
+// not touch one that is there: closing it would end SQLite's locks on it, if this
+// process has it open.
+func createPrivate(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // whoever runs the program names the file
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// Close ends the connections. What was begun is done first.
+func (db *DB) Close() (err error) {
+	if db.Store != nil {
+		err = db.Store.Close()
+	}
+	if db.db != nil {
+		err = errors.Join(err, db.db.Close())
+	}
+	if db.pool != nil {
+		db.pool.Close()
+	}
+	return err
+}
+
+// maxAlbumID is in bytes; the store's column album_id holds no more.
+const maxAlbumID = 1000
+
+var errAlbum = fmt.Errorf("the token names no album, or one of more than %d bytes", maxAlbumID)
+
+// CreateImage implements [cloudinaryhook.ImageCreator]. The row shares the
+// commit of deliveries that are saved at the same time. An image without an
+// album that can be looked for has no place here, and trying again would not
+// give it one.
+func (db *DB) CreateImage(ctx context.Context, announced *cloudinaryhook.Image) error {
+	if n := len(announced.Claims.AlbumID); n == 0 || n > maxAlbumID {
+		return cloudinaryhook.Permanent(errAlbum)
+	}
+	i := newImage(announced)
+	return db.Do(ctx, func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `
+			INSERT INTO images (key, delivery_id, organization_id, album_id, asset_id, public_id, version, format,
+				resource_type, type, original_filename, width, height, bytes, url, secure_url, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) ON CONFLICT (key) DO NOTHING`,
+			i.Key, i.DeliveryID, i.OrganizationID, i.AlbumID, i.AssetID, i.PublicID, i.Version, i.Format,
+			i.ResourceType, i.DeliveryType, i.OriginalFilename, i.Width, i.Height, i.Bytes, i.URL, i.SecureURL, time.Now().UnixNano())
+		return err
+	})
 }

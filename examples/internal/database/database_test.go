@@ -17,6 +17,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 	"github.com/cloudinaryhook/cloudinaryhook/internal/postgrestest"
+	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
 )
 
 // databases are what every test below runs on; newName makes an empty one.
@@ -59,7 +60,7 @@ func postgres(tb testing.TB) *postgrestest.Server {
 }
 
 // open opens a database until the test ends.
-func open(tb testing.TB, name string) DB {
+func open(tb testing.TB, name string) *DB {
 	tb.Helper()
 	db, err := Open(tb.Context(), name)
 	if err != nil {
@@ -74,28 +75,22 @@ func open(tb testing.TB, name string) DB {
 }
 
 // onEach runs a test on an empty database of each kind.
-func onEach(t *testing.T, test func(t *testing.T, db DB)) {
+func onEach(t *testing.T, test func(t *testing.T, db *DB)) {
 	t.Helper()
 	for _, d := range databases {
 		t.Run(d.name, func(t *testing.T) { test(t, open(t, d.newName(t))) })
 	}
 }
 
-func TestStore(t *testing.T) {
-	onEach(t, func(t *testing.T, db DB) {
-		cloudinaryhooktest.TestStore(t, func(*testing.T) cloudinaryhook.Store { return db })
-	})
-}
-
 func TestImageCreator(t *testing.T) {
-	onEach(t, func(t *testing.T, db DB) {
+	onEach(t, func(t *testing.T, db *DB) {
 		cloudinaryhooktest.TestImageCreator(t, func(*testing.T) (cloudinaryhook.ImageCreator, func() int) {
 			return db, func() int { return int(stats(t, db).Images) }
 		})
 	})
 }
 
-func stats(t *testing.T, db DB) Stats {
+func stats(t *testing.T, db *DB) Stats {
 	t.Helper()
 	s, err := db.Stats(context.Background())
 	if err != nil {
@@ -113,7 +108,7 @@ func newDelivery(t testing.TB, body string) *cloudinaryhook.Delivery {
 	return d
 }
 
-func saved(t *testing.T, db DB, body string) *cloudinaryhook.Delivery {
+func saved(t *testing.T, db *DB, body string) *cloudinaryhook.Delivery {
 	t.Helper()
 	d := newDelivery(t, body)
 	if state, err := db.Save(t.Context(), d); state != cloudinaryhook.StateNew || err != nil {
@@ -140,7 +135,7 @@ func TestAlbumIDs(t *testing.T) {
 		{"too long", longest + "x", Stats{Deliveries: 1, Rejected: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			onEach(t, func(t *testing.T, db DB) {
+			onEach(t, func(t *testing.T, db *DB) {
 				d, err := cloudinaryhook.NewDelivery([]byte(`{"notification_type":"upload","public_id":"a","version":1}`),
 					&cloudinaryhook.Claims{OrganizationID: "o", AlbumID: tt.albumID}, time.Now())
 				if err != nil {
@@ -158,40 +153,8 @@ func TestAlbumIDs(t *testing.T) {
 	}
 }
 
-func TestPrune(t *testing.T) {
-	onEach(t, func(t *testing.T, db DB) {
-		done, rejected, pending := saved(t, db, `{"request_id":"1"}`), saved(t, db, `{"request_id":"2"}`), saved(t, db, `{"request_id":"3"}`)
-		if err := errors.Join(db.Complete(t.Context(), done.ID, nil), db.Complete(t.Context(), rejected.ID, errors.New("bad"))); err != nil {
-			t.Fatal(err)
-		}
-		tests := []struct {
-			name   string
-			before time.Time
-			pruned int64
-			want   Stats
-		}{
-			{"nothing is as old", time.Now().Add(-time.Minute), 0, Stats{Deliveries: 3, Pending: 1, Rejected: 1}},
-			{"all but the pending one", time.Now().Add(time.Minute), 2, Stats{Deliveries: 1, Pending: 1}},
-		}
-		for _, tt := range tests {
-			t.Run(tt.name, func(t *testing.T) {
-				pruned, err := db.Prune(t.Context(), tt.before)
-				if err != nil || pruned != tt.pruned {
-					t.Errorf("Prune got %d and %v, want %d", pruned, err, tt.pruned)
-				}
-				if diff := cmp.Diff(tt.want, stats(t, db)); diff != "" {
-					t.Errorf("stats differ (-want +got):\n%s", diff)
-				}
-			})
-		}
-		if state, err := db.Save(t.Context(), pending); state != cloudinaryhook.StatePending || err != nil {
-			t.Errorf("Save of the pending one got %v and %v, want pending", state, err)
-		}
-	})
-}
-
 func TestCauseIsKept(t *testing.T) {
-	onEach(t, func(t *testing.T, db DB) {
+	onEach(t, func(t *testing.T, db *DB) {
 		done := saved(t, db, `{"request_id":"r0"}`)
 		for _, cause := range []error{nil, errors.New("second")} {
 			if err := db.Complete(t.Context(), done.ID, cause); err != nil {
@@ -216,7 +179,7 @@ func TestCauseIsKept(t *testing.T) {
 
 // TestLists: newest first, filtered, and whole.
 func TestLists(t *testing.T) {
-	onEach(t, func(t *testing.T, db DB) {
+	onEach(t, func(t *testing.T, db *DB) {
 		processor := &cloudinaryhook.Processor{Store: db, Images: db}
 		for i := range 3 {
 			claims := cloudinaryhooktest.DefaultClaims()
@@ -277,7 +240,7 @@ func TestLists(t *testing.T) {
 // TestOddText: what a text column cannot hold is no reason to lose a
 // notification. The delivery itself is kept byte for byte.
 func TestOddText(t *testing.T) {
-	onEach(t, func(t *testing.T, db DB) {
+	onEach(t, func(t *testing.T, db *DB) {
 		body := "{\"notification_type\":\"upload\",\"request_id\":\"r\\u0000\",\"public_id\":\"a\\u0000b\",\"version\":1,\"original_filename\":\"caf\xe9\"," +
 			"\"secure_url\":\"https://a.example/\\u0000\xff\",\"format\":\"\\ud800\"}"
 		claims := cloudinaryhooktest.DefaultClaims()
@@ -298,46 +261,8 @@ func TestOddText(t *testing.T) {
 		if err != nil || len(images) != 1 || images[0].PublicID != "a\ufffdb" || images[0].OriginalFilename != "caf\ufffd" {
 			t.Errorf("images got %+v and %v, want one", images, err)
 		}
-		if _, _, err := db.Delivery(t.Context(), "\x00\xff"); !errors.Is(err, ErrNotFound) {
+		if _, _, err := db.Delivery(t.Context(), "\x00\xff"); !errors.Is(err, sqlstore.ErrNotFound) {
 			t.Errorf("a delivery of an odd ID got %v, want ErrNotFound", err)
-		}
-	})
-}
-
-// TestConcurrentSaves: of many Saves of one ID at the same time, over as many
-// connections as there are, one is told new.
-func TestConcurrentSaves(t *testing.T) {
-	onEach(t, func(t *testing.T, db DB) {
-		const savers, rounds = 64, 10
-		for round := range rounds {
-			d := newDelivery(t, fmt.Sprintf(`{"request_id":"%d"}`, round))
-			states := make(chan cloudinaryhook.State, savers)
-			start := make(chan struct{})
-			var wg sync.WaitGroup
-			for range savers {
-				wg.Go(func() {
-					<-start
-					state, err := db.Save(t.Context(), d)
-					if err != nil {
-						t.Error(err)
-					}
-					states <- state
-				})
-			}
-			close(start)
-			wg.Wait()
-			close(states)
-			count := make(map[cloudinaryhook.State]int)
-			for state := range states {
-				count[state]++
-			}
-			want := map[cloudinaryhook.State]int{cloudinaryhook.StateNew: 1, cloudinaryhook.StatePending: savers - 1}
-			if diff := cmp.Diff(want, count); diff != "" {
-				t.Fatalf("states differ (-want +got):\n%s", diff)
-			}
-			if row, _, err := db.Delivery(t.Context(), d.ID); err != nil || row.Saves != savers {
-				t.Fatalf("the row has %d saves and %v, want %d", row.Saves, err, savers)
-			}
 		}
 	})
 }
@@ -372,27 +297,4 @@ func TestOpenAtOnce(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestNewerSchemaIsRefused(t *testing.T) {
-	onEach(t, func(t *testing.T, db DB) {
-		var name string
-		var err error
-		switch db := db.(type) {
-		case *SQLite:
-			_, err = db.write.ExecContext(t.Context(), "PRAGMA user_version = 99")
-			if err == nil {
-				err = db.write.QueryRowContext(t.Context(), "SELECT file FROM pragma_database_list").Scan(&name)
-			}
-		case *Postgres:
-			_, err = db.pool.Exec(t.Context(), "INSERT INTO schema_versions VALUES (99)")
-			name = db.pool.Config().ConnString()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		if other, err := Open(t.Context(), name); err == nil {
-			t.Errorf("opening a database of version 99 got %v, want an error", errors.Join(other.Close()))
-		}
-	})
 }

@@ -1,0 +1,233 @@
+package database
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
+)
+
+// TestPasswordIsNotSaid: errors end up in logs.
+func TestPasswordIsNotSaid(t *testing.T) {
+	right, err := url.Parse(postgres(t).Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(change func(u *url.URL)) string {
+		u := *right
+		change(&u)
+		return u.String()
+	}
+	const secret = "hunter2"
+	for name, address := range map[string]string{
+		"wrong password":       with(func(u *url.URL) { u.User = url.UserPassword("postgres", secret) }),
+		"no such database":     with(func(u *url.URL) { u.Path = "/nowhere" }),
+		"nobody listens":       with(func(u *url.URL) { u.Host, u.User = "127.0.0.1:1", url.UserPassword("u", secret) }),
+		"no such host":         "postgres://u:" + secret + "@host.invalid/d",
+		"password in a query":  "postgres://127.0.0.1:1/d?password=" + secret,
+		"odd escape":           "postgres://u:" + secret + "%zz@127.0.0.1/d",
+		"slash in it":          "postgres://u:" + secret + "/x@127.0.0.1/d",
+		"at in it":             "postgres://u:x@" + secret + "@127.0.0.1:port/d",
+		"odd port":             "postgresql://u:" + secret + "@127.0.0.1:port/d",
+		"space":                "postgres://u:" + secret + " x@127.0.0.1/d",
+		"odd setting":          "postgres://u:" + secret + "@127.0.0.1/d?sslmode=maybe",
+		"odd pool":             "postgres://u:" + secret + "@127.0.0.1/d?pool_max_conns=many",
+		"another kind of URL":  "mysql://u:" + secret + "@127.0.0.1/d",
+		"a scheme misspelt":    "postgress://u:" + secret + "@127.0.0.1/d",
+		"scheme in upper case": "POSTGRES://u:" + secret + "@127.0.0.1/d",
+	} {
+		t.Run(name, func(t *testing.T) {
+			db, err := Open(t.Context(), address)
+			if err == nil {
+				t.Fatalf("Open got %v, want an error", errors.Join(db.Close()))
+			}
+			for _, password := range []string{secret, postgres(t).Password} {
+				if strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), password) {
+					t.Errorf("the error says the password: %v", err)
+				}
+			}
+		})
+	}
+}
+
+// TestNotDurableIsRefused: a 201 would promise what a crash undoes.
+func TestNotDurableIsRefused(t *testing.T) {
+	address := postgres(t).Database(t)
+	if db, err := Open(t.Context(), address+"&synchronous_commit=off"); !errors.Is(err, sqlstore.ErrNotDurable) {
+		t.Errorf("opening a database with synchronous_commit=off got %v and %v, want an error", db, err)
+	}
+	for _, value := range []string{"on", "local", "remote_apply"} {
+		open(t, address+"&synchronous_commit="+value)
+	}
+}
+
+// TestPagesUseIndexes: no page may cost a walk through all rows.
+func TestPagesUseIndexes(t *testing.T) {
+	album, albumArgs := imagesQuery("a", 10)
+	images, imagesArgs := imagesQuery("", 10)
+	all, allArgs := deliveriesQuery(Filter{}, 10)
+	ofAlbum, ofAlbumArgs := deliveriesQuery(Filter{AlbumID: "a"}, 10)
+	ofType, ofTypeArgs := deliveriesQuery(Filter{Type: "t"}, 10)
+	untyped, untypedArgs := deliveriesQuery(Filter{Untyped: true}, 10)
+	for _, tt := range []struct {
+		index, statement string
+		args             []any
+	}{
+		{"images_album", album, albumArgs},
+		{"images_created", images, imagesArgs},
+		{"deliveries_received", all, allArgs},
+		{"deliveries_album", ofAlbum, ofAlbumArgs},
+		{"deliveries_type", ofType, ofTypeArgs},
+		{"deliveries_type", untyped, untypedArgs},
+	} {
+		onEach(t, func(t *testing.T, db *DB) {
+			if plan := explain(t, db, tt.statement, tt.args); !strings.Contains(plan, tt.index) || strings.Contains(plan, "Sort") || strings.Contains(plan, "B-TREE") {
+				t.Errorf("the plan of %s is\n%s\nwant one by the index %s, without a sort", tt.statement, plan, tt.index)
+			}
+		})
+	}
+}
+
+// explain is how the database would do a query if its tables were large: small
+// ones are read whole, rightly.
+func explain(t *testing.T, db *DB, statement string, args []any) string {
+	t.Helper()
+	tx, err := db.db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	explain := "EXPLAIN QUERY PLAN "
+	if db.pool != nil {
+		explain = "EXPLAIN "
+		if _, err := tx.ExecContext(t.Context(), "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, err := tx.QueryContext(t.Context(), explain+statement, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plan strings.Builder
+	for rows.Next() {
+		step := make([]any, len(columns)) // the last one is text
+		for i := range step {
+			step[i] = new(sql.RawBytes)
+		}
+		if err := rows.Scan(step...); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&plan, "%s\n", *step[len(step)-1].(*sql.RawBytes))
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return plan.String()
+}
+
+// TestEarlierGalleryIsRefused: its tables have other columns.
+func TestEarlierGalleryIsRefused(t *testing.T) {
+	for _, d := range databases {
+		t.Run(d.name, func(t *testing.T) {
+			name := d.newName(t)
+			db := &DB{}
+			var err error
+			if d.name == "Postgres" {
+				db.pool, db.db, err = openPostgres(t.Context(), name)
+			} else {
+				db.db, err = openSQLite(name)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if _, err := db.db.Exec("CREATE TABLE deliveries (id TEXT PRIMARY KEY)"); err != nil {
+				t.Fatal(err)
+			}
+			if again, err := Open(t.Context(), name); !errors.Is(err, errEarlier) {
+				t.Errorf("Open got %v and %v, want %v", again, err, errEarlier)
+			}
+		})
+	}
+}
+
+// TestImagesAreCountedSoFar: the page of a gallery with many images must not
+// wait for a count of them all.
+func TestImagesAreCountedSoFar(t *testing.T) {
+	onEach(t, func(t *testing.T, db *DB) {
+		insert := func(n int) {
+			t.Helper()
+			if _, err := db.db.ExecContext(t.Context(), fmt.Sprintf(`
+				WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < %d)
+				INSERT INTO images SELECT '%[1]d/' || n, '', '', '', '', '', 0, '', '', '', '', 0, 0, 0, '', '', n FROM numbers`, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		insert(7)
+		if got := stats(t, db).Images; got != 7 {
+			t.Errorf("got %d images, want 7", got)
+		}
+		insert(MaxImages)
+		if got := stats(t, db).Images; got != MaxImages {
+			t.Errorf("got %d images, want it to stop at %d", got, MaxImages)
+		}
+	})
+}
+
+func TestUnusableFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "odd ?#%.db")
+	if err := os.WriteFile(path, []byte("this is no database, and long enough to be told from an empty one"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if db, err := Open(t.Context(), path); err == nil {
+		t.Errorf("opening a text file got %v, want an error", errors.Join(db.Close()))
+	}
+}
+
+// TestFilesArePrivate: bodies name people, and other users of the machine need
+// not read them. A file that is there keeps its mode.
+func TestFilesArePrivate(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("files have no mode on Windows")
+	}
+	folder := t.TempDir()
+	path := filepath.Join(folder, "gallery.db")
+	db, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	saved(t, db, `{}`)
+	files, err := os.ReadDir(folder)
+	if err != nil || len(files) != 3 { // with -wal and -shm
+		t.Fatalf("got %v and %v, want three files", files, err)
+	}
+	for _, file := range files {
+		if info, err := file.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s got mode %v and %v, want none for others", file.Name(), info.Mode(), err)
+		}
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("opened again, got mode %v and %v, want 0640 as it was", info.Mode(), err)
+	}
+}

@@ -1,0 +1,230 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
+)
+
+// An Image is a row of an album. Fields are named as in Cloudinary's bodies.
+type Image struct {
+	Key              string `json:"key"`
+	DeliveryID       string `json:"delivery_id"`
+	OrganizationID   string `json:"organization_id"`
+	AlbumID          string `json:"album_id"`
+	AssetID          string `json:"asset_id"`
+	PublicID         string `json:"public_id"`
+	Version          int64  `json:"version"`
+	Format           string `json:"format"`
+	ResourceType     string `json:"resource_type"`
+	DeliveryType     string `json:"type"`
+	OriginalFilename string `json:"original_filename"`
+	Width            int64  `json:"width"`
+	Height           int64  `json:"height"`
+	Bytes            int64  `json:"bytes"`
+	URL              string `json:"url"`
+	SecureURL        string `json:"secure_url"`
+}
+
+// newImage is the row of an image that Cloudinary announced.
+func newImage(img *cloudinaryhook.Image) Image {
+	return Image{
+		Key: img.Key, DeliveryID: img.Delivery.ID,
+		OrganizationID: text(img.Claims.OrganizationID), AlbumID: text(img.Claims.AlbumID),
+		AssetID: text(img.AssetID), PublicID: text(img.PublicID), Version: img.Version, Format: text(img.Format),
+		ResourceType: text(img.ResourceType), DeliveryType: text(img.DeliveryType), OriginalFilename: text(img.OriginalFilename),
+		Width: img.Width, Height: img.Height, Bytes: img.Bytes, URL: text(img.URL), SecureURL: text(img.SecureURL),
+	}
+}
+
+// maxSource is the longest URL, in bytes, that a page may have to hold.
+const maxSource = 2000
+
+// Source is where a browser may load the image from, or "". The URL is a
+// payload's, so nothing but another host over http or https is let through. It
+// is not rewritten to ask for a smaller image: an account may refuse that.
+func (i Image) Source() string {
+	for _, source := range []string{i.SecureURL, i.URL} {
+		u, err := url.Parse(source)
+		if err == nil && len(source) <= maxSource && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http") {
+			return source
+		}
+	}
+	return ""
+}
+
+// A Filter leaves out what is not of an album or a type; empty: any.
+type Filter struct {
+	AlbumID string
+	Type    string
+	Untyped bool // only deliveries without a type
+}
+
+// A Delivery is a row of the log.
+type Delivery struct {
+	ID             string    `json:"id"`
+	Type           string    `json:"notification_type"`
+	PublicID       string    `json:"public_id"`
+	RequestID      string    `json:"request_id"`
+	State          string    `json:"state"` // "pending" or "done"
+	Cause          string    `json:"cause"` // why the app rejected it, if it did
+	ReceivedAt     time.Time `json:"received_at"`
+	SignedAt       time.Time `json:"signed_at"`
+	OrganizationID string    `json:"organization_id"`
+	AlbumID        string    `json:"album_id"`
+	Saves          int64     `json:"saves"` // how often it was received
+}
+
+// MaxImages is how far Stats counts images. Counting on would cost more with
+// each image.
+const MaxImages = 10_000
+
+// Stats are counts of rows. Rejected deliveries are completed ones.
+type Stats struct {
+	Deliveries int64 `json:"deliveries"`
+	Pending    int64 `json:"pending"`
+	Rejected   int64 `json:"rejected"`
+	Images     int64 `json:"images"` // MaxImages at most
+
+	// OldestPending is when the pending delivery that waits longest was
+	// received; zero if there is none.
+	OldestPending time.Time `json:"-"`
+}
+
+// text is what a text column of any database takes. A payload's strings may hold
+// NUL, and bytes that are no UTF-8; the delivery itself is kept as bytes.
+func text(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\ufffd"), "\ufffd")
+}
+
+// Images lists those of an album, or of all if albumID is empty.
+func (db *DB) Images(ctx context.Context, albumID string, limit int) ([]Image, error) {
+	statement, args := imagesQuery(albumID, limit)
+	return query(ctx, db.db, func(rows *sql.Rows, i *Image) error {
+		return rows.Scan(&i.Key, &i.DeliveryID, &i.OrganizationID, &i.AlbumID, &i.AssetID, &i.PublicID, &i.Version,
+			&i.Format, &i.ResourceType, &i.DeliveryType, &i.OriginalFilename, &i.Width, &i.Height, &i.Bytes, &i.URL, &i.SecureURL)
+	}, statement, args...)
+}
+
+// imagesQuery makes two queries, since one for both would use no album's index.
+func imagesQuery(albumID string, limit int) (statement string, args []any) {
+	statement, args = `
+		SELECT key, delivery_id, organization_id, album_id, asset_id, public_id, version,
+			format, resource_type, type, original_filename, width, height, bytes, url, secure_url
+		FROM images `, []any{limit}
+	if albumID != "" {
+		statement, args = statement+"WHERE album_id = $2 ", append(args, text(albumID))
+	}
+	return statement + "ORDER BY created_at DESC, key DESC LIMIT $1", args
+}
+
+const deliveryColumns = `id, notification_type, public_id, request_id, CASE WHEN completed_at IS NULL THEN 'pending' ELSE 'done' END,
+	coalesce(cause, ''), received_at, signed_at, organization_id, album_id, saves - resumes`
+
+// scanInto returns where to scan deliveryColumns, and what sets the times then.
+func (d *Delivery) scanInto() (fields []any, setTimes func()) {
+	var receivedAt, signedAt int64
+	fields = []any{&d.ID, &d.Type, &d.PublicID, &d.RequestID, &d.State, &d.Cause, &receivedAt, &signedAt, &d.OrganizationID, &d.AlbumID, &d.Saves}
+	return fields, func() {
+		d.ReceivedAt, d.SignedAt = time.Unix(0, receivedAt).UTC(), time.Unix(0, signedAt).UTC()
+	}
+}
+
+// Deliveries lists those that a filter leaves.
+func (db *DB) Deliveries(ctx context.Context, only Filter, limit int) ([]Delivery, error) {
+	statement, args := deliveriesQuery(only, limit)
+	return query(ctx, db.db, func(rows *sql.Rows, d *Delivery) error {
+		fields, setTimes := d.scanInto()
+		defer setTimes()
+		return rows.Scan(fields...)
+	}, statement, args...)
+}
+
+// deliveriesQuery names only what is filtered by, so that there is an index for
+// it.
+func deliveriesQuery(only Filter, limit int) (statement string, args []any) {
+	var conditions []string
+	equal := func(column, value string) {
+		args = append(args, text(value))
+		conditions = append(conditions, fmt.Sprintf("%s = $%d", column, len(args)))
+	}
+	if only.AlbumID != "" {
+		equal("album_id", only.AlbumID)
+	}
+	if only.Type != "" || only.Untyped {
+		equal("notification_type", only.Type)
+	}
+	statement = "SELECT " + deliveryColumns + " FROM deliveries"
+	if len(conditions) > 0 {
+		statement += " WHERE " + strings.Join(conditions, " AND ")
+	}
+	args = append(args, limit)
+	return statement + fmt.Sprintf(" ORDER BY received_at DESC, id DESC LIMIT $%d", len(args)), args
+}
+
+// Delivery is one of them, whole; the error wraps [sqlstore.ErrNotFound] if there
+// is none.
+func (db *DB) Delivery(ctx context.Context, id string) (row Delivery, whole *cloudinaryhook.Delivery, err error) {
+	fields, setTimes := row.scanInto()
+	var data []byte
+	err = db.db.QueryRowContext(ctx, "SELECT "+deliveryColumns+", delivery FROM deliveries WHERE id = $1", text(id)).Scan(append(fields, &data)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return row, nil, fmt.Errorf("%w: %s", sqlstore.ErrNotFound, id)
+	}
+	if err != nil {
+		return row, nil, err
+	}
+	setTimes()
+	whole = new(cloudinaryhook.Delivery)
+	return row, whole, json.Unmarshal(data, whole)
+}
+
+// Albums lists those of the last thousand images, to filter by.
+func (db *DB) Albums(ctx context.Context) ([]string, error) {
+	return query(ctx, db.db, func(rows *sql.Rows, name *string) error { return rows.Scan(name) }, `
+		SELECT DISTINCT album_id FROM (SELECT album_id FROM images ORDER BY created_at DESC LIMIT 1000) AS latest ORDER BY 1`)
+}
+
+// Types lists those of the last thousand deliveries, to filter by; "" if there
+// is one without.
+func (db *DB) Types(ctx context.Context) ([]string, error) {
+	return query(ctx, db.db, func(rows *sql.Rows, name *string) error { return rows.Scan(name) }, `
+		SELECT DISTINCT notification_type FROM (SELECT notification_type FROM deliveries ORDER BY received_at DESC LIMIT 1000) AS latest ORDER BY 1`)
+}
+
+// Stats counts what there is. It costs the same however much that is.
+func (db *DB) Stats(ctx context.Context) (Stats, error) {
+	s, err := db.Store.Stats(ctx)
+	if err != nil {
+		return Stats{}, err
+	}
+	all := Stats{Deliveries: s.Deliveries, Pending: s.Pending, Rejected: s.Rejected, OldestPending: s.OldestPending}
+	err = db.db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM images LIMIT $1) AS counted", MaxImages).Scan(&all.Images)
+	return all, err
+}
+
+// query collects rows, never nil, so that JSON says [] and not null.
+func query[T any](ctx context.Context, db *sql.DB, scan func(*sql.Rows, *T) error, statement string, args ...any) ([]T, error) {
+	rows, err := db.QueryContext(ctx, statement, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := []T{}
+	for rows.Next() {
+		var row T
+		if err := scan(rows, &row); err != nil {
+			return nil, err
+		}
+		all = append(all, row)
+	}
+	return all, rows.Err()
+}
