@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// An event is one of an HTTP request, as one of these makes it, or of a schedule:
+//
+//   - API Gateway's payload 1.0: its query is decoded
+//   - a load balancer's, the same but for the query, which is as it came
+//   - API Gateway's payload 2.0 and a function URL's
+//
+// It has the members that the hook needs. Converters for all of HTTP exist, but the
+// bytes of query and body matter here.
+type event struct {
+	Headers         map[string]string `json:"headers"`
+	Body            string            `json:"body"`
+	IsBase64Encoded bool              `json:"isBase64Encoded"`
+	RequestContext  struct {
+		ELB  *struct{} `json:"elb"` // a load balancer's
+		HTTP struct {
+			Method string `json:"method"`
+		} `json:"http"` // 2.0
+	} `json:"requestContext"`
+
+	RawQueryString string `json:"rawQueryString"` // 2.0
+
+	HTTPMethod                      string              `json:"httpMethod"` // 1.0 and a load balancer's, as are all that follow
+	MultiValueHeaders               map[string][]string `json:"multiValueHeaders"`
+	QueryStringParameters           map[string]string   `json:"queryStringParameters"`
+	MultiValueQueryStringParameters map[string][]string `json:"multiValueQueryStringParameters"`
+
+	Source string `json:"source"` // a schedule's
+}
+
+func (e *event) method() string {
+	if e.HTTPMethod != "" {
+		return e.HTTPMethod
+	}
+	return e.RequestContext.HTTP.Method
+}
+
+func (e *event) request(ctx context.Context) (*http.Request, error) {
+	body := []byte(e.Body)
+	if e.IsBase64Encoded {
+		var err error
+		if body, err = base64.StdEncoding.DecodeString(e.Body); err != nil {
+			return nil, errors.New("the event's body is not in base64")
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, e.method(), "/", bytes.NewReader(body))
+	if err != nil {
+		return nil, errors.New("the event's method is malformed")
+	}
+	r.URL.RawQuery = e.query()
+	for name, value := range e.Headers {
+		r.Header.Set(name, value)
+	}
+	for name, values := range e.MultiValueHeaders { // API Gateway sends both
+		r.Header[http.CanonicalHeaderKey(name)] = values
+	}
+	return r, nil
+}
+
+func (e *event) query() string {
+	if e.HTTPMethod == "" {
+		return e.RawQueryString
+	}
+	values := url.Values(e.MultiValueQueryStringParameters)
+	if values == nil {
+		values = make(url.Values)
+		for name, value := range e.QueryStringParameters {
+			values.Set(name, value)
+		}
+	}
+	if e.RequestContext.ELB == nil {
+		return values.Encode()
+	}
+	var parameters []string
+	for name, values := range values {
+		for _, value := range values {
+			parameters = append(parameters, name+"="+value)
+		}
+	}
+	return strings.Join(parameters, "&")
+}
+
+// A recorder keeps what the hook answers.
+type recorder struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (w *recorder) Header() http.Header { return w.header }
+
+func (w *recorder) WriteHeader(status int) { w.status = status }
+
+func (w *recorder) Write(p []byte) (int, error) { return w.body.Write(p) }
+
+// A response is what all of them take. The hook's answers are text.
+type response struct {
+	StatusCode        int                 `json:"statusCode"`
+	Headers           map[string]string   `json:"headers,omitempty"`
+	MultiValueHeaders map[string][]string `json:"multiValueHeaders,omitempty"`
+	Body              string              `json:"body"`
+	IsBase64Encoded   bool                `json:"isBase64Encoded"`
+}
+
+// response has multi-value headers if the event had them: a load balancer takes no
+// others then.
+func (w *recorder) response(e *event) response {
+	answer := response{StatusCode: w.status, Body: w.body.String()}
+	if e.MultiValueHeaders != nil {
+		answer.MultiValueHeaders = w.header
+		return answer
+	}
+	answer.Headers = make(map[string]string)
+	for name := range w.header {
+		answer.Headers[name] = w.header.Get(name)
+	}
+	return answer
+}

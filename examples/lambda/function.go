@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+const (
+	// reserve is the part of the function's time that the hook does not get: 3 s
+	// for Store.Complete, which has them beyond Timeout, and 1 s for the answer.
+	reserve = 4 * time.Second
+
+	// maxTimeout is the handler's default: Cloudinary waits 20 s.
+	maxTimeout = 15 * time.Second
+)
+
+// A function answers events. It is safe for concurrent use.
+type function struct {
+	config  cloudinaryhook.Config // Timeout is set by the event's deadline
+	pending func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]
+}
+
+// Invoke makes it a lambda.Handler. Errors quote nothing of the event: it holds a
+// token and a body, and Lambda logs errors.
+func (f *function) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
+	deadline, ok := ctx.Deadline() // of the function
+	timeout := min(maxTimeout, time.Until(deadline)-reserve)
+	if !ok || timeout <= 0 {
+		return nil, errors.New("the function's timeout is too short: set it to 20 seconds")
+	}
+	var e event
+	if err := json.Unmarshal(payload, &e); err != nil {
+		return nil, errors.New("the event is not one of HTTP or of a schedule")
+	}
+	switch {
+	case e.method() != "":
+		return f.receive(ctx, &e, timeout)
+	case e.Source == "aws.events":
+		return []byte("null"), f.resume(ctx, deadline.Add(-reserve))
+	default:
+		return nil, errors.New("the event is not one of HTTP or of a schedule")
+	}
+}
+
+func (f *function) receive(ctx context.Context, e *event, timeout time.Duration) ([]byte, error) {
+	config := f.config
+	config.Timeout = timeout
+	hook, err := cloudinaryhook.NewHandler(config)
+	if err != nil {
+		return nil, err
+	}
+	r, err := e.request(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := recorder{header: make(http.Header)}
+	hook.ServeHTTP(&w, r)
+	if w.status == http.StatusUnauthorized && !e.IsBase64Encoded && strings.Contains(e.Body, "\uFFFD") {
+		slog.WarnContext(ctx, "the body has lost bytes on its way: it must come in base64, for example by binaryMediaTypes */*")
+	}
+	return json.Marshal(w.response(e))
+}
+
+// resume does what failed before. What it has no time for is left for the next
+// schedule. What arrived within the last minute may still be worked on.
+func (f *function) resume(ctx context.Context, deadline time.Time) error {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	return f.config.Processor.Resume(ctx, f.pending(ctx, time.Now().Add(-time.Minute)))
+}
