@@ -129,16 +129,16 @@ func (v *SignatureVerifier) usable() error {
 // and a byte order mark are no part of a secret. With them every genuine
 // notification is refused; and where nothing else is left, anybody can sign.
 func oddity(secret string) string {
-	if strings.TrimFunc(secret, func(r rune) bool { return wrapping(r) != "" }) == "" {
-		return "is blank"
-	}
 	first, _ := utf8.DecodeRuneInString(secret)
 	last, _ := utf8.DecodeLastRuneInString(secret)
-	if what := wrapping(first); what != "" {
-		return "begins with " + what
-	}
-	if what := wrapping(last); what != "" {
-		return "ends with " + what
+	begins, ends := wrapping(first), wrapping(last)
+	switch {
+	case strings.TrimFunc(secret, func(r rune) bool { return wrapping(r) != "" }) == "":
+		return "is blank"
+	case begins != "":
+		return "begins with " + begins
+	case ends != "":
+		return "ends with " + ends
 	}
 	return ""
 }
@@ -147,6 +147,8 @@ func oddity(secret string) string {
 // to it; "" means that it may belong to it.
 func wrapping(r rune) string {
 	switch {
+	case unicode.IsLetter(r), unicode.IsDigit(r): // as nearly always
+		return ""
 	case unicode.IsSpace(r):
 		return "white space"
 	case strings.ContainsRune("\"'`", r), unicode.In(r, unicode.Pi, unicode.Pf):
@@ -251,10 +253,7 @@ func (v *SignatureVerifier) match(body []byte, claim signatureClaim) error {
 	for i, secret := range v.Secrets {
 		signed := h // the last secret needs no copy of it
 		if i < len(v.Secrets)-1 {
-			signed = clone(h)
-			if signed == nil {
-				signed = start()
-			}
+			signed = cloneOr(h, start)
 		}
 		buf = append(buf[:0], secret...)
 		signed.Write(buf)
@@ -266,15 +265,15 @@ func (v *SignatureVerifier) match(body []byte, claim signatureClaim) error {
 	return nil
 }
 
-// clone is nil where a digest cannot be copied, as in BoringCrypto and in older
-// FIPS modules: all is hashed again then.
-func clone(h hash.Hash) hash.Hash {
+// cloneOr starts again where a digest cannot be copied, as in BoringCrypto and in
+// the FIPS module v1.0.0.
+func cloneOr(h hash.Hash, start func() hash.Hash) hash.Hash {
 	if cloner, ok := h.(hash.Cloner); ok {
 		if c, err := cloner.Clone(); err == nil {
 			return c
 		}
 	}
-	return nil
+	return start()
 }
 
 // equalDigests is kept out of line so that a test can count its instructions.

@@ -85,13 +85,13 @@ func (c *Claims) whole() (*Claims, error) {
 	return parseClaims(set)
 }
 
-// clone shares nothing with c. Its claim set does not change any more.
+// clone is what c says now, whatever becomes of its fields.
 func (c *Claims) clone() (*Claims, error) {
 	c, err := c.whole()
 	if err != nil {
 		return nil, err
 	}
-	return parseClaims(bytes.Clone(c.set))
+	return parseClaims(c.set)
 }
 
 // scope is what separates one tenant's notifications from another's: the claim
@@ -170,11 +170,11 @@ func malformed(what string) error { return fmt.Errorf("%w: %s", jwt.ErrTokenMalf
 func (c *Claims) take(name []byte, value jsontext.Value) (what string) {
 	switch string(name) {
 	case "iss":
-		return takeText(&c.Issuer, value)
+		return takeText(&c.Issuer, value, false)
 	case "sub":
-		return takeText(&c.Subject, value)
+		return takeText(&c.Subject, value, false)
 	case "jti":
-		return takeText(&c.ID, value)
+		return takeText(&c.ID, value, false)
 	case "aud":
 		if json.Unmarshal(value, &c.Audience) != nil {
 			return "neither text nor a list of texts"
@@ -186,33 +186,25 @@ func (c *Claims) take(name []byte, value jsontext.Value) (what string) {
 	case "iat":
 		return takeDate(&c.IssuedAt, value)
 	case "organization_id":
-		return takeID(&c.OrganizationID, value)
+		return takeText(&c.OrganizationID, value, true)
 	case "album_id":
-		return takeID(&c.AlbumID, value)
+		return takeText(&c.AlbumID, value, true)
 	case "user_id":
-		return takeID(&c.UserID, value)
+		return takeText(&c.UserID, value, true)
 	}
 	return ""
 }
 
-func takeText(field *string, value jsontext.Value) (what string) {
-	switch value.Kind() {
-	case 'n':
-	case '"':
+func takeText(field *string, value jsontext.Value, orNumber bool) (what string) {
+	switch kind := value.Kind(); {
+	case kind == '"':
 		*field = string(unquote(value))
-	default:
-		return "not text"
-	}
-	return ""
-}
-
-func takeID(field *string, value jsontext.Value) (what string) {
-	if value.Kind() == '0' {
+	case kind == '0' && orNumber:
 		*field = string(value)
-		return ""
-	}
-	if takeText(field, value) != "" {
+	case kind != 'n' && orNumber:
 		return "neither text nor a number"
+	case kind != 'n':
+		return "not text"
 	}
 	return ""
 }
@@ -248,9 +240,8 @@ type TokenVerifier struct {
 	// Keys are the HMAC keys, of at least 32 bytes each; any of them may have
 	// signed, so that a key can be rotated. Everything is refused if there are
 	// none, or if one of them is shorter: golang-jwt itself takes an empty key.
-	// The same holds for a key that is text (valid UTF-8) and blank, or that has
-	// white space, quotes or control characters around it. A key that is not
-	// text, as 32 random bytes, may begin and end with any byte.
+	// A key that is text (valid UTF-8) is refused like one of
+	// [SignatureVerifier].Secrets; one of random bytes may begin and end with any.
 	//
 	// A key is used as it is, not decoded: the 44 characters that
 	// "openssl rand -base64 32" prints are a good one. Give webhook tokens a key
@@ -267,7 +258,8 @@ type TokenVerifier struct {
 	// the last of them 18 minutes after the first attempt.
 	RequireExpiry bool
 
-	// Require names claims that must be present and not empty, as "album_id".
+	// Require names claims that must be present and neither empty nor blank, as
+	// "album_id".
 	Require []string
 
 	// Leeway is added on both sides when exp and nbf are compared with the clock.
@@ -385,16 +377,14 @@ func keyOddity(key []byte) string {
 	return ""
 }
 
-// prepared returns a copy that shares nothing with v and has all that golang-jwt
-// needs.
+// prepared returns a copy with all that golang-jwt needs; later changes to v do
+// not reach it.
 func (v *TokenVerifier) prepared() *TokenVerifier {
 	p := *v
 	p.Require = slices.Clone(v.Require)
-	p.Keys = make([][]byte, len(v.Keys))
-	set := jwt.VerificationKeySet{Keys: make([]jwt.VerificationKey, len(v.Keys))}
-	for i, key := range v.Keys {
-		p.Keys[i] = slices.Clone(key)
-		set.Keys[i] = p.Keys[i]
+	var set jwt.VerificationKeySet
+	for _, key := range v.Keys {
+		set.Keys = append(set.Keys, slices.Clone(key))
 	}
 	var keys any = set // boxed once, not for each token
 	p.keys = func(*jwt.Token) (any, error) { return keys, nil }
@@ -415,21 +405,17 @@ func (v *TokenVerifier) prepared() *TokenVerifier {
 
 // has reports whether a claim is there and says something.
 func (c *Claims) has(name string) bool {
-	for _, m := range c.members {
-		if string(m.name) != name {
-			continue
-		}
-		switch m.value.Kind() {
-		case 'n':
-			return false
-		case '"':
-			return len(m.value) > len(`""`)
-		case '[', '{':
-			return len(bytes.TrimSpace(m.value[1:])) > 1 // more than the closing bracket
-		}
-		return true
+	i := slices.IndexFunc(c.members, func(m claimMember) bool { return string(m.name) == name })
+	if i < 0 {
+		return false
 	}
-	return false
+	switch value := c.members[i].value; value.Kind() {
+	case 'n':
+		return false
+	case '"', '[', '{':
+		return len(bytes.TrimSpace(value[1:len(value)-1])) > 0
+	}
+	return true
 }
 
 // rawClaims has the parser hand over the claim set's bytes. It is never

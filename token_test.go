@@ -335,7 +335,7 @@ func TestRequire(t *testing.T) {
 		want  bool
 	}{
 		{`"1"`, true}, {`1`, true}, {`0`, true}, {`["a"]`, true}, {`{"a":1}`, true}, {`false`, true},
-		{`""`, false}, {`null`, false}, {`[]`, false}, {`[ ]`, false}, {`{}`, false}, {"", false},
+		{`""`, false}, {`" "`, false}, {`null`, false}, {`[]`, false}, {`[ ]`, false}, {`{}`, false}, {"", false},
 	}
 	v := TokenVerifier{Keys: [][]byte{testKey}, Require: []string{"tenant"}}
 	for _, tt := range tests {
