@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,9 @@ func (c claimSet) expire(d time.Duration) {
 		c.members["exp"] = strconv.AppendInt(nil, time.Now().Add(d).Unix(), 10)
 	}
 }
+
+// copy can be changed without changing c.
+func (c claimSet) copy() claimSet { return claimSet{members: maps.Clone(c.members)} }
 
 // date returns a claim such as exp, or zero if it is not there or no number.
 func (c claimSet) date(name string) time.Time {

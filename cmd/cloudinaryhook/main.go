@@ -5,6 +5,7 @@
 //
 //	cloudinaryhook send upload            sends a signed notification to a receiver
 //	cloudinaryhook explain -request FILE  says why a request does not verify
+//	cloudinaryhook listen -channel NAME   polls notifications, and posts them to an app
 //	cloudinaryhook token -claims …        makes a token, or shows what is in one
 //
 // Each of them prints its flags with -h.
@@ -74,6 +75,30 @@
 //
 // All causes are in docs/troubleshooting.md.
 //
+// # Listen
+//
+// Listen brings notifications to an app that Cloudinary cannot reach, such as one
+// on a laptop, without a tunnel. It polls the channel of a trigger whose uri_type is
+// poll, and posts each notification to the app: byte for byte, with Cloudinary's
+// signature, and with a token made of -claims.
+//
+//	cloudinaryhook listen -channel dev -forward-to http://localhost:8080/api/v1/cloudinary -claims '{"album_id":"7"}'
+//	cloudinaryhook listen -channel dev -print        shows them
+//	cloudinaryhook listen -channel dev -record DIR   keeps each as raw HTTP, for explain
+//
+// Each is a line: time, type, public ID, the app's status, how long it took. What
+// the app answers with 2xx is acknowledged, and so deleted at Cloudinary. All else
+// is left, and comes again a minute or so later. A notification that has waited
+// for more than two hours is refused by an app whose MaxAge is not longer.
+//
+// With -addr it polls nothing, but receives: behind a tunnel, in the app's place.
+// It explains what is wrong with each request, and answers 200 or 401.
+//
+//	cloudinaryhook listen -addr 127.0.0.1:8080 -record DIR
+//
+// Neither shows secrets or tokens. But recordings hold tokens and valid signatures,
+// so only you can read the files.
+//
 // # Token
 //
 // Token makes the token that a notification URL needs, or with -endpoint the
@@ -123,6 +148,7 @@ var subcommands = []struct {
 }{
 	{"send", "send a signed notification to a receiver", runSend},
 	{"explain", "say why a request does not verify", runExplain},
+	{"listen", "poll notifications and post them to an app, or receive and explain them", runListen},
 	{"token", "make a token or a notification URL, or show what is in one", runToken},
 }
 

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -105,6 +106,15 @@ func (c *sendCommand) check(arguments int) error {
 		return usagef(`-print knows "curl" only`)
 	case c.print != "" && (c.count > 1 || c.retry):
 		return usagef("-print writes one request: leave out -n and -retry")
+	}
+	return checkURL("-url", c.sender.Endpoint)
+}
+
+// checkURL refuses what no request can be made to. A token is not looked for.
+func checkURL(flag, text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" { // without err, which quotes it
+		return usagef("%s: not an absolute http or https URL", flag)
 	}
 	return nil
 }

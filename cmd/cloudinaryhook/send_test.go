@@ -87,26 +87,28 @@ func TestEveryAnswerIsExplained(t *testing.T) {
 
 // TestARedirectIsNamed without the token, and nothing of it moves the cursor.
 func TestARedirectIsNamed(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header()["Location"] = []string{"https://user:password@app.example/\x1b/hook?" + r.URL.RawQuery}
-		w.WriteHeader(http.StatusMovedPermanently)
-	}))
-	defer server.Close()
-	got, status := testEnvironment().run(t, "", "send", "-url", server.URL, "upload")
-	if status != 1 || !strings.Contains(got, "does not speak HTTP") {
-		t.Errorf("a malformed Location got %d and %q, want an error", status, got)
+	tests := []struct{ name, location, says string }{
+		{"a path", "/api/hook?", `redirected to "URL/api/hook"`},
+		{"another host", "https://user:password@app.example/hook?", `redirected to "https://app.example/hook"`},
+		{"malformed", "https://user:password@app.example/\x1b/hook?", "does not speak HTTP"},
 	}
-	for _, text := range []string{"\x1b", "eyJ", "password"} {
-		if strings.Contains(got, text) {
-			t.Errorf("got %q, want it without %q", got, text)
-		}
-	}
-	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, "/api/hook?"+r.URL.RawQuery, http.StatusTemporaryRedirect)
-	})
-	got, _ = testEnvironment().run(t, "", "send", "-url", server.URL, "upload")
-	if want := `redirected to "` + server.URL + `/api/hook"`; !strings.Contains(got, want) {
-		t.Errorf("got %q, want %q in it", got, want)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header()["Location"] = []string{tt.location + r.URL.RawQuery}
+				w.WriteHeader(http.StatusTemporaryRedirect)
+			}))
+			defer server.Close()
+			got, status := testEnvironment().run(t, "", "send", "-url", server.URL, "upload")
+			if says := strings.ReplaceAll(tt.says, "URL", server.URL); status != 1 || !strings.Contains(got, says) {
+				t.Errorf("got %d and %q, want 1 and %q", status, got, says)
+			}
+			for _, text := range []string{"\x1b", "eyJ", "password"} {
+				if strings.Contains(got, text) {
+					t.Errorf("got %q, want it without %q", got, text)
+				}
+			}
+		})
 	}
 }
 
@@ -352,6 +354,7 @@ func TestSendRefuses(t *testing.T) {
 		{"no claims", []string{"-claims", "null", "upload"}, 2, "JSON object"},
 		{"claims and more", []string{"-claims", "{}{}", "upload"}, 2, "JSON object"},
 		{"a URL with a token", []string{"-url", "http://127.0.0.1/?token=x", "upload"}, 1, "token already"},
+		{"no URL", []string{"-url", "localhost:8080/?token=secret", "-tokenless", "upload"}, 2, "-url: not an absolute"},
 		{"none", []string{"-n", "0", "upload"}, 2, "at least"},
 		{"another language", []string{"-print", "wget", "upload"}, 2, "curl"},
 		{"many commands", []string{"-print", "curl", "-n", "2", "upload"}, 2, "one request"},

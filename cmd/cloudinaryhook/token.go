@@ -35,8 +35,12 @@ func runToken(_ context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
+	key, err := p.tokenKey()
+	if err != nil {
+		return err
+	}
 	set.expire(*expires)
-	result, err := p.signToken(set, *endpoint)
+	result, err := signURL(key, set, *endpoint)
 	if err != nil {
 		return err
 	}
@@ -44,12 +48,8 @@ func runToken(_ context.Context, p *process, args []string) error {
 	return err
 }
 
-// signToken returns a token, or with an endpoint a notification URL.
-func (p *process) signToken(claims claimSet, endpoint string) (string, error) {
-	key, err := p.tokenKey()
-	if err != nil {
-		return "", err
-	}
+// signURL returns a token, or with an endpoint a notification URL.
+func signURL(key []byte, claims claimSet, endpoint string) (string, error) {
 	token, err := cloudinaryhook.SignToken(key, claims)
 	if err != nil || endpoint == "" {
 		return token, err

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+// A listenCommand is what flags and environment say.
+type listenCommand struct {
+	*process
+	addr            string // "": it polls
+	channel, batch  string
+	forwardTo, api  string
+	claims          string
+	printOnly       bool
+	folder          string // of -record
+	timeout         time.Duration
+	x               examination // what all requests have in common
+	mu              sync.Mutex  // of the output
+	recorded        atomic.Int64
+	recordingsBegin string // of their names
+}
+
+func runListen(ctx context.Context, p *process, args []string) error {
+	c := &listenCommand{process: p, recordingsBegin: time.Now().UTC().Format("20060102T150405")}
+	flags := flag.NewFlagSet("listen", flag.ContinueOnError)
+	flags.StringVar(&c.channel, "channel", "", "poll this `channel`, that of a trigger for poll://CHANNEL")
+	flags.StringVar(&c.batch, "batch", "", "poll this batch `ID`, of a trigger for poll://*")
+	flags.StringVar(&c.addr, "addr", "", "instead of polling, receive at this `address`, such as 127.0.0.1:8080, behind a tunnel")
+	flags.StringVar(&c.forwardTo, "forward-to", "", "the app's `URL`, without a token, to which polled notifications are posted")
+	flags.StringVar(&c.claims, "claims", "", "the claims of the token for -forward-to, as a `JSON` object; or give -tokenless")
+	flags.StringVar(&c.folder, "record", "", "keep each request as raw HTTP in this `folder`, for explain")
+	flags.BoolVar(&c.printOnly, "print", false, "only show notifications, whole; acknowledge none")
+	flags.DurationVar(&c.timeout, "timeout", 20*time.Second, "the `duration` to wait for the app's answer; Cloudinary waits 20 s")
+	flags.StringVar(&c.api, "api", "", "the polling API's base `URL`, for tests; default: Cloudinary's")
+	c.x.receiverFlags(flags)
+	if err := p.parse(flags, "", args); err != nil {
+		return err
+	}
+	if err := c.check(flags.NArg()); err != nil {
+		return err
+	}
+	if c.folder != "" {
+		if err := os.MkdirAll(c.folder, 0o700); err != nil {
+			return err
+		}
+	}
+	if err := c.x.readEnvironment(p); err != nil {
+		return err
+	}
+	if c.addr != "" {
+		return c.receive(ctx)
+	}
+	return c.poll(ctx)
+}
+
+func (c *listenCommand) check(arguments int) error {
+	modes := 0
+	for _, mode := range []string{c.channel, c.batch, c.addr} {
+		if mode != "" {
+			modes++
+		}
+	}
+	switch {
+	case arguments > 0:
+		return usagef("it takes no arguments")
+	case modes != 1:
+		return usagef("give exactly one of -channel, -batch and -addr")
+	case c.addr != "" && (c.forwardTo != "" || c.claims != "" || c.printOnly):
+		return usagef("-forward-to, -claims and -print are for what is polled, not for -addr")
+	case c.addr == "" && c.forwardTo == "" && !c.printOnly && c.folder == "":
+		return usagef("give -forward-to URL, -print or -record FOLDER")
+	case c.printOnly && c.forwardTo != "":
+		return usagef("-print only shows: leave out -forward-to")
+	case c.forwardTo != "" && c.claims == "" && !c.x.tokenless:
+		return usagef(`give the token's -claims, as in -claims '{"album_id":"7"}', or -tokenless`)
+	case c.timeout <= 0 || c.timeout > maxForward:
+		return usagef("-timeout is more than 0, and %v at most", maxForward)
+	case c.forwardTo != "":
+		return checkURL("-forward-to", c.forwardTo)
+	}
+	return nil
+}
+
+// say writes a line, or several that belong together.
+func (c *listenCommand) say(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, _ = io.WriteString(c.stdout, text+"\n")
+}
+
+// line is what is shown of each notification. Its words are outside text.
+func line(at time.Time, body []byte, status string, took time.Duration) string {
+	kind, publicID := "-", "no JSON object"
+	if payload, err := cloudinaryhook.ParsePayload(body); err == nil {
+		kind, publicID = "no type", strconv.Quote(payload.Common().PublicID)
+		if t := payload.Common().Type; t != "" {
+			kind = printable(string(t))
+		}
+	}
+	return fmt.Sprintf("%s  %.40s  %.200s  %s  %v", at.Format(time.TimeOnly), kind, publicID, status, round(took))
+}
+
+// record keeps a request, if that is wanted.
+func (c *listenCommand) record(r *recording) error {
+	if c.folder == "" {
+		return nil
+	}
+	name := fmt.Sprintf("%s-%04d.http", c.recordingsBegin, c.recorded.Add(1)) // nothing of the sender's
+	return r.save(filepath.Join(c.folder, name))
+}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+)
+
+const maxRecorded = 32 << 20 // bytes of a body
+
+// receive serves until ctx ends. It believes nothing, keeps nothing but
+// recordings, and says what a receiver with this environment would make of each
+// request.
+func (c *listenCommand) receive(ctx context.Context) error {
+	listener, err := net.Listen("tcp", c.addr) //nolint:noctx // it returns at once
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: http.HandlerFunc(c.serve), ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second}
+	fmt.Fprintf(c.stderr, "receiving at http://%s; Ctrl-C ends it\n", listener.Addr())
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		hurry, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		stopped <- server.Shutdown(hurry)
+	})
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		return err
+	}
+	return <-stopped
+}
+
+func (c *listenCommand) serve(w http.ResponseWriter, r *http.Request) {
+	begun := time.Now()
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRecorded))
+	if err != nil {
+		c.say(line(begun, body, "the body could not be read", time.Since(begun)))
+		http.Error(w, http.StatusText(http.StatusBadRequest), http.StatusBadRequest)
+		return
+	}
+	request := &recording{Request: r, body: body, at: begun}
+	recordError := c.record(request)
+	x := c.x
+	x.at, x.recorded = begun, true
+	var explained strings.Builder
+	status := http.StatusOK
+	if x.explain(r.Context(), request, &explained) != nil {
+		status = http.StatusUnauthorized
+	}
+	if r.Method != http.MethodPost {
+		status = http.StatusMethodNotAllowed
+	}
+	text := line(begun, body, fmt.Sprint(status), time.Since(begun))
+	if status != http.StatusOK {
+		text += "\n" + explained.String()
+	}
+	if recordError != nil {
+		text += "\nNot recorded: " + printable(recordError.Error())
+		status = http.StatusInternalServerError // so that it is sent again
+	}
+	c.say(text)
+	w.WriteHeader(status)
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
+	"github.com/cloudinaryhook/cloudinaryhook/poll"
+)
+
+const (
+	maxForward  = 5 * time.Minute  // an app's answer; the API hides a message for ten at most
+	ackTime     = 10 * time.Second // for an acknowledgement, after Ctrl-C too
+	idlePause   = time.Second      // so that an API that answers at once is not flooded
+	recheckTime = 30 * time.Second // how long a message that was left stays away, beside -timeout
+)
+
+// A poller posts what a channel has to an app.
+type poller struct {
+	*listenCommand
+	client *poll.Client
+	claims claimSet
+	key    []byte // nil: no token
+	http   *http.Client
+	seen   map[string]bool // by signature: what is not posted is shown once
+}
+
+func (c *listenCommand) poll(ctx context.Context) error {
+	account, err := c.account()
+	if err != nil {
+		return err
+	}
+	if account.cloud == "" || account.apiKey == "" || len(account.secrets) == 0 {
+		return usagef("to poll, set %s, %s and %s, or %s", cloudVariable, apiKeyVariable, secretVariable, urlVariable)
+	}
+	p := &poller{
+		listenCommand: c,
+		client: &poll.Client{
+			CloudName: account.cloud, APIKey: account.apiKey, APISecret: account.secrets[0].value,
+			Channel: c.channel, BatchID: c.batch, BaseURL: c.api, Visibility: c.timeout + recheckTime,
+			Logger: slog.New(slog.NewTextHandler(c.stderr, nil)),
+		},
+		http: newClient(c.timeout, 10),
+		seen: make(map[string]bool),
+	}
+	if c.forwardTo != "" {
+		if err := p.prepare(); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(c.stderr, "polling; Ctrl-C ends it")
+	return p.run(ctx)
+}
+
+// prepare finds out whether notifications can be posted, before any is claimed.
+func (p *poller) prepare() (err error) {
+	if !p.x.tokenless {
+		if p.claims, err = parseClaims(p.listenCommand.claims); err != nil {
+			return err
+		}
+		if p.key, err = p.tokenKey(); err != nil {
+			return err
+		}
+	}
+	_, err = p.notification(&poll.Message{})
+	return err
+}
+
+// run polls until ctx ends, and then finishes what it has in hand.
+func (p *poller) run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		begun := time.Now()
+		messages, err := p.client.Receive(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		acknowledged, err := p.round(context.WithoutCancel(ctx), messages)
+		if err != nil {
+			return err
+		}
+		if acknowledged == 0 {
+			_ = sleep(ctx, idlePause-time.Since(begun))
+		}
+	}
+	return nil
+}
+
+// round posts messages at the same time, and acknowledges those that the app has
+// answered with 2xx.
+func (p *poller) round(ctx context.Context, messages []poll.Message) (acknowledged int, err error) {
+	var mu sync.Mutex
+	var handles []string
+	var posts sync.WaitGroup
+	for i := range messages {
+		m := &messages[i]
+		if p.forwardTo == "" && p.seen[m.Signature] {
+			continue
+		}
+		p.seen[m.Signature] = true
+		posts.Go(func() {
+			if p.handle(ctx, m) {
+				mu.Lock()
+				defer mu.Unlock()
+				handles = append(handles, m.ReceiptHandle)
+			}
+		})
+	}
+	posts.Wait()
+	ctx, cancel := context.WithTimeout(ctx, ackTime)
+	defer cancel()
+	err = p.client.Acknowledge(ctx, handles...)
+	if errors.Is(err, poll.ErrUnavailable) || errors.Is(err, poll.ErrNotAcknowledged) {
+		p.say(fmt.Sprintf("Not acknowledged, so these come again: %s.", reason(err)))
+		err = nil
+	}
+	return len(handles), err
+}
+
+// handle does what is wanted with one message, and reports whether that may be
+// acknowledged.
+func (p *poller) handle(ctx context.Context, m *poll.Message) (acknowledge bool) {
+	if m.ReceiptHandle == "" || m.Body == nil {
+		p.say("A message is incomplete, and left.")
+		return false
+	}
+	n, err := p.notification(m)
+	if err != nil {
+		p.say("Left: " + printable(err.Error()))
+		return false
+	}
+	begun := time.Now()
+	if err := p.recordMessage(ctx, m, n); err != nil {
+		p.say("Not recorded, and left: " + printable(err.Error()))
+		return false
+	}
+	if p.forwardTo == "" {
+		text := line(begun, m.Body, "left", 0)
+		if p.printOnly {
+			text += "\n" + indent(m.Body)
+		}
+		p.say(text)
+		return false
+	}
+	answer, err := n.Post(ctx, p.http)
+	accepted := err == nil && answer.Status/100 == 2
+	p.say(line(begun, m.Body, p.status(ctx, m, answer, err), time.Since(begun)))
+	return accepted
+}
+
+// status says what the app has answered, and if it does not believe the message,
+// why.
+func (p *poller) status(ctx context.Context, m *poll.Message, answer sender.Answer, err error) string {
+	switch {
+	case err != nil:
+		return "no answer (" + printable(err.Error()) + "), left"
+	case answer.Status/100 == 2:
+		return strconv.Itoa(answer.Status)
+	case answer.Status != http.StatusUnauthorized:
+		return strconv.Itoa(answer.Status) + ", left"
+	}
+	x := p.x
+	x.at, x.recorded = time.Now(), true
+	if x.examineSignature(ctx, requestOf(m.Body, m.Signature, m.Timestamp).Header, m.Body) == nil {
+		return "401, left (the signature is right for this environment)"
+	}
+	return "401, left (" + strings.Join(ids(x.sorted()), ", ") + ")"
+}
+
+// notification is the message as Cloudinary would post it to the app.
+func (p *poller) notification(m *poll.Message) (*sender.Notification, error) {
+	url := p.forwardTo
+	if p.key != nil {
+		claims := p.claims.copy()
+		claims.expire(2 * time.Hour)
+		var err error
+		if url, err = signURL(p.key, claims, url); err != nil {
+			return nil, err
+		}
+	}
+	return sender.Signed(url, m.Body, m.Timestamp, m.Signature), nil
+}
+
+func (p *poller) recordMessage(ctx context.Context, m *poll.Message, n *sender.Notification) error {
+	r, err := n.Request(ctx)
+	if err != nil {
+		return err
+	}
+	return p.record(&recording{Request: r, body: m.Body, at: time.Now()})
+}

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+)
+
+// A listener is the program, listening.
+type listener struct {
+	t    *testing.T
+	cmd  *exec.Cmd
+	out  *bufio.Reader // both streams
+	read strings.Builder
+}
+
+func (e environment) listen(t *testing.T, args ...string) *listener {
+	t.Helper()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &listener{t: t, cmd: e.command(t.Context(), append([]string{"listen"}, args...)...), out: bufio.NewReader(reader)}
+	l.cmd.Stdout, l.cmd.Stderr = writer, writer
+	if err := l.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = writer.Close()
+	t.Cleanup(func() {
+		_ = l.cmd.Process.Kill()
+		_ = l.cmd.Wait()
+		_ = reader.Close()
+	})
+	return l
+}
+
+// until reads lines until one matches, and returns what the groups match.
+func (l *listener) until(pattern string) []string {
+	l.t.Helper()
+	want := regexp.MustCompile(pattern)
+	for {
+		line, err := l.out.ReadString('\n')
+		l.read.WriteString(line)
+		if match := want.FindStringSubmatch(line); match != nil {
+			return match
+		}
+		if err != nil {
+			l.t.Fatalf("no line matches %s (%v):\n%s", pattern, err, &l.read)
+		}
+	}
+}
+
+// interrupt is Ctrl-C. It returns all that was written, and the exit status.
+func (l *listener) interrupt() (output string, status int) {
+	l.t.Helper()
+	if err := l.cmd.Process.Signal(os.Interrupt); err != nil {
+		l.t.Fatal(err)
+	}
+	_, _ = io.Copy(&l.read, l.out)
+	_ = l.cmd.Wait()
+	for _, secret := range []string{"eyJ", testSecret, testKey} {
+		if strings.Contains(l.read.String(), secret) {
+			l.t.Errorf("the output holds %q:\n%s", secret, &l.read)
+		}
+	}
+	return l.read.String(), l.cmd.ProcessState.ExitCode()
+}
+
+func pollEnvironment() environment {
+	e := testEnvironment()
+	e[cloudVariable], e[apiKeyVariable] = cloudinaryhooktest.DefaultCloudName, cloudinaryhooktest.DefaultAPIKey
+	return e
+}
+
+const oddBody = "{\"notification_type\" : \"upload\",\r\n\"public_id\":\"caf\xe9\\u001b[2J\",\"format\":\"jpg\",\"version\":1}\n"
+
+// TestListenForwards what a channel has, byte for byte, with a token, and
+// acknowledges it.
+func TestListenForwards(t *testing.T) {
+	endpoint, store := newReceiver(t)
+	api := cloudinaryhooktest.NewPollServer(t)
+	api.Send("dev", "", []byte(oddBody))
+	api.Send("other", "", []byte(`{"request_id":"of another channel"}`))
+	api.Send("", "batch", []byte(`{"request_id":"of a batch"}`))
+	folder := filepath.Join(t.TempDir(), "recordings")
+	l := pollEnvironment().listen(t, "-api", api.URL, "-channel", "dev", "-forward-to", endpoint, "-claims", `{"album_id":18446744073709551615}`, "-record", folder)
+	l.until(`^\d\d:\d\d:\d\d  upload  "caf\x{FFFD}\\x1b\[2J"  201  \d`)
+	got, status := l.interrupt()
+	if status != 0 {
+		t.Errorf("Ctrl-C got %d, want 0:\n%s", status, got)
+	}
+	if got := api.Acknowledged(); got != 1 {
+		t.Errorf("acknowledged got %d, want 1", got)
+	}
+	if diff := cmp.Diff(oddBody, string(store.Deliveries()[0].Body)); diff != "" {
+		t.Errorf("the body differs (-want +got):\n%s", diff)
+	}
+	if got := store.Deliveries()[0].Claims.AlbumID; got != "18446744073709551615" {
+		t.Errorf("album got %q, want that of -claims", got)
+	}
+	recordings, _ := filepath.Glob(filepath.Join(folder, "*.http"))
+	if len(recordings) != 1 {
+		t.Fatalf("got recordings %v, want one", recordings)
+	}
+	if info, err := os.Stat(recordings[0]); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the recording got %v and %v, want that only its owner reads it", info.Mode(), err)
+	}
+	if got, status := testEnvironment().run(t, "", "explain", "-request", recordings[0], "-require", "album_id"); status != 0 {
+		t.Errorf("the recording got %d: %s, want it accepted", status, got)
+	}
+}
+
+// TestListenAcknowledges only what was answered with 2xx.
+func TestListenAcknowledges(t *testing.T) {
+	tests := []struct {
+		name   string
+		status int
+		shows  string
+		acked  int
+	}{
+		{"201", 201, `  201  `, 1},
+		{"204", 204, `  204  `, 1},
+		{"redirected", 302, `  302, left  `, 0},
+		{"refused", 401, `  401, left \(the signature is right for this environment\)  `, 0},
+		{"failed", 500, `  500, left  `, 0},
+		{"hung up", 0, `  no answer \(EOF\), left  `, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				if tt.status == 0 {
+					panic(http.ErrAbortHandler)
+				}
+				w.WriteHeader(tt.status)
+			}))
+			defer app.Close()
+			api := cloudinaryhooktest.NewPollServer(t)
+			api.Send("", "batch", []byte(`{"notification_type":"delete"}`))
+			l := pollEnvironment().listen(t, "-api", api.URL, "-batch", "batch", "-forward-to", app.URL, "-tokenless")
+			l.until(`delete  ""` + tt.shows)
+			if got, status := l.interrupt(); status != 0 {
+				t.Errorf("Ctrl-C got %d, want 0:\n%s", status, got)
+			}
+			if got := api.Acknowledged(); got != tt.acked {
+				t.Errorf("acknowledged got %d, want %d", got, tt.acked)
+			}
+		})
+	}
+}
+
+// TestListenComesBack: what the app failed to take is posted again.
+func TestListenComesBack(t *testing.T) {
+	answers := make(chan int, 2)
+	answers <- 500
+	answers <- 201
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(<-answers) }))
+	defer app.Close()
+	api := cloudinaryhooktest.NewPollServer(t)
+	api.FailReceive(cloudinaryhooktest.FaultStatus(503, ""), cloudinaryhooktest.FaultHTML)
+	api.Send("dev", "", []byte(`{"notification_type":"delete"}`))
+	l := pollEnvironment().listen(t, "-api", api.URL, "-channel", "dev", "-forward-to", app.URL, "-tokenless")
+	l.until(`  500, left  `)
+	api.Redeliver()
+	l.until(`  201  `)
+	if got, status := l.interrupt(); status != 0 || api.Remaining() != 0 {
+		t.Errorf("got %d and %d messages left, want 0 and 0:\n%s", status, api.Remaining(), got)
+	}
+}
+
+// TestListenSaysWhyItIsRefused by an app that does not believe a message.
+func TestListenSaysWhyItIsRefused(t *testing.T) {
+	endpoint, _ := newReceiver(t)
+	api := cloudinaryhooktest.NewPollServer(t)
+	api.Send("dev", "", []byte(`{"notification_type":"delete"}`), cloudinaryhooktest.WithTimestamp("1507784418"))
+	l := pollEnvironment().listen(t, "-api", api.URL, "-channel", "dev", "-forward-to", endpoint, "-claims", `{"album_id":"7"}`)
+	l.until(`  401, left \(stale\)  `)
+	_, _ = l.interrupt()
+}
+
+// TestListenShows without acknowledging.
+func TestListenShows(t *testing.T) {
+	api := cloudinaryhooktest.NewPollServer(t)
+	api.Send("dev", "", []byte(oddBody))
+	l := pollEnvironment().listen(t, "-api", api.URL, "-channel", "dev", "-print")
+	l.until(`upload  .*  left  `)
+	l.until(`"format": "jpg"`)
+	api.Send("dev", "", []byte(`hello`))
+	api.Redeliver()
+	l.until(`-  no JSON object  left  `)
+	got, status := l.interrupt()
+	if status != 0 || api.Acknowledged() != 0 {
+		t.Errorf("got %d and %d acknowledged, want 0 and none", status, api.Acknowledged())
+	}
+	if n := strings.Count(got, "upload  "); n != 1 {
+		t.Errorf("got %d lines about one message, want one:\n%s", n, got)
+	}
+	if strings.ContainsAny(got, "\x1b\u009b") {
+		t.Errorf("got %q, want nothing that moves the cursor", got)
+	}
+}
+
+// TestListenReceives without polling: it explains and records.
+func TestListenReceives(t *testing.T) {
+	folder := t.TempDir()
+	l := testEnvironment().listen(t, "-addr", "127.0.0.1:0", "-record", folder, "-require", "album_id")
+	address := l.until(`receiving at (http://\S+);`)[1]
+	post := func(r *http.Request) int {
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	tests := []struct {
+		name    string
+		request *http.Request
+		status  int
+		shows   []string
+		explain string // what explain says of the recording; "": that it is accepted
+	}{
+		{"genuine", cloudinaryhooktest.NewRequest(t, address+"/hook", []byte(oddBody)), 200, []string{`upload  .*  200  `}, ""},
+		{"another secret", cloudinaryhooktest.NewRequest(t, address+"/hook", []byte(oddBody), cloudinaryhooktest.WithSecret(testSecret+"\n")),
+			401, []string{`upload  .*  401  `, `^1\. secret-newline: `}, "1. secret-newline: "},
+		{"no album", cloudinaryhooktest.NewRequest(t, address+"/hook", []byte(oddBody), cloudinaryhooktest.WithClaims(&cloudinaryhook.Claims{UserID: "7"})),
+			401, []string{`upload  .*  401  `, `^1\. token-claims: `}, "1. token-claims: "},
+	}
+	for i, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := post(tt.request); got != tt.status {
+				t.Errorf("got %d, want %d", got, tt.status)
+			}
+			for _, line := range tt.shows {
+				l.until(line)
+			}
+			recordings, _ := filepath.Glob(filepath.Join(folder, fmt.Sprintf("*-%04d.http", i+1)))
+			if len(recordings) != 1 {
+				t.Fatalf("got recordings %v, want one", recordings)
+			}
+			got, status := testEnvironment().run(t, "", "explain", "-request", recordings[0], "-require", "album_id")
+			if !strings.Contains(got, tt.explain) || (status == 0) != (tt.explain == "") {
+				t.Errorf("explain got %d: %s, want %q", status, got, tt.explain)
+			}
+			content, err := os.ReadFile(recordings[0])
+			if err != nil || !bytes.HasSuffix(content, []byte("\r\n\r\n"+oddBody)) {
+				t.Errorf("the recording got %v and %q, want the body at its end", err, content)
+			}
+		})
+	}
+	resp, err := http.Get(address)
+	if err != nil || resp.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("GET got %v and %v, want 405", resp.Status, err)
+	}
+	resp.Body.Close()
+	if got, status := l.interrupt(); status != 0 {
+		t.Errorf("Ctrl-C got %d, want 0:\n%s", status, got)
+	}
+}
+
+func TestListenRefuses(t *testing.T) {
+	api := cloudinaryhooktest.NewPollServer(t)
+	wrong := pollEnvironment()
+	wrong[apiKeyVariable] = "another"
+	tests := []struct {
+		name   string
+		env    environment
+		args   []string
+		status int
+		says   string
+	}{
+		{"nothing", pollEnvironment(), nil, 2, "exactly one of"},
+		{"two ways", pollEnvironment(), []string{"-channel", "dev", "-addr", "127.0.0.1:0"}, 2, "exactly one of"},
+		{"nowhere to go", pollEnvironment(), []string{"-channel", "dev"}, 2, "give -forward-to"},
+		{"neither claims nor tokenless", pollEnvironment(), []string{"-channel", "dev", "-forward-to", "http://127.0.0.1:1"}, 2, "-claims"},
+		{"forwarding what is received", pollEnvironment(), []string{"-addr", "127.0.0.1:0", "-forward-to", "http://127.0.0.1:1"}, 2, "not for -addr"},
+		{"no account", testEnvironment(), []string{"-channel", "dev", "-print"}, 2, cloudVariable},
+		{"no key", environment{secretVariable: testSecret, cloudVariable: "c", apiKeyVariable: "k"}, []string{"-channel", "dev", "-forward-to", "http://127.0.0.1:1", "-claims", "{}"}, 2, keyVariable},
+		{"no URL", pollEnvironment(), []string{"-channel", "dev", "-forward-to", "localhost:8080", "-tokenless"}, 2, "-forward-to: not an absolute"},
+		{"a URL with a token", pollEnvironment(), []string{"-channel", "dev", "-forward-to", "http://127.0.0.1:1/?token=x", "-claims", "{}"}, 1, "token already"},
+		{"an address in use", testEnvironment(), []string{"-addr", strings.TrimPrefix(api.URL, "http://")}, 1, "address already in use"},
+		{"another API key", wrong, []string{"-channel", "dev", "-print", "-api", api.URL}, 1, "refuses the credentials"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, status := tt.env.run(t, "", append([]string{"listen"}, tt.args...)...)
+			if status != tt.status || !strings.Contains(got, tt.says) {
+				t.Errorf("got %d and %q, want %d and %q", status, got, tt.status, tt.says)
+			}
+		})
+	}
+}
