@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strconv"
@@ -239,6 +240,44 @@ func TestClaimsFor(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
+}
+
+// A notification that is received and polled is one delivery if both say the same
+// of whom it is for, and else two with an image each, as docs/upload.md warns.
+func TestReceivedAndPolled(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		claims *cloudinaryhook.Claims
+		want   int
+	}{
+		{"the same claims", cloudinaryhooktest.DefaultClaims(), 1},
+		{"no claims", nil, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, keys := new(api), make(map[string]bool)
+				r := newReceiver(a, func(_ context.Context, img *cloudinaryhook.Image) error {
+					keys[img.Key] = true
+					return nil
+				})
+				r.ClaimsFor = func(context.Context, *poll.Message) (*cloudinaryhook.Claims, error) { return tt.claims, nil }
+				handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
+					Signature: r.Signature, Processor: r.Processor,
+					Token: &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(cloudinaryhooktest.DefaultKey)}},
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				w := httptest.NewRecorder()
+				handler.ServeHTTP(w, cloudinaryhooktest.NewRequest(t, "/hook", []byte(body), cloudinaryhooktest.WithSecret("the API secret")))
+				a.send("the message", body)
+				runFor(t, r, 500*time.Millisecond)
+				if w.Code != http.StatusCreated || len(a.acked) != 1 || len(keys) != tt.want {
+					t.Errorf("got status %d, %q acknowledged and %d images, want 201, the message and %d", w.Code, a.acked, len(keys), tt.want)
+				}
+			})
+		})
+	}
 }
 
 // Run ends with ErrNothingVerifies after five minutes of refusals alone, and with
