@@ -53,13 +53,24 @@ func newTab(t *testing.T) *tab {
 	return b
 }
 
+// another is one more tab of the same browser.
+func (b *tab) another() *tab {
+	b.t.Helper()
+	ctx, cancel := chromedp.NewContext(b.ctx)
+	b.t.Cleanup(cancel)
+	if err := chromedp.Do(ctx); err != nil { // opens it, and ties it to this context
+		b.t.Fatal(err)
+	}
+	return &tab{b.t, ctx}
+}
+
 // in is the same tab for a subtest.
 func (b *tab) in(t *testing.T) *tab { return &tab{t, b.ctx} }
 
 // do runs actions one after the other.
 func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
 		b.t.Fatal(err)
@@ -97,16 +108,17 @@ func (b *tab) wait(expression string) {
 	b.t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	timeout := time.After(30 * time.Second)
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
 	for {
-		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](expression))
+		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool](expression))
 		if ok && err == nil {
 			return
 		}
 		select {
 		case <-ticker.C:
-		case <-timeout:
-			b.t.Fatalf("waited 30 s for %s, the last error was %v", expression, err)
+		case <-ctx.Done():
+			b.t.Fatalf("waited %v for %s, the last error was %v", patience, expression, err)
 		}
 	}
 }

@@ -170,10 +170,10 @@ func (l *load) until(reached func() bool) {
 	l.mu.Unlock()
 	select {
 	case <-l.reached:
-	case <-time.After(time.Minute):
+	case <-time.After(patience):
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.t.Fatalf("waited a minute for other answers than %v", l.answers)
+		l.t.Fatalf("waited %v for other answers than %v", patience, l.answers)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"github.com/google/go-cmp/cmp"
@@ -111,15 +112,13 @@ func TestReconnects(t *testing.T) {
 }
 
 // TestHiddenPagesDoNotWatch: a browser has six connections to a server, and
-// tabs in the background would take them all.
+// tabs in the background would take them all. One may be opened there.
 func TestHiddenPagesDoNotWatch(t *testing.T) {
 	b := newTab(t)
 	p, monitor := inProcess(t)
-	b.open(p.url)
-	b.wait(isLive)
 	watchers := func(want int) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 			monitor.mu.Lock()
 			got := len(monitor.watchers)
 			monitor.mu.Unlock()
@@ -131,16 +130,51 @@ func TestHiddenPagesDoNotWatch(t *testing.T) {
 			}
 		}
 	}
-	watchers(1)
+	const opened = `Object.defineProperty(document, "hidden", { value: true, configurable: true });
+		const real = EventSource; window.connections = 0;
+		EventSource = class extends real { constructor(url) { super(url); connections++; } };`
+	b.do(command(page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: opened}))
+	b.open(p.url)
+	if n := evaluate[int](b, "connections"); n != 0 {
+		t.Errorf("a page that is opened in the background connects %d times, want none", n)
+	}
 	hide := func(hidden bool) {
 		b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`Object.defineProperty(document, "hidden", { value: %v, configurable: true }); document.dispatchEvent(new Event("visibilitychange"))`, hidden)))
 	}
+	hide(false)
+	b.wait(isLive)
+	watchers(1)
 	hide(true)
 	watchers(0)
 	p.post(t, golden(t, "upload-simple.json"))
 	hide(false)
 	watchers(1)
 	b.wait(`document.querySelector("main").innerText.includes("hat")`)
+}
+
+// TestManyTabs: even if all are looked at, in windows side by side, each loads
+// and shows what is new.
+func TestManyTabs(t *testing.T) {
+	b := newTab(t)
+	p, _ := inProcess(t)
+	tabs := []*tab{b}
+	b.open(p.url)
+	for range 8 {
+		other := b.another()
+		other.open(p.url)
+		tabs = append(tabs, other)
+	}
+	p.post(t, golden(t, "upload-simple.json"))
+	watching := 0
+	for _, one := range tabs {
+		one.wait(`document.querySelector("main").innerText.includes("hat")`)
+		if evaluate[bool](one, isLive) {
+			watching++
+		}
+	}
+	if watching != maxWatching {
+		t.Errorf("%d tabs watch, want %d", watching, maxWatching)
+	}
 }
 
 // TestTooManyPages: a page that was not let in asks now and then what is new, and
