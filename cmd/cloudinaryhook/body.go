@@ -59,8 +59,8 @@ func openSource(name string, same, fresh bool, stdin io.Reader) (source, error) 
 	return fileSource(body, same, fresh)
 }
 
-// fileSource sends what is in a file. A Delivery as Delivery.MarshalJSON writes it
-// is the one thing that is not sent as it is: its body is in it.
+// fileSource sends what is in a file. Of a Delivery as Delivery.MarshalJSON writes
+// it, and of a request as listen records it, that is the body in it.
 func fileSource(body []byte, same, fresh bool) (source, error) {
 	var s source
 	var d cloudinaryhook.Delivery
@@ -69,6 +69,8 @@ func fileSource(body []byte, same, fresh bool) (source, error) {
 		if err := d.Claims.Decode(&s.claims); err != nil {
 			return s, err
 		}
+	} else if r, err := readRecording(body); err == nil {
+		body = r.body
 	}
 	s.next = func() ([]byte, error) { return body, nil }
 	if !fresh {

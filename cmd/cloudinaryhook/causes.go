@@ -96,10 +96,12 @@ var causes = []cause{
 	{"key-other", "The token was signed with another key.", "Where tokens are made, use the receiver's key. While it is rotated, keep the old one in Keys."},
 
 	// Hints, if no digest matches.
+	{"stale-now", "The request was signed too long ago, if it came just now.", "If it is a recording, say with -at when it came. If not, see stale."},
 	{"secret-odd", "The secret has something around it that the package refuses.", "Copy it from the console again, without quotes and white space."},
 	{"signature-length", "The signature is no digest: neither 40 nor 64 hexadecimal characters.", "It is not Cloudinary's, or a proxy has changed it."},
 	{"body-cut", "The body is cut off.", "Raise the limit that cuts it, of a proxy or of a reader: Cloudinary's largest bodies have hundreds of kilobytes."},
 	{"other-api-key", "The body names the API key whose secret has signed it.", "Set the secret of that key: the one for webhooks if the environment has one, else the oldest active key."},
+	{"body-encoding", "The request has a Content-Encoding.", "Perhaps something decompressed the body on the way. The signature is over the bytes that Cloudinary sent: have the proxy leave request bodies alone."},
 	{"body-sorted", "The names in the body are in alphabetical order, on every level.", "Cloudinary does not sort them: something decoded the JSON into a map and encoded it again. Verify the bytes as they came."},
 	{"body-replaced", "The body has replacement characters (U+FFFD).", "Bytes that are not UTF-8 were replaced on the way: pass on bytes, not text."},
 	{"body-numbers", "The body has numbers such as 1.5e+09.", "Something decoded them as floating point and encoded them again. Verify the bytes as they came."},

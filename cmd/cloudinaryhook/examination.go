@@ -48,35 +48,39 @@ func reason(err error) string { return strings.ReplaceAll(err.Error(), "cloudina
 // relative says how far t is from now, to a person.
 func relative(t, now time.Time) string {
 	d := t.Sub(now).Round(time.Second)
+	text := d.Abs().String()
 	if d.Abs() > 48*time.Hour {
-		days := int(d.Abs().Hours() / 24)
-		if d < 0 {
-			return fmt.Sprintf("%d days before", days)
-		}
-		return fmt.Sprintf("%d days later", days)
+		text = fmt.Sprintf("%d days", d.Abs()/(24*time.Hour))
 	}
 	if d < 0 {
-		return fmt.Sprintf("%v before", -d)
+		return text + " before"
 	}
-	return fmt.Sprintf("%v later", d)
+	return text + " later"
 }
 
-const shownFindings = 3 // as many as one screen holds
-
-// report writes what was found.
+// report writes what was found, as much as one screen holds.
 func (x *examination) report(w io.Writer) {
 	findings := x.sorted()
-	for i, f := range findings {
-		if i == shownFindings && !x.all {
-			fmt.Fprintln(w, "\n"+wrap("", "Less likely: "+strings.Join(ids(findings[i:]), ", ")+" (-all shows more)."))
-			break
-		}
+	shown := 3
+	if x.isUnknown() {
+		shown = 2 // what is left needs room
+	}
+	if x.all {
+		shown = len(findings)
+	}
+	for i, f := range findings[:min(shown, len(findings))] {
 		fmt.Fprintln(w, "\n"+wrap("   ", fmt.Sprintf("%d. %s: %s %s", i+1, f.id, f.what, f.detail)))
 		if f.do != "" {
 			fmt.Fprintln(w, wrap("   ", "   What to do: "+f.do))
 		}
 	}
+	if len(findings) > shown {
+		fmt.Fprintln(w, "\n"+wrap("", "Less likely: "+strings.Join(ids(findings[shown:]), ", ")+" (-all shows more)."))
+	}
 }
+
+// isUnknown reports that nothing was proven about the signature.
+func (x *examination) isUnknown() bool { return slices.Contains(ids(x.findings), "unknown") }
 
 func ids(findings []finding) []string {
 	var all []string

@@ -89,9 +89,9 @@ func (x *examination) examineTimestamp(timestamp string) {
 	signed := time.Unix(seconds, 0).UTC()
 	age := x.at.Sub(signed)
 	maxAge, maxSkew := cmp.Or(x.signature.MaxAge, 2*time.Hour), cmp.Or(x.signature.MaxSkew, 5*time.Minute)
-	clock := "by this machine's clock"
+	stale := "stale"
 	if !x.recorded {
-		clock += ", which does not know when the request came: -at says it"
+		stale = "stale-now"
 	}
 	switch {
 	case timestamp == "":
@@ -101,9 +101,9 @@ func (x *examination) examineTimestamp(timestamp string) {
 	case len(timestamp) >= 12:
 		x.found("timestamp-milliseconds", fmt.Sprintf("It has %d digits.", len(timestamp)))
 	case age > maxAge:
-		x.found("stale", fmt.Sprintf("That was on %s, %s %s; %v are allowed.", signed.Format(time.RFC3339), relative(signed, x.at), clock, maxAge))
+		x.found(stale, fmt.Sprintf("That was at %s, %s; %v are allowed.", signed.Format(time.RFC3339), relative(signed, x.at), maxAge))
 	case -age > maxSkew:
-		x.found("future", fmt.Sprintf("That is %s, %s %s; %v are allowed.", signed.Format(time.RFC3339), relative(signed, x.at), clock, maxSkew))
+		x.found("future", fmt.Sprintf("That is %s, %s; %v are allowed.", signed.Format(time.RFC3339), relative(signed, x.at), maxSkew))
 	}
 }
 
@@ -201,7 +201,7 @@ func (x *examination) examineBody(header http.Header, body []byte) {
 		x.found("body-cut", "It begins as a JSON object and does not end.")
 	}
 	if encoding := header.Get("Content-Encoding"); encoding != "" {
-		x.found("body-gzip", fmt.Sprintf("Perhaps: Content-Encoding is %.40q.", encoding))
+		x.found("body-encoding", fmt.Sprintf("It is %.40q.", encoding))
 	}
 	if bytes.Contains(body, []byte("\ufffd")) || bytes.Contains(body, []byte(`\ufffd`)) {
 		x.found("body-replaced", "")

@@ -149,7 +149,7 @@ func (x *examination) explain(ctx context.Context, r *recording, w io.Writer) er
 		}
 	}
 	x.report(w)
-	if n := len(x.findings); n > 0 && x.sorted()[n-1].id == "unknown" {
+	if x.isUnknown() {
 		x.whatIsLeft(r, w)
 	}
 	return errSilent
@@ -163,13 +163,11 @@ func (x *examination) whatIsLeft(r *recording, w io.Writer) {
 		address = "https://" + printable(r.Host) + printable(r.URL.EscapedPath())
 	}
 	fmt.Fprintf(w, `
-Nobody can tell from the request alone which it is. Send a genuine one:
-
+To tell a wrong secret from a changed body, send a genuine one:
    cloudinaryhook send -url %s upload
-
-Accepted: the receiver has this environment's secret, and bodies arrive as sent.
-   Then Cloudinary signs with another secret: that of another API key.
-Refused: send again straight to the receiver, past the proxy. If it is accepted
-   now, the proxy changes the body; if not, the receiver has another secret.
+Accepted: secret and way are good, and Cloudinary signs with the secret of
+   another API key. Refused: send it straight to the receiver, past the proxy.
+   If it is accepted now, the proxy changes bodies; if not, the receiver has
+   another secret than this environment.
 `, address)
 }

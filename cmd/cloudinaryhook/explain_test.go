@@ -222,6 +222,10 @@ func bodyCases() []explainCase {
 		{"body-sorted", "Go: map[string]any", came(func(b string) string {
 			return reencoded(b, func(v any) string { out, _ := json.Marshal(v); return string(out) })
 		}), nil},
+		{"body-encoding", "decompressed on the way", func(_ *testing.T, s *sample) {
+			s.sign("over other bytes")
+			s.header.Set("Content-Encoding", "gzip")
+		}, nil},
 		{"body-replaced", "replacement characters", func(_ *testing.T, s *sample) {
 			s.body = strings.ReplaceAll(s.body, "é", "\xe9")
 			s.sign(testSecret)
@@ -285,7 +289,12 @@ func digestCases() []explainCase {
 		{"timestamp-missing", "no timestamp", without(cloudinaryhook.TimestampHeader), nil},
 		{"timestamp-milliseconds", "milliseconds", at(milliseconds), nil},
 		{"timestamp-odd", "leading zero", at("0" + ago(0)), nil},
-		{"stale", "three hours old", at(ago(3 * time.Hour)), nil},
+		{"stale-now", "three hours old", at(ago(3 * time.Hour)), nil},
+		{"stale", "three hours old when it came", func(_ *testing.T, s *sample) {
+			s.timestamp = ago(30 * time.Hour)
+			s.sign(testSecret)
+			s.header.Set("Date", time.Now().Add(-27*time.Hour).UTC().Format(http.TimeFormat))
+		}, []string{"-tokenless"}},
 		{"", "three hours old, and recorded then", at(ago(3 * time.Hour)), []string{"-at", time.Now().Add(-3 * time.Hour).Format(time.RFC3339)}},
 		{"", "three hours are allowed", at(ago(3 * time.Hour)), []string{"-max-age", "4h"}},
 		{"future", "of the future", at(ago(-time.Hour)), nil},
@@ -389,7 +398,7 @@ func tokenCases() []explainCase {
 	}
 }
 
-var shownID = regexp.MustCompile(`(?m)^\d\. ([a-z0-9-]+): `)
+var shownID = regexp.MustCompile(`(?m)^\d+\. ([a-z0-9-]+): `)
 
 // TestExplain names the cause of each case, and no other, except that a body which
 // nothing signs may have been signed by others.
@@ -450,6 +459,7 @@ func TestExplainSeveralCauses(t *testing.T) {
 	s := genuine(t)
 	s.env[secretVariable] = testSecret + "\n"
 	s.env[keyVariable] = `"` + testKey + `"`
+	s.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	s.timestamp = "1507784418"
 	s.sign(testSecret)
 	s.token(t, jwt.SigningMethodHS256, testKey, jwt.MapClaims{"exp": 1507784418})
@@ -466,12 +476,34 @@ func TestExplainSeveralCauses(t *testing.T) {
 	}
 }
 
+// TestExplainFitsAScreen with as many causes as there can be.
+func TestExplainFitsAScreen(t *testing.T) {
+	s := genuine(t)
+	s.env[secretVariable+previousSuffix] = `"something else"`
+	s.env[apiKeyVariable] = "111111111111111"
+	s.header.Set("Content-Encoding", "gzip")
+	s.header.Set("Content-Length", "999")
+	s.path, s.timestamp = "//hook", "1507784418"
+	s.body = `{"a":1.5e+09,"b":"` + "\ufffd" + `","c":1,"d":1,"signature_key":"222222222222222"}`
+	s.sign("another")
+	s.token(t, jwt.SigningMethodHS512, strings.Repeat("k", 64), jwt.MapClaims{"exp": 1, "sub": 7, "iss": "another"})
+	got, _ := s.env.run(t, s.file(), "explain", "-request", "-", "-require", "album_id", "-issuer", "app")
+	checkScreen(t, got)
+	if n := len(shownID.FindAllString(got, -1)); n != 2 || !strings.Contains(got, "cloudinaryhook send") {
+		t.Errorf("got %d findings, want 2, the names of the others, and how to tell:\n%s", n, got)
+	}
+	got, _ = s.env.run(t, s.file(), "explain", "-request", "-", "-require", "album_id", "-issuer", "app", "-all")
+	if n := len(shownID.FindAllString(got, -1)); n < 12 {
+		t.Errorf("-all got %d findings, want 12 at least:\n%s", n, got)
+	}
+}
+
 // TestExplainUnknown says what is left, and how to tell.
 func TestExplainUnknown(t *testing.T) {
 	s := genuine(t)
 	s.sign("another")
 	got, _ := s.env.run(t, s.file(), "explain", "-request", "-")
-	for _, says := range []string{"cloudinaryhook send -url https://app.example/api/v1/cloudinary upload", "another secret", "changed"} {
+	for _, says := range []string{"cloudinaryhook send -url https://app.example/api/v1/cloudinary upload", "wrong secret", "changes bodies"} {
 		if !strings.Contains(strings.Join(strings.Fields(got), " "), says) {
 			t.Errorf("got %s, want it to say %q", got, says)
 		}

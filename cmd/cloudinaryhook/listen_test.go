@@ -122,6 +122,9 @@ func TestListenForwards(t *testing.T) {
 	if got, status := testEnvironment().run(t, "", "explain", "-request", recordings[0], "-require", "album_id"); status != 0 {
 		t.Errorf("the recording got %d: %s, want it accepted", status, got)
 	}
+	if got, status := testEnvironment().run(t, "", "send", "-url", endpoint, recordings[0]); status != 0 || string(store.Deliveries()[1].Body) != oddBody {
+		t.Errorf("the recording, sent, got %d: %s, want its body to arrive", status, got)
+	}
 }
 
 // TestListenAcknowledges only what was answered with 2xx.

@@ -36,9 +36,9 @@
 //	cloudinaryhook send -url https://app.example/api/v1/cloudinary upload
 //
 // It takes the name of a type or of a sample body, to which it gives fresh IDs.
-// Or it takes a file, or - for standard input. It sends these byte for byte; if
+// Or it takes a file, or - for standard input. It sends these byte for byte. If
 // the file is a Delivery as a store keeps it, it sends the body that is in it,
-// with the Delivery's claims.
+// with the Delivery's claims; of a request that listen has recorded, the body.
 //
 //	send -n 1000 -c 16 upload                  many, and a table of how long they took
 //	send -retry -minute 1s upload              after 3, 6 and 9 minutes again, compressed
