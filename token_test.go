@@ -1,17 +1,21 @@
 package cloudinaryhook
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/url"
-	"slices"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
@@ -70,13 +74,10 @@ func tokenRows(t *testing.T) []tokenRow {
 		{"four parts", base, good + ".x", []error{ErrInvalidToken, jwt.ErrTokenMalformed}},
 		{"claims swapped", base, rawToken(testKey, hs256, `{"album_id":"2"}`)[:dot] + good[dot:], []error{ErrInvalidToken, jwt.ErrTokenSignatureInvalid}},
 
-		{"alg none", base, rawToken(testKey, `{"alg":"none"}`, `{}`), []error{ErrInvalidToken}},
-		{"alg None", base, rawToken(testKey, `{"alg":"None"}`, `{}`), []error{ErrInvalidToken}},
 		{"alg missing", base, rawToken(testKey, `{}`, `{}`), []error{ErrInvalidToken}},
 		{"alg HS384", base, signedWith(t, jwt.SigningMethodHS384), []error{ErrInvalidToken}},
 		{"alg HS512", base, signedWith(t, jwt.SigningMethodHS512), []error{ErrInvalidToken}},
 		{"alg RS256", base, rawToken(testKey, `{"alg":"RS256"}`, `{}`), []error{ErrInvalidToken}},
-		{"alg nOnE", base, rawToken(testKey, `{"alg":"nOnE"}`, `{}`), []error{ErrInvalidToken}},
 		{"alg none without a signature", base, "eyJhbGciOiJub25lIn0.e30.", []error{ErrInvalidToken}},
 		{"alg ES256 with the HMAC key", base, rawToken(testKey, `{"alg":"ES256"}`, `{}`), []error{ErrInvalidToken}},
 		{"alg PS256 with the HMAC key", base, rawToken(testKey, `{"alg":"PS256"}`, `{}`), []error{ErrInvalidToken}},
@@ -114,22 +115,10 @@ func tokenRows(t *testing.T) []tokenRow {
 		{"exp now", base, rawToken(testKey, hs256, `{"exp":1700000000}`), []error{ErrInvalidToken, jwt.ErrTokenExpired}},
 		{"exp within leeway", with(func(v *TokenVerifier) { v.Leeway = time.Minute }), rawToken(testKey, hs256, `{"exp":1699999941}`), nil},
 		{"exp beyond leeway", with(func(v *TokenVerifier) { v.Leeway = time.Minute }), rawToken(testKey, hs256, `{"exp":1699999940}`), []error{ErrInvalidToken, jwt.ErrTokenExpired}},
-		{"exp huge", base, rawToken(testKey, hs256, `{"exp":1e300}`), []error{ErrInvalidToken}},
-		{"exp negative", base, rawToken(testKey, hs256, `{"exp":-1}`), []error{ErrInvalidToken, jwt.ErrTokenExpired}},
-		{"exp a fraction ahead", base, rawToken(testKey, hs256, `{"exp":1700000001.5}`), nil},
-		{"exp in quotes, ahead", base, rawToken(testKey, hs256, `{"exp":"1700000001"}`), nil},
-		{"exp in quotes, past", base, rawToken(testKey, hs256, `{"exp":"1699999999"}`), []error{ErrInvalidToken, jwt.ErrTokenExpired}},
-		{"exp beyond float64", base, rawToken(testKey, hs256, `{"exp":1e999}`), []error{ErrInvalidToken, jwt.ErrTokenMalformed}},
-		{"exp beyond 64 bits", base, rawToken(testKey, hs256, `{"exp":99999999999999999999}`), []error{ErrInvalidToken}},
-		{"exp true", base, rawToken(testKey, hs256, `{"exp":true}`), []error{ErrInvalidToken, jwt.ErrTokenMalformed}},
 		{"exp null where required", with(func(v *TokenVerifier) { v.RequireExpiry = true }), rawToken(testKey, hs256, `{"exp":null}`), []error{ErrInvalidToken, jwt.ErrTokenRequiredClaimMissing}},
-		{"nbf huge", base, rawToken(testKey, hs256, `{"nbf":1e300}`), []error{ErrInvalidToken}},
-		{"nbf negative", base, rawToken(testKey, hs256, `{"nbf":-1e300}`), []error{ErrInvalidToken}},
-		{"iat no number", base, rawToken(testKey, hs256, `{"iat":{}}`), []error{ErrInvalidToken, jwt.ErrTokenMalformed}},
 		{"iat ahead", base, rawToken(testKey, hs256, `{"iat":1700009999}`), nil},
 		{"claims nested a thousand deep", base, rawToken(testKey, hs256, `{"a":`+strings.Repeat(`[`, 1000)+strings.Repeat(`]`, 1000)+`}`), nil},
 		{"claims of 1 MB", base, rawToken(testKey, hs256, `{"a":"`+strings.Repeat("x", 1<<20)+`"}`), []error{ErrInvalidToken, jwt.ErrTokenMalformed}},
-		{"exp no number", base, rawToken(testKey, hs256, `{"exp":"soon"}`), []error{ErrInvalidToken, jwt.ErrTokenMalformed}},
 		{"exp in another case is no exp", with(func(v *TokenVerifier) { v.RequireExpiry = true }), rawToken(testKey, hs256, `{"EXP":1700000001}`), []error{ErrInvalidToken, jwt.ErrTokenRequiredClaimMissing}},
 		{"nbf ahead", base, rawToken(testKey, hs256, `{"nbf":1700000001}`), []error{ErrInvalidToken, jwt.ErrTokenNotValidYet}},
 		{"expiry required and there", with(func(v *TokenVerifier) { v.RequireExpiry = true }), rawToken(testKey, hs256, `{"exp":1700000001}`), nil},
@@ -433,28 +422,6 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestClaimsCanBeEmbedded fails if Claims has JSON methods: they would be
-// promoted, and the outer type's own claims would be lost.
-func TestClaimsCanBeEmbedded(t *testing.T) {
-	type own struct {
-		Claims
-		Tenant string `json:"tenant"`
-	}
-	token, err := SignToken(testKey, own{Claims{AlbumID: "7"}, "t"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := TokenVerifier{Keys: [][]byte{testKey}}
-	claims, err := v.Verify(token)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got own
-	if err := claims.Decode(&got); err != nil || got.Tenant != "t" || got.AlbumID != "7" {
-		t.Errorf("Decode got %+v and %v, want tenant t and album 7", got, err)
-	}
-}
-
 func TestClaimsMadeByHand(t *testing.T) {
 	claims := &Claims{OrganizationID: "o", RegisteredClaims: jwt.RegisteredClaims{ExpiresAt: jwt.NewNumericDate(time.Unix(1800000000, 0))}}
 	var got map[string]any
@@ -481,6 +448,12 @@ func TestScope(t *testing.T) {
 		{"numbers keep their text", `{"a":9007199254740993,"b":1.0,"c":1e2}`, `{"a":9007199254740993,"b":1.0,"c":1e2}`},
 		{"strings have one spelling", `{"a":"\u0041\/é<"}`, `{"a":"A/é<"}`},
 		{"empty", `{}`, `{}`},
+		{"ids as they come", `{"user_id":"u","exp":1800000000,"album_id":"a","organization_id":9007199254740993}`, `{"album_id":"a","organization_id":9007199254740993,"user_id":"u"}`},
+		{"elements keep their order", `{"b":[2,1, {"d":1,"c":null} ],"a":true}`, `{"a":true,"b":[2,1,{"c":null,"d":1}]}`},
+		{"names have one spelling", `{"\u0062":1,"a\/":2,"\u00e9":3}`, `{"a/":2,"b":1,"é":3}`},
+		// By bytes U+1F600 comes after U+FB01, in UTF-16 before it, and so RFC 8785 has it.
+		{"names beyond ASCII", `{"\uFB01":1,"😀":2,"é":3,"z":4}`, `{"z":4,"é":3,"😀":2,"ﬁ":1}`},
+		{"odd text", `{"a":"<>&\u2028","B":-0.0e1}`, `{"B":-0.0e1,"a":"<>& "}`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -586,44 +559,143 @@ func TestNotificationURL(t *testing.T) {
 	}
 }
 
-// TestScopeForm compares the scope with what json/v2 makes of the whole claim
-// set, of which scope formats only what needs it.
-func TestScopeForm(t *testing.T) {
-	for _, set := range []string{
-		`{}`,
-		`{"iat":1,"nbf":2,"exp":3,"jti":"x"}`,
-		`{"user_id":"u","exp":1800000000,"album_id":"a","organization_id":9007199254740993}`,
-		` { "b" : 1.0 , "a" : true , "exp" : 1 } `,
-		`{"b":{"z":1, "a":[ 1 , {"d":1,"c":2} ]},"a":null}`,
-		`{"b":[2,1],"a":1}`,
-		`{"\u0062":1,"a":"\u00e9\/"}`,
-		`{"\uFB01":1,"😀":2,"é":3,"z":4}`, // by UTF-16, U+1F600 comes before U+FB01; by bytes after it
-		`{"a":"<>&\u2028","B":-0.0e1}`,
+// FuzzTokenVerifier: accepted is exactly what an HS256 check accepts that is
+// written here once more, with nothing of golang-jwt and nothing of json/v2.
+func FuzzTokenVerifier(f *testing.F) {
+	headers := []string{hs256, `{"alg":"none"}`, `{"alg":"HS256","crit":null}`, `{"alg":"none","alg":"HS256"}`, `{"alg":"HS256","\u0062\u0036\u0034":false}`, `null`}
+	for i, claims := range []string{
+		`{}`, `{"album_id":"1","sub":"s","aud":["a","b"],"jti":"j"}`, `{"album_id":18446744073709551616}`, `{"exp":1}`, `{"exp":"1700000001","nbf":1.7e9,"iat":-1}`,
+		`{"exp":1e300}`, `{"nbf":1700000001}`, `{"iat":{}}`, `[]`, `null`, `{"a":1,"a":2}`, `{"x":{"a":1,"\u0061":2}}`, `{"album_id":{}}`, `{"iss":1}`, `{"aud":[1]}`,
+		`{"a":"\ud83d\ude00"}`, `{"a":"\ud83d"}`, "{\"a\":\"\xff\"}", `{"a":[[{}]]}`,
 	} {
-		t.Run(set, func(t *testing.T) {
-			claims, err := parseClaims([]byte(set))
-			if err != nil {
-				t.Fatal(err)
-			}
-			formatted := jsontext.Value(set).Clone()
-			if err := formatted.Format(jsontext.ReorderRawObjects(true)); err != nil {
-				t.Fatal(err)
-			}
-			want := []byte("{")
-			for name, value := range members(formatted) {
-				if slices.Contains([]string{"iat", "nbf", "exp", "jti"}, name) {
-					continue
-				}
-				if len(want) > 1 {
-					want = append(want, ',')
-				}
-				want, _ = jsontext.AppendQuote(want, name)
-				want = append(append(want, ':'), value...)
-			}
-			want = append(want, '}')
-			if got, err := claims.scope(); err != nil || got != string(want) {
-				t.Errorf("scope got %s (%v), want %s", got, err, want)
-			}
-		})
+		f.Add(rawToken(testKey, hs256, claims), headers[i%len(headers)], claims)
+		f.Add(nonCanonical(rawToken(testKey, hs256, claims)), hs256, claims)
+		f.Add(rawToken(otherKey, hs256, claims), hs256, " "+claims+"\n")
 	}
+	v := TokenVerifier{Keys: [][]byte{testKey}, Now: at(1700000000)}
+	f.Fuzz(func(t *testing.T, token, header, claims string) {
+		for _, token := range []string{token, rawToken(testKey, header, claims)} {
+			got, err := v.Verify(token)
+			if want := independentHS256(token, 1700000000); (err == nil) != want || (got == nil) != (err != nil) {
+				t.Errorf("Verify(%q) got %v and %v, want accepted: %v", token, got, err, want)
+			}
+		}
+	})
+}
+
+// independentHS256: three parts in canonical base64, the algorithm, the right
+// MAC, no extension, a claim set in order and in time.
+func independentHS256(token string, now float64) bool {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 || len(token) > 8<<10 {
+		return false
+	}
+	var decoded [3][]byte
+	for i, part := range parts {
+		var err error
+		decoded[i], err = base64.RawURLEncoding.DecodeString(part)
+		if err != nil || base64.RawURLEncoding.EncodeToString(decoded[i]) != part {
+			return false
+		}
+	}
+	mac := hmac.New(sha256.New, testKey)
+	mac.Write([]byte(parts[0] + "." + parts[1]))
+	var header map[string]any
+	if !hmac.Equal(mac.Sum(nil), decoded[2]) || json.Unmarshal(decoded[0], &header) != nil || header["alg"] != "HS256" {
+		return false
+	}
+	_, crit := header["crit"]
+	_, b64 := header["b64"]
+	return !crit && !b64 && independentClaims(decoded[1], now)
+}
+
+// independentClaims: one object of UTF-8 with unique names everywhere, members
+// of the kinds that RFC 7519 gives them, and the clock between nbf and exp.
+func independentClaims(set []byte, now float64) bool {
+	if !json.Valid(set) || !utf8.Valid(set) || hasLoneSurrogate(set) || !uniqueNames(json.NewDecoder(bytes.NewReader(set))) {
+		return false
+	}
+	var claims map[string]json.RawMessage
+	if json.Unmarshal(set, &claims) != nil || claims == nil {
+		return false
+	}
+	for _, name := range []string{"iss", "sub", "jti", "aud", "organization_id", "album_id", "user_id"} {
+		var value any
+		if claims[name] != nil && json.Unmarshal(claims[name], &value) != nil {
+			value = json.Number(claims[name]) // beyond float64, and a number all the same
+		}
+		switch value := value.(type) {
+		case nil, string:
+		case float64, json.Number:
+			if !strings.HasSuffix(name, "_id") {
+				return false
+			}
+		case []any:
+			for _, element := range value {
+				if _, ok := element.(string); name != "aud" || !ok {
+					return false
+				}
+			}
+			if name != "aud" {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	exp, expOK := independentDate(claims["exp"], math.Inf(1))
+	nbf, nbfOK := independentDate(claims["nbf"], math.Inf(-1))
+	_, iatOK := independentDate(claims["iat"], 0)
+	return expOK && nbfOK && iatOK && now < exp && nbf <= now
+}
+
+// independentDate reads whole seconds between the years 0 and 9999, quoted or
+// not; absent is what is said of one that is not there.
+func independentDate(raw json.RawMessage, absent float64) (float64, bool) {
+	text := string(raw)
+	if text == "" || text == "null" {
+		return absent, true
+	}
+	if text[0] == '"' && json.Unmarshal(raw, &text) != nil || !json.Valid([]byte(text)) {
+		return 0, false
+	}
+	seconds, err := strconv.ParseFloat(text, 64)
+	seconds = math.Floor(seconds)
+	return seconds, err == nil && seconds >= -62167219200 && seconds < 253402300800
+}
+
+// uniqueNames walks over one valid JSON value.
+func uniqueNames(dec *json.Decoder) bool {
+	dec.UseNumber()
+	start, err := dec.Token()
+	if err != nil {
+		return false
+	}
+	names := make(map[string]bool)
+	for start == json.Delim('{') && dec.More() {
+		name, _ := dec.Token()
+		if names[name.(string)] || !uniqueNames(dec) {
+			return false
+		}
+		names[name.(string)] = true
+	}
+	for start == json.Delim('[') && dec.More() {
+		if !uniqueNames(dec) {
+			return false
+		}
+	}
+	if start == json.Delim('{') || start == json.Delim('[') {
+		_, _ = dec.Token()
+	}
+	return true
+}
+
+var (
+	otherEscape = regexp.MustCompile(`\\[^u]|\\u[dD][89abAB]..\\u[dD][c-fC-F]..`)
+	surrogate   = regexp.MustCompile(`\\u[dD][89a-fA-F]`)
+)
+
+// hasLoneSurrogate looks for escapes of half a character in valid JSON.
+func hasLoneSurrogate(data []byte) bool {
+	return surrogate.Match(otherEscape.ReplaceAll(data, nil))
 }
