@@ -32,15 +32,14 @@ type Config struct {
 
 	// Tokenless has the signature alone admit a notification.
 	//
-	// WARNING: nothing then tells the notifications of two such handlers apart.
-	// If they share a store, the same body sent to both is one delivery, and the
-	// same public ID and version in two product environments is one image. Give
-	// each its own Claims.
+	// WARNING: nothing then tells two such handlers apart. If they share a store,
+	// the same body sent to both is one delivery, and the same public ID and
+	// version in two product environments is one image. Give each its own Claims.
 	Tokenless bool
 
 	// Claims are those of every notification of a Tokenless handler, as
-	// &Claims{OrganizationID: "acme"}. Delivery.ID and Image.Key depend on them.
-	// Nil means none. They are copied.
+	// &Claims{OrganizationID: "acme"}; nil means none. They are copied.
+	// Delivery.ID and Image.Key depend on them.
 	Claims *Claims
 
 	// SecretsFor, if set, is asked for the API secrets of the product environment
@@ -50,18 +49,18 @@ type Config struct {
 	// before the body is read: keep what it returns for a while. Its context ends
 	// with the request, or after Timeout.
 	//
-	// No secrets and no error mean that nobody has these claims: [ErrUnknownTenant],
-	// 401. An error, a panic, and a secret that Signature.Secrets may not have are
-	// [ErrSecretsFor], 500.
+	// No secrets and no error mean that nobody has these claims:
+	// [ErrUnknownTenant], 401. An error, a panic, and a secret that
+	// Signature.Secrets may not have are [ErrSecretsFor], 500.
 	SecretsFor func(ctx context.Context, claims *Claims) ([]string, error)
 
 	// MaxBody is the largest body in bytes; 0 means 4 MiB.
 	MaxBody int64
 
 	// Timeout runs from a request's arrival. The body must be there within it,
-	// where the connection allows a read deadline; Save, CreateImage and Notify share what is left, through their
-	// context. Complete has three seconds of its own. 0 means 15 s, since
-	// Cloudinary waits for 20.
+	// where the connection allows a read deadline; Save, CreateImage and Notify
+	// share what is left, through their context. Complete has three seconds of its
+	// own. 0 means 15 s, since Cloudinary waits for 20.
 	Timeout time.Duration
 
 	// SuccessStatus is 201 or 200; 0 means 201, as the recorded system answers.
@@ -72,12 +71,10 @@ type Config struct {
 	// Logger gets one line a request; nil is silent.
 	Logger *slog.Logger
 
-	// Observe is told each request's outcome once. It is for metrics; a panic in
-	// it is contained.
-	//
-	// The answer is sent before Logger and Observe are called, where the
-	// ResponseWriter can flush. What still waits for both is the next request on
-	// the same HTTP/1.1 connection, and the end of the stream in HTTP/2.
+	// Observe is told each request's outcome once, for metrics. A panic in it is
+	// contained. The answer is sent before Logger and Observe are called, where
+	// the ResponseWriter can flush. What still waits for both is the next request
+	// on the same HTTP/1.1 connection, and the end of the stream in HTTP/2.
 	Observe func(context.Context, Outcome)
 }
 
@@ -122,38 +119,34 @@ func NewHandler(c Config) (_ *Handler, err error) {
 }
 
 func (c *Config) check() error {
-	if c.Signature == nil {
-		return fmt.Errorf("%w: Signature is nil", ErrMisconfigured)
-	}
+	wrong := func(text string) error { return fmt.Errorf("%w: %s", ErrMisconfigured, text) }
 	switch {
-	case c.SecretsFor == nil:
+	case c.Signature == nil:
+		return wrong("Signature is nil")
+	case c.SecretsFor != nil && len(c.Signature.Secrets) > 0:
+		return wrong("Signature.Secrets and SecretsFor are both set")
+	case (c.Token == nil) != c.Tokenless:
+		return wrong("either Token is set or Tokenless")
+	case !c.Tokenless && c.Claims != nil:
+		return wrong("Claims are set, and not Tokenless")
+	case !c.Tokenless && (c.Token.Leeway < 0 || slices.Contains(c.Token.Require, "")):
+		return wrong("Token has a negative Leeway or requires a claim without a name")
+	case c.Signature.MaxAge < 0 || c.Signature.MaxSkew < 0 || c.MaxBody < 0 || c.Timeout < 0:
+		return wrong("MaxAge, MaxSkew, MaxBody or Timeout is negative")
+	case !slices.Contains([]int{0, http.StatusOK, http.StatusCreated}, c.SuccessStatus):
+		return wrong("SuccessStatus is neither 200 nor 201")
+	}
+	if c.SecretsFor == nil {
 		if err := c.Signature.usable(); err != nil {
 			return err
 		}
-	case len(c.Signature.Secrets) > 0:
-		return fmt.Errorf("%w: Signature.Secrets and SecretsFor are both set", ErrMisconfigured)
-	}
-	if (c.Token == nil) != c.Tokenless || !c.Tokenless && c.Claims != nil {
-		return fmt.Errorf("%w: either Token is set or Tokenless, and Claims with the latter alone", ErrMisconfigured)
 	}
 	if !c.Tokenless {
 		if err := c.Token.usable(); err != nil {
 			return err
 		}
-		if c.Token.Leeway < 0 || slices.Contains(c.Token.Require, "") {
-			return fmt.Errorf("%w: Token has a negative Leeway or requires a claim without a name", ErrMisconfigured)
-		}
 	}
-	if err := c.Processor.check(); err != nil {
-		return err
-	}
-	if c.Signature.MaxAge < 0 || c.Signature.MaxSkew < 0 || c.MaxBody < 0 || c.Timeout < 0 {
-		return fmt.Errorf("%w: MaxAge, MaxSkew, MaxBody or Timeout is negative", ErrMisconfigured)
-	}
-	if !slices.Contains([]int{0, http.StatusOK, http.StatusCreated}, c.SuccessStatus) {
-		return fmt.Errorf("%w: SuccessStatus is %d, not 200 or 201", ErrMisconfigured, c.SuccessStatus)
-	}
-	return nil
+	return c.Processor.check()
 }
 
 // ServeHTTP answers one notification. Answers to accepted ones have an empty
@@ -161,27 +154,26 @@ func (c *Config) check() error {
 // nobody but the log. All authenticated ones name the delivery in X-Delivery-ID.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	deadline := start.Add(h.config.Timeout)
 	ctx := context.WithoutCancel(r.Context()) // a caller that hangs up must not tear the work in half
 	var d *Delivery
 	var result result
-	defer func() { h.finish(ctx, w, start, d, result) }() // deferred, since the app's code may end the goroutine
-
-	limitReading(w, r, deadline)
-	var err error
-	contain(&result.err, ErrReceive, func() error {
-		d, err = h.Authenticate(r)
+	var failure error // of what nothing else contains
+	defer func() {    // since the app's code may end the goroutine
+		if result.err == nil {
+			result.err = failure
+		}
+		h.finish(ctx, w, start, d, result)
+	}()
+	contain(&failure, ErrReceive, func() error {
+		deadline := start.Add(h.config.Timeout)
+		limitReading(w, r, deadline)
+		if d, result.err = h.Authenticate(r); result.err == nil {
+			work, cancel := context.WithDeadline(ctx, deadline)
+			defer cancel()
+			h.config.Processor.accept(work, d, &result)
+		}
 		return nil
 	})
-	if result.err == nil {
-		result.err = err
-	}
-	if result.err != nil {
-		return
-	}
-	work, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	h.config.Processor.accept(work, d, &result)
 }
 
 // finish answers, logs and observes.
@@ -238,11 +230,9 @@ func (h *Handler) Authenticate(r *http.Request) (*Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	verifier := h.config.Signature
-	if h.config.SecretsFor != nil {
-		if verifier, err = h.tenantVerifier(r.Context(), claims); err != nil {
-			return nil, err
-		}
+	verifier, err := h.verifierFor(r.Context(), claims)
+	if err != nil {
+		return nil, err
 	}
 	body, err := readBody(r, h.config.MaxBody)
 	if err != nil {
@@ -305,27 +295,29 @@ func (h *Handler) verifyHeaders(r *http.Request) (signatureClaim, error) {
 	return h.config.Signature.readHeaders(timestamps[0], signatures[0])
 }
 
-// tenantVerifier has the secrets of the tenant, and nothing of the configured
-// verifier, which has checked the headers already.
-func (h *Handler) tenantVerifier(ctx context.Context, claims *Claims) (*SignatureVerifier, error) {
+// verifierFor has the secrets of the tenant alone: the configured verifier has
+// checked the headers.
+func (h *Handler) verifierFor(ctx context.Context, claims *Claims) (v *SignatureVerifier, err error) {
+	if h.config.SecretsFor == nil {
+		return h.config.Signature, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, h.config.Timeout)
 	defer cancel()
-	var v SignatureVerifier
-	var err error
+	v = new(SignatureVerifier)
 	contain(&err, ErrSecretsFor, func() (err error) {
 		v.Secrets, err = h.config.SecretsFor(ctx, claims)
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if len(v.Secrets) == 0 {
+	case len(v.Secrets) == 0:
 		return nil, ErrUnknownTenant
 	}
 	if err := v.usable(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSecretsFor, err)
 	}
-	return &v, nil
+	return v, nil
 }
 
 // framing says of a body that does not match its signature how it came: what is
@@ -436,7 +428,7 @@ func StatusCode(err error) int {
 		return http.StatusCreated
 	}
 	for _, row := range statuses {
-		if errors.Is(err, row.err) {
+		if slices.ContainsFunc(row.of, func(cause error) bool { return errors.Is(err, cause) }) {
 			return row.status
 		}
 	}
@@ -444,28 +436,16 @@ func StatusCode(err error) int {
 }
 
 var statuses = []struct {
-	err    error
 	status int
+	of     []error
 }{
-	{ErrReceive, http.StatusInternalServerError}, // these first: they wrap errors of the app
-	{ErrSecretsFor, http.StatusInternalServerError},
-	{ErrSave, http.StatusInternalServerError},
-	{ErrCreateImage, http.StatusInternalServerError},
-	{ErrNotify, http.StatusInternalServerError},
-	{ErrComplete, http.StatusInternalServerError},
-	{ErrMethodNotAllowed, http.StatusMethodNotAllowed},
-	{ErrMissingToken, http.StatusUnauthorized},
-	{ErrInvalidToken, http.StatusUnauthorized},
-	{ErrMissingSignature, http.StatusUnauthorized},
-	{ErrUnsupportedSignature, http.StatusUnauthorized},
-	{ErrInvalidTimestamp, http.StatusUnauthorized},
-	{ErrStaleTimestamp, http.StatusUnauthorized},
-	{ErrSignatureMismatch, http.StatusUnauthorized},
-	{ErrUnknownTenant, http.StatusUnauthorized},
-	{ErrBodyTooLarge, http.StatusRequestEntityTooLarge},
-	{ErrMalformedBody, http.StatusBadRequest},
-	{ErrBodyTimeout, http.StatusRequestTimeout},
-	{ErrBodyRead, http.StatusBadRequest},
+	{http.StatusInternalServerError, []error{ErrReceive, ErrSecretsFor, ErrSave, ErrCreateImage, ErrNotify, ErrComplete}}, // first: they wrap errors of the app
+	{http.StatusMethodNotAllowed, []error{ErrMethodNotAllowed}},
+	{http.StatusUnauthorized, []error{ErrMissingToken, ErrInvalidToken, ErrUnknownTenant, ErrMissingSignature, ErrUnsupportedSignature,
+		ErrInvalidTimestamp, ErrStaleTimestamp, ErrSignatureMismatch}},
+	{http.StatusRequestEntityTooLarge, []error{ErrBodyTooLarge}},
+	{http.StatusRequestTimeout, []error{ErrBodyTimeout}},
+	{http.StatusBadRequest, []error{ErrMalformedBody, ErrBodyRead}},
 }
 
 // answer tells a sender its status and no more. What would help an operator

@@ -62,9 +62,9 @@ type Processor struct {
 	// Handler [Config].Timeout. Complete has three seconds of its own.
 	Timeout time.Duration
 
-	// GiveUpAfter is the age, since its receipt, at which Resume gives a delivery
-	// up that it has tried once more and in vain: it is completed as rejected, with
-	// [ErrGaveUp] and the last error as its cause. 0 means never.
+	// GiveUpAfter is the time since its receipt after which a delivery that fails
+	// in Resume is given up: it is completed as rejected, with [ErrGaveUp] and the
+	// last error as its cause. So each is tried once at least. 0 means never.
 	GiveUpAfter time.Duration
 
 	// Logger gets one line for each delivery that fails or is rejected, and for
@@ -100,18 +100,52 @@ func (p *Processor) Process(ctx context.Context, d *Delivery) error {
 }
 
 // Resume processes what is pending, as a Store's own method lists it. Each
-// delivery is saved once more first, to skip what was completed meanwhile. One that
-// fails is given up if it is older than GiveUpAfter. A failure, of the listing too, stops
-// nothing that follows. All failures are logged, and joined in the error. Resume
-// stops when ctx is done. It logs no success: to count, count in the sequence you
-// pass.
+// delivery is saved once more first, to skip what was completed meanwhile. A
+// failure stops nothing that follows, be it of the listing or of a delivery. All
+// are logged, and joined in the error. Resume stops when ctx is done. It logs no
+// success: to count, count in the sequence you pass.
 //
 // List what no request can still be at work on. At an app's start, if no other
 // process uses the store, that is what was received before the start; later,
 // and where several share the store always, what was received more than a
 // minute ago. [Processor.ResumeEvery] does the latter.
 func (p *Processor) Resume(ctx context.Context, pending iter.Seq2[*Delivery, error]) error {
-	return p.resumeAll(ctx, func() iter.Seq2[*Delivery, error] { return pending })
+	listing := result{err: p.check()}
+	var errs []error
+	if listing.err == nil {
+		apart(func() {
+			contain(&listing.err, ErrPending, func() error {
+				for d, err := range pending {
+					if ctx.Err() != nil {
+						break
+					}
+					if err := p.resume(ctx, d, err); err != nil {
+						errs = append(errs, err)
+					}
+				}
+				return nil
+			})
+		})
+	}
+	p.log(ctx, nil, listing)
+	return errors.Join(append(errs, listing.err, ctx.Err())...)
+}
+
+func (p *Processor) resume(ctx context.Context, d *Delivery, listed error) error {
+	work, cancel := p.withTimeout(ctx) // one that hangs must not keep the others waiting
+	defer cancel()
+	var r result
+	apart(func() {
+		if contain(&r.err, ErrPending, func() error { return listed }); r.err == nil {
+			p.accept(work, d, &r)
+		}
+		tried := errors.Is(r.err, ErrCreateImage) || errors.Is(r.err, ErrNotify)
+		if tried && ctx.Err() == nil && p.GiveUpAfter > 0 && time.Since(d.ReceivedAt) > p.GiveUpAfter {
+			p.complete(ctx, d, fmt.Errorf("%w: %w", ErrGaveUp, r.err), &r)
+		}
+	})
+	p.log(ctx, d, r)
+	return r.err
 }
 
 // ResumeEvery resumes what pending lists, at once and then every interval, until
@@ -129,58 +163,15 @@ func (p *Processor) ResumeEvery(ctx context.Context, interval time.Duration, pen
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
-		_ = p.resumeAll(ctx, func() iter.Seq2[*Delivery, error] { return pending(ctx, time.Now().Add(-resumeAge)) }) // it is logged
+		_ = p.Resume(ctx, func(yield func(*Delivery, error) bool) { // it has logged its errors
+			pending(ctx, time.Now().Add(-resumeAge))(yield)
+		})
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 		}
 	}
 	return ctx.Err()
-}
-
-// resumeAll has the listing, which is code of the app too, called where it is
-// contained.
-func (p *Processor) resumeAll(ctx context.Context, list func() iter.Seq2[*Delivery, error]) error {
-	var errs []error
-	note := func(d *Delivery, r result) {
-		if r.err != nil {
-			errs = append(errs, r.err)
-		}
-		p.log(ctx, d, r)
-	}
-	listing := result{err: p.check()}
-	if listing.err == nil {
-		apart(func() {
-			contain(&listing.err, ErrPending, func() error {
-				for d, err := range list() {
-					if ctx.Err() != nil {
-						break
-					}
-					var r result
-					if contain(&r.err, ErrPending, func() error { return err }); r.err == nil {
-						r = p.resume(ctx, d)
-					}
-					note(d, r)
-				}
-				return nil
-			})
-		})
-	}
-	note(nil, listing)
-	return errors.Join(append(errs, ctx.Err())...)
-}
-
-func (p *Processor) resume(ctx context.Context, d *Delivery) (r result) {
-	work, cancel := p.withTimeout(ctx) // one that hangs must not keep the others waiting
-	defer cancel()
-	apart(func() {
-		p.accept(work, d, &r)
-		tried := errors.Is(r.err, ErrCreateImage) || errors.Is(r.err, ErrNotify)
-		if tried && ctx.Err() == nil && p.GiveUpAfter > 0 && time.Since(d.ReceivedAt) > p.GiveUpAfter {
-			p.complete(ctx, d, fmt.Errorf("%w: %w", ErrGaveUp, r.err), &r)
-		}
-	})
-	return r
 }
 
 func (p *Processor) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -284,22 +275,20 @@ func (p *Processor) log(ctx context.Context, d *Delivery, r result) {
 	if p == nil || p.Logger == nil || r.err == nil && r.rejected == nil {
 		return
 	}
-	ask(func() {
-		switch {
-		case r.err == nil:
-			p.Logger.LogAttrs(ctx, slog.LevelWarn, "cloudinary delivery rejected", slog.Any("delivery", d), slog.Any("cause", r.rejected))
-		case d == nil:
-			p.Logger.LogAttrs(ctx, slog.LevelError, "cloudinary processing failed", slog.Any("error", r.err), stackOf(r.err))
-		default:
-			p.Logger.LogAttrs(ctx, slog.LevelError, "cloudinary delivery failed", slog.Any("delivery", d), slog.Any("error", r.err), stackOf(r.err))
-		}
-	})
+	level, message, attrs := slog.LevelWarn, "cloudinary delivery rejected", []slog.Attr{slog.Any("cause", r.rejected)}
+	if r.err != nil {
+		level, message, attrs = slog.LevelError, "cloudinary delivery failed", []slog.Attr{slog.Any("error", r.err), stackOf(r.err)}
+	}
+	if d != nil {
+		attrs = append(attrs, slog.Any("delivery", d))
+	}
+	ask(func() { p.Logger.LogAttrs(ctx, level, message, attrs...) })
 }
 
 // contain runs code of the app, and puts what comes of it into *to: nil, or an
 // *appError. A panic is an error too, so that one odd notification cannot take an
-// endpoint or a worker down. runtime.Goexit cannot be stopped; whoever waits for
-// it, in a deferred function or in another goroutine, finds the error.
+// endpoint or a worker down. runtime.Goexit cannot be stopped: the goroutine ends,
+// and who waits for that finds the error in *to.
 func contain(to *error, stage error, f func() error) {
 	done := false
 	defer func() {
@@ -333,59 +322,78 @@ func ask(f func()) {
 	f()
 }
 
-// An appError is what code of the app returned or panicked with. An error may be
-// a nil pointer, panic in each of its methods, or wrap itself, and it is asked in
-// many places. So all that this package wants to know is asked once, by seal, and
-// what others want to know by errors.Is and errors.As, inside ask.
+// An appError is what code of the app returned or panicked with. Such an error
+// may be a nil pointer, panic in each of its methods, or wrap itself. So its text
+// and what it wraps are looked at once, by seal, and nobody but ask calls it later.
 type appError struct {
 	stage     error // of this package
-	cause     error // the app's; nil if it panicked with something else
-	raised    any   // what it panicked with
-	stack     []byte
 	text      string
 	permanent bool
+	raised    any // what it panicked with
+	stack     []byte
+	tree      []error // the app's error, if it is one, and those that it wraps
 }
+
+// maxTree is how many errors are looked at within one: it may wrap itself.
+const maxTree = 1000
 
 // seal makes one of a value that was returned, or panicked with at this stack.
 func seal(stage error, v any, stack []byte) *appError {
 	e := &appError{stage: stage, stack: stack}
-	e.cause, _ = v.(error)
 	text := fmt.Sprintf("an error of type %T, whose method Error panics", v)
+	err, ok := v.(error)
 	ask(func() {
-		if e.cause == nil {
-			text = fmt.Sprint(v)
+		if ok {
+			text = err.Error()
 		} else {
-			text = e.cause.Error()
+			text = fmt.Sprint(v)
 		}
 	})
+	ask(func() { e.permanent = ok && e.look(err) })
 	if stack != nil {
-		e.raised, text = v, "panic: "+text
-	} else {
-		steps := maxWrapped
-		ask(func() { e.permanent = isPermanent(e.cause, &steps) })
+		e.raised, e.permanent, text = v, false, "panic: "+text
 	}
 	e.text = fmt.Sprintf("%v: %s", stage, text)
 	return e
 }
 
+// look reports whether every branch of an error is permanent, not only one, as
+// errors.As would.
+func (e *appError) look(err error) bool {
+	if err == nil || len(e.tree) == maxTree {
+		return false
+	}
+	e.tree = append(e.tree, err)
+	_, permanent := err.(*permanentError) //nolint:errorlint // this is what unwraps
+	var wrapped []error
+	switch err := err.(type) { //nolint:errorlint // this is what unwraps
+	case interface{ Unwrap() error }:
+		wrapped = []error{err.Unwrap()}
+	case interface{ Unwrap() []error }:
+		wrapped = err.Unwrap()
+	}
+	all := len(wrapped) > 0
+	for _, err := range wrapped {
+		all = e.look(err) && all
+	}
+	return permanent || all
+}
+
 func (e *appError) Error() string { return e.text }
 func (e *appError) Unwrap() error { return e.stage }
 
-// Is does for the app's error what [errors.Is] does.
+// Is has [errors.Is] find what the app's error wraps.
 func (e *appError) Is(target error) bool {
-	return e.any(func(err error) bool {
-		if reflect.TypeOf(target).Comparable() && err == target {
-			return true
-		}
+	return e.find(func(err error) bool {
 		is, ok := err.(interface{ Is(error) bool })
-		return ok && is.Is(target)
+		return reflect.TypeOf(target).Comparable() && err == target || ok && is.Is(target)
 	})
 }
 
-// As does for the app's error what [errors.As] does.
+// As has [errors.As] find what the app's error wraps.
 func (e *appError) As(target any) bool {
 	value := reflect.ValueOf(target).Elem()
-	return e.any(func(err error) bool {
+	return e.find(func(err error) bool {
 		if reflect.TypeOf(err).AssignableTo(value.Type()) {
 			value.Set(reflect.ValueOf(err))
 			return true
@@ -395,43 +403,9 @@ func (e *appError) As(target any) bool {
 	})
 }
 
-// maxWrapped is how many errors are looked at within one: it may wrap itself.
-const maxWrapped = 1000
-
-func (e *appError) any(yes func(error) bool) (found bool) {
-	steps := maxWrapped
-	ask(func() { found = anyOf(e.cause, &steps, yes) })
+func (e *appError) find(yes func(error) bool) (found bool) {
+	ask(func() { found = slices.ContainsFunc(e.tree, yes) })
 	return found
-}
-
-func anyOf(err error, steps *int, yes func(error) bool) bool {
-	if *steps--; err == nil || *steps < 0 {
-		return false
-	}
-	return yes(err) || slices.ContainsFunc(branches(err), func(err error) bool { return anyOf(err, steps, yes) })
-}
-
-// isPermanent wants every branch of an error to be permanent, not only one, as
-// errors.As would.
-func isPermanent(err error, steps *int) bool {
-	if _, ok := err.(*permanentError); ok { //nolint:errorlint // this is what unwraps
-		return true
-	}
-	all := branches(err)
-	if *steps--; *steps < 0 || len(all) == 0 {
-		return false
-	}
-	return !slices.ContainsFunc(all, func(err error) bool { return !isPermanent(err, steps) })
-}
-
-func branches(err error) []error {
-	switch e := err.(type) { //nolint:errorlint // this is what unwraps
-	case interface{ Unwrap() error }:
-		return []error{e.Unwrap()}
-	case interface{ Unwrap() []error }:
-		return e.Unwrap()
-	}
-	return nil
 }
 
 // stackOf is the stack of a panic for the log, or an empty attribute.

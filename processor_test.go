@@ -318,6 +318,9 @@ func TestOddErrors(t *testing.T) {
 					if got := strings.Count(log.String(), "\n"); got != lines || strings.Contains(err.Error(), "goroutine 1") {
 						t.Errorf("%s logged %s and returned %v, want %d lines, and a stack in the log alone", call, log.String(), err, lines)
 					}
+					if name == "a typed nil" && !strings.Contains(err.Error(), "*url.Error") {
+						t.Errorf("%s got %v, want the type of what has no text", call, err)
+					}
 					if panics := strings.HasPrefix(name, "panics"); panics && !strings.Contains(log.String(), "stack=") {
 						t.Errorf("%s logged %s, want a stack", call, log.String())
 					}
@@ -444,7 +447,7 @@ func TestResume(t *testing.T) {
 	if diff := cmp.Diff([]State{StatePending, StateDone}, got); diff != "" {
 		t.Errorf("states differ (-want +got):\n%s", diff)
 	}
-	if got := log.String(); strings.Count(got, "delivery failed") != 1 || strings.Count(got, "processing failed") != 2 {
+	if got := log.String(); strings.Count(got, "delivery failed") != 3 || strings.Count(got, "delivery.id=") != 1 {
 		t.Errorf("log got %s, want one line for the failure, and one for each of the two that were no delivery", got)
 	}
 }
@@ -567,7 +570,7 @@ func TestResumeEvery(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || passes != 4 || store.state(d.ID) != StateDone {
 			t.Errorf("ResumeEvery got %v after %d passes and state %v, want %v, 4 and done", err, passes, store.state(d.ID), context.DeadlineExceeded)
 		}
-		if got := log.String(); strings.Count(got, "\n") != 3 || strings.Count(got, "processing failed") != 3 || !strings.Contains(got, "one row is broken") {
+		if got := log.String(); strings.Count(got, "\n") != 3 || strings.Count(got, "listing what is pending failed") != 3 || !strings.Contains(got, "one row is broken") {
 			t.Errorf("log got %s, want a line for each of the three listings that failed", got)
 		}
 	})
