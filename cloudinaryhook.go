@@ -112,7 +112,7 @@ var (
 	ErrUnsupportedSignature = errors.New("cloudinaryhook: unsupported signature")
 	ErrInvalidTimestamp     = errors.New("cloudinaryhook: invalid " + TimestampHeader)
 	ErrStaleTimestamp       = errors.New("cloudinaryhook: " + TimestampHeader + " is outside the replay window")
-	ErrSignatureMismatch    = errors.New("cloudinaryhook: signature does not match; usual causes are a body that was changed or re-encoded before the check, the secret of another product environment, and that of another API key of this one, whose oldest active key signs unless one is dedicated to webhooks")
+	ErrSignatureMismatch    = errors.New("cloudinaryhook: signature does not match; usual causes: the body was changed or re-encoded before the check; the secret is that of another product environment, or of another API key (the oldest active one signs, unless one is dedicated to webhooks)")
 	ErrNoSecrets            = errors.New("cloudinaryhook: no usable secret or key")
 	ErrBodyTooLarge         = errors.New("cloudinaryhook: body is too large")
 	ErrBodyConsumed         = errors.New("cloudinaryhook: body was read before the handler; mount it before middleware that parses forms or reads bodies, or have that put the bytes back")

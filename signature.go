@@ -260,7 +260,7 @@ func (v *SignatureVerifier) match(body []byte, claim signatureClaim) error {
 		found |= equalDigests(signed.Sum(buf[:0]), claim.digest)
 	}
 	if found != 1 {
-		return fmt.Errorf("%w (bytes of body: %d, secrets tried: %d)", ErrSignatureMismatch, len(body), len(v.Secrets))
+		return fmt.Errorf("%w; bytes of body: %d, secrets tried: %d", ErrSignatureMismatch, len(body), len(v.Secrets))
 	}
 	return nil
 }

@@ -443,7 +443,7 @@ func tokenCause(parsed *jwt.Token, err error) error {
 	switch {
 	case parsed != nil && parsed.Method != nil && parsed.Method != jwt.SigningMethodHS256:
 		return fmt.Errorf("%w: its alg is %s, only HS256 is accepted", cause, parsed.Method.Alg())
-	case cause == jwt.ErrTokenUnverifiable:
+	case errors.Is(cause, jwt.ErrTokenUnverifiable):
 		return fmt.Errorf("%w: its alg is missing or unknown, only HS256 is accepted", cause)
 	}
 	return cause
