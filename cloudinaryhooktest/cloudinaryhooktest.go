@@ -7,7 +7,7 @@
 //
 // [TestStore] tests an app's own Store against its contract, in the manner of
 // testing/fstest.TestFS; [TestDeferredStore] a queue, and [TestImageCreator] an
-// ImageCreator.
+// ImageCreator. [NewPollServer] is a fake of Cloudinary's polling API.
 package cloudinaryhooktest
 
 import (

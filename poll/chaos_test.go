@@ -144,15 +144,20 @@ type process struct {
 var errKilled = errors.New("killed")
 
 func (p *process) step() error {
+	if p.dead() {
+		return errKilled
+	}
+	return nil
+}
+
+// dead takes a step, the last of which kills.
+func (p *process) dead() bool {
 	left := p.steps.Add(-1)
 	if left == 0 {
 		p.kills.Add(1)
 		p.kill()
 	}
-	if left <= 0 {
-		return errKilled
-	}
-	return nil
+	return left <= 0
 }
 
 func (p *process) receiver() *poll.Receiver {
@@ -168,7 +173,7 @@ func (p *process) receiver() *poll.Receiver {
 }
 
 func (p *process) RoundTrip(r *http.Request) (*http.Response, error) {
-	if p.step() != nil {
+	if p.dead() {
 		return &http.Response{StatusCode: http.StatusUnauthorized, Body: http.NoBody}, nil // ends Run, which else tries for 10 s
 	}
 	return http.DefaultTransport.RoundTrip(r)

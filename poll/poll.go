@@ -91,18 +91,19 @@ type Message struct {
 // verifier's. Set the verifier's MaxAge: its default of 2 hours is made for
 // webhooks, and a message may wait longer.
 func (m *Message) Verify(v *cloudinaryhook.SignatureVerifier) (signedAt time.Time, err error) {
-	for _, part := range []struct {
-		name    string
-		present bool
-	}{
-		{"receipt_handle", m.ReceiptHandle != ""},
-		{"signed_payload in base64url without padding", len(m.Body) > 0},
-		{"signature", m.Signature != ""},
-		{"timestamp", m.Timestamp != ""},
-	} {
-		if !part.present {
-			return time.Time{}, fmt.Errorf("%w: it has no %s", ErrInvalidMessage, part.name)
-		}
+	missing := ""
+	switch {
+	case m.ReceiptHandle == "":
+		missing = "receipt_handle"
+	case len(m.Body) == 0:
+		missing = "signed_payload in base64url without padding"
+	case m.Signature == "":
+		missing = "signature"
+	case m.Timestamp == "":
+		missing = "timestamp"
+	}
+	if missing != "" {
+		return time.Time{}, fmt.Errorf("%w: it has no %s", ErrInvalidMessage, missing)
 	}
 	if err := v.Verify(m.Body, m.Timestamp, m.Signature); err != nil {
 		return time.Time{}, err
