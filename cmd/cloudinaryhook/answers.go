@@ -56,11 +56,11 @@ patience. Cloudinary would send it again.`,
 	http.StatusGatewayTimeout: `a proxy in front of the receiver lost patience. Cloudinary would send it again.`,
 }
 
-// explanation puts what is known here to be amiss before what explain says.
+// explanation puts what is known here to be amiss before what explainAttempt says.
 func (c *sendCommand) explanation(a attempt) string {
 	cause := c.amiss(time.Now())
 	if a.err != nil || a.answer.Status != http.StatusUnauthorized || cause == "" {
-		return explain(a)
+		return explainAttempt(a)
 	}
 	return "refused: " + cause + "\nIf that is not why, " + checkThree
 }
@@ -83,8 +83,8 @@ func (c *sendCommand) amiss(now time.Time) string {
 	return ""
 }
 
-// explain says in plain words what an attempt came to.
-func explain(a attempt) string {
+// explainAttempt says in plain words what an attempt came to.
+func explainAttempt(a attempt) string {
 	if a.err != nil {
 		return explainError(a.err)
 	}

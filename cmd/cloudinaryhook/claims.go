@@ -44,7 +44,8 @@ func (c claimSet) date(name string) time.Time {
 	if err != nil {
 		return time.Time{}
 	}
-	return time.Unix(int64(seconds), 0).UTC()
+	const far = 1e15 // seconds; int64 holds them, and no calendar does
+	return time.Unix(int64(min(max(seconds, -far), far)), 0).UTC()
 }
 
 // printable escapes what a terminal may not show as it is: outside text must not

@@ -76,7 +76,7 @@ func (x *examination) examineToken(query string) error {
 		x.found("token-repeated", fmt.Sprintf("There are %d.", len(tokens)))
 		return cloudinaryhook.ErrInvalidToken
 	}
-	token := tokens[0]
+	token, before := tokens[0], len(x.findings)
 	err := x.verifyToken(token)
 	if err == nil {
 		return nil
@@ -88,6 +88,9 @@ func (x *examination) examineToken(query string) error {
 		x.examineKey(&t, token)
 	} else {
 		x.examineSpelling(token)
+	}
+	if len(x.findings) == before {
+		x.found("token-malformed", "")
 	}
 	return err
 }
@@ -187,10 +190,10 @@ func (x *examination) examineClaims(t *tokenText) {
 		}
 	}
 	if text(t.claims.members["iss"]) != x.token.Issuer && x.token.Issuer != "" {
-		x.found("token-issuer", fmt.Sprintf("It is %q.", text(t.claims.members["iss"])))
+		x.found("token-issuer", fmt.Sprintf("It is %.40q.", text(t.claims.members["iss"])))
 	}
 	if x.token.Audience != "" && !slices.Contains(texts(t.claims.members["aud"]), x.token.Audience) {
-		x.found("token-audience", fmt.Sprintf("It is %q.", texts(t.claims.members["aud"])))
+		x.found("token-audience", fmt.Sprintf("It is %.60s.", fmt.Sprintf("%q", texts(t.claims.members["aud"]))))
 	}
 }
 
@@ -212,7 +215,7 @@ func texts(value json.RawMessage) (list []string) {
 // examineKey finds which key has signed a token.
 func (x *examination) examineKey(t *tokenText, token string) {
 	if tokenHashes[t.algorithm] == nil {
-		x.found("token-algorithm", fmt.Sprintf("It is %q, and not signed with a shared key.", t.algorithm))
+		x.found("token-algorithm", fmt.Sprintf("It is %.40q, and not signed with a shared key.", t.algorithm))
 		return
 	}
 	for _, key := range x.keys {
@@ -259,8 +262,6 @@ func (x *examination) examineRightKey(t *tokenText, key named, token string) {
 		v := cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(key.value)}}
 		if _, err := v.Verify(""); errors.Is(err, cloudinaryhook.ErrNoSecrets) {
 			x.found("key-odd", fmt.Sprintf("%s: %s.", key.name, reason(err)))
-		} else if len(x.findings) == 0 {
-			x.found("token-malformed", "")
 		}
 	}
 }

@@ -525,27 +525,14 @@ func TestExplainABody(t *testing.T) {
 }
 
 func TestExplainRefuses(t *testing.T) {
-	tests := []struct {
-		name   string
-		args   []string
-		status int
-		says   string
-	}{
+	checkRefusals(t, "explain", []refusal{
 		{"nothing", nil, 2, "give either"},
 		{"both", []string{"-request", "-", "-body", "-"}, 2, "give either"},
 		{"a request and a signature", []string{"-request", "-", "-signature", "x"}, 2, "give either"},
 		{"no file", []string{"-request", "no-such-file"}, 1, "no such file"},
 		{"no request", []string{"-request", "-"}, 1, "not an HTTP request"},
 		{"no time", []string{"-request", "-", "-at", "noon"}, 1, "not an HTTP request"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, status := testEnvironment().run(t, "hello", append([]string{"explain"}, tt.args...)...)
-			if status != tt.status || !strings.Contains(got, tt.says) {
-				t.Errorf("got %d and %q, want %d and %q", status, got, tt.status, tt.says)
-			}
-		})
-	}
+	})
 }
 
 // TestStyles: what is written in a style is the same value, and the styles differ.

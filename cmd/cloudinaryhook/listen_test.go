@@ -276,30 +276,35 @@ func TestListenReceives(t *testing.T) {
 
 func TestListenRefuses(t *testing.T) {
 	api := cloudinaryhooktest.NewPollServer(t)
-	wrong := pollEnvironment()
-	wrong[apiKeyVariable] = "another"
+	nowhere := "http://127.0.0.1:1"
+	checkRefusals(t, "listen", []refusal{
+		{"nothing", nil, 2, "exactly one of"},
+		{"two ways", []string{"-channel", "dev", "-addr", "127.0.0.1:0"}, 2, "exactly one of"},
+		{"nowhere to go", []string{"-channel", "dev"}, 2, "give -forward-to"},
+		{"neither claims nor tokenless", []string{"-channel", "dev", "-forward-to", nowhere}, 2, "-claims"},
+		{"forwarding what is received", []string{"-addr", "127.0.0.1:0", "-forward-to", nowhere}, 2, "not for -addr"},
+		{"no URL", []string{"-channel", "dev", "-forward-to", "localhost:8080", "-tokenless"}, 2, "-forward-to: not an absolute"},
+		{"a URL with a token", []string{"-channel", "dev", "-forward-to", nowhere + "/?token=x", "-claims", "{}"}, 1, "token already"},
+		{"no timeout", []string{"-channel", "dev", "-print", "-timeout", "0"}, 2, "-timeout"},
+		{"an address in use", []string{"-addr", strings.TrimPrefix(api.URL, "http://")}, 1, "address already in use"},
+	})
 	tests := []struct {
-		name   string
-		env    environment
-		args   []string
-		status int
-		says   string
+		name     string
+		variable string // that is changed
+		value    string
+		status   int
+		says     string
 	}{
-		{"nothing", pollEnvironment(), nil, 2, "exactly one of"},
-		{"two ways", pollEnvironment(), []string{"-channel", "dev", "-addr", "127.0.0.1:0"}, 2, "exactly one of"},
-		{"nowhere to go", pollEnvironment(), []string{"-channel", "dev"}, 2, "give -forward-to"},
-		{"neither claims nor tokenless", pollEnvironment(), []string{"-channel", "dev", "-forward-to", "http://127.0.0.1:1"}, 2, "-claims"},
-		{"forwarding what is received", pollEnvironment(), []string{"-addr", "127.0.0.1:0", "-forward-to", "http://127.0.0.1:1"}, 2, "not for -addr"},
-		{"no account", testEnvironment(), []string{"-channel", "dev", "-print"}, 2, cloudVariable},
-		{"no key", environment{secretVariable: testSecret, cloudVariable: "c", apiKeyVariable: "k"}, []string{"-channel", "dev", "-forward-to", "http://127.0.0.1:1", "-claims", "{}"}, 2, keyVariable},
-		{"no URL", pollEnvironment(), []string{"-channel", "dev", "-forward-to", "localhost:8080", "-tokenless"}, 2, "-forward-to: not an absolute"},
-		{"a URL with a token", pollEnvironment(), []string{"-channel", "dev", "-forward-to", "http://127.0.0.1:1/?token=x", "-claims", "{}"}, 1, "token already"},
-		{"an address in use", testEnvironment(), []string{"-addr", strings.TrimPrefix(api.URL, "http://")}, 1, "address already in use"},
-		{"another API key", wrong, []string{"-channel", "dev", "-print", "-api", api.URL}, 1, "refuses the credentials"},
+		{"no cloud", cloudVariable, "", 2, cloudVariable},
+		{"no secret", secretVariable, "", 2, secretVariable},
+		{"no key", keyVariable, "", 2, keyVariable},
+		{"another API key", apiKeyVariable, "another", 1, "refuses the credentials"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, status := tt.env.run(t, "", append([]string{"listen"}, tt.args...)...)
+			env := pollEnvironment()
+			env[tt.variable] = tt.value
+			got, status := env.run(t, "", "listen", "-api", api.URL, "-channel", "dev", "-forward-to", nowhere, "-claims", "{}")
 			if status != tt.status || !strings.Contains(got, tt.says) {
 				t.Errorf("got %d and %q, want %d and %q", status, got, tt.status, tt.says)
 			}

@@ -98,6 +98,28 @@ func writeFile(t *testing.T, content string) (name string) {
 	return name
 }
 
+// A refusal is a call that fails before it has done anything.
+type refusal struct {
+	name   string
+	args   []string
+	status int
+	says   string
+}
+
+// checkRefusals runs a subcommand with a full environment, and with what is no
+// body, no request and no token on its standard input.
+func checkRefusals(t *testing.T, command string, refusals []refusal) {
+	t.Helper()
+	for _, tt := range refusals {
+		t.Run(tt.name, func(t *testing.T) {
+			got, status := pollEnvironment().run(t, " \n", append([]string{command}, tt.args...)...)
+			if status != tt.status || !strings.Contains(got, tt.says) {
+				t.Errorf("got %d and %q, want %d and %q", status, got, tt.status, tt.says)
+			}
+		})
+	}
+}
+
 // TestExitStatus: 0 is done, 1 refused or failed, 2 wrong usage.
 func TestExitStatus(t *testing.T) {
 	tests := []struct {

@@ -175,7 +175,7 @@ func reencodings(body []byte) iter.Seq[form] {
 			return
 		}
 		came := measure(body)
-		detail := "It came as " + came.encoder() + " writes it."
+		detail := "It came as " + came.encoder() + " writes it, among others."
 		for s := range styles() {
 			text := s.write(body)
 			if string(text) == string(body) {
@@ -236,7 +236,7 @@ func (m shape) encoder() string {
 	case m.slashes > 0:
 		return "PHP's json_encode"
 	case m.html > 0:
-		return "Go's encoding/json"
+		return "Go's encoding/json or Rails' to_json"
 	case m.unicode > 0:
 		return "Python's json.dumps"
 	case m.white > 0:

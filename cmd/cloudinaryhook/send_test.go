@@ -79,7 +79,7 @@ func TestEveryAnswerIsExplained(t *testing.T) {
 	for status, want := range map[int]string{202: "asks for 200", 418: "no such answer", 599: "again"} {
 		a := attempt{}
 		a.answer.Status = status
-		if got := explain(a); !strings.Contains(got, want) {
+		if got := explainAttempt(a); !strings.Contains(got, want) {
 			t.Errorf("%d got %q, want %q", status, got, want)
 		}
 	}
@@ -341,12 +341,7 @@ func TestPrint(t *testing.T) {
 }
 
 func TestSendRefuses(t *testing.T) {
-	tests := []struct {
-		name   string
-		args   []string
-		status int
-		want   string
-	}{
+	checkRefusals(t, "send", []refusal{
 		{"nothing to send", nil, 2, "give one of"},
 		{"two things", []string{"upload", "error"}, 2, "give one of"},
 		{"no such body", []string{"uplo\x1bad"}, 2, `"uplo\x1bad" is no type`},
@@ -359,15 +354,7 @@ func TestSendRefuses(t *testing.T) {
 		{"another language", []string{"-print", "wget", "upload"}, 2, "curl"},
 		{"many commands", []string{"-print", "curl", "-n", "2", "upload"}, 2, "one request"},
 		{"fresh, and not JSON", []string{"-fresh", "-"}, 1, "not a JSON object"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, status := testEnvironment().run(t, "hello", append([]string{"send"}, tt.args...)...)
-			if status != tt.status || !strings.Contains(got, tt.want) {
-				t.Errorf("got %d and %q, want %d and %q", status, got, tt.status, tt.want)
-			}
-		})
-	}
+	})
 }
 
 func TestPercentile(t *testing.T) {

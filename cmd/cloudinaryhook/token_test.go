@@ -59,27 +59,14 @@ func TestTokenIsWhatAReceiverTakes(t *testing.T) {
 }
 
 func TestTokenRefuses(t *testing.T) {
-	tests := []struct {
-		name   string
-		args   []string
-		status int
-		says   string
-	}{
+	checkRefusals(t, "token", []refusal{
 		{"no claims", nil, 2, "-claims is missing"},
 		{"claims that are no object", []string{"-claims", "[]"}, 2, "JSON object"},
 		{"negative", []string{"-claims", "{}", "-expires", "-1h"}, 2, "negative"},
 		{"an endpoint with a token", []string{"-claims", "{}", "-endpoint", "https://app.example/?token=x"}, 1, "token already"},
 		{"no URL", []string{"-claims", "{}", "-endpoint", "app.example"}, 1, "not an absolute"},
 		{"nothing to check", []string{"-check"}, 2, "no token on standard input"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			got, status := testEnvironment().run(t, "\n", append([]string{"token"}, tt.args...)...)
-			if status != tt.status || !strings.Contains(got, tt.says) {
-				t.Errorf("got %d and %q, want %d and %q", status, got, tt.status, tt.says)
-			}
-		})
-	}
+	})
 }
 
 // TestCheck shows what is in a token, and whether a key fits, but not the token.
