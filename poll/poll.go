@@ -27,7 +27,7 @@
 //
 // What this package knows of the API was read on 25 November 2026 from
 // pycloudinary 1.46.0 of 18 August 2026: cloudinary/api.py and
-// test/test_notifications.py. There is no other public description.
+// test/test_notifications.py. No other public description was found.
 package poll
 
 import (

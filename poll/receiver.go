@@ -40,7 +40,8 @@ var ErrNothingVerifies = errors.New("poll: messages come and none verifies; chec
 // as Permanent. Or it is authentic but can never be accepted, and Malformed has
 // seen it. Everything else is left, and comes again after the visibility timeout:
 // what failed, and also what did not verify. A mistyped secret or a wrong clock
-// must not delete what is genuine.
+// must not delete what is genuine. To delete what never will verify, acknowledge
+// it with a [Client].
 //
 // The zero value refuses to run. A Receiver is safe for concurrent use as long as
 // its fields are not changed. Several, here or on other machines, may share a
@@ -60,11 +61,12 @@ type Receiver struct {
 	// a token. Nil, or nil claims, mean none. It is called with messages that have
 	// verified, and concurrently. It must give equal claims for equal bodies: they
 	// are part of Delivery.ID and Image.Key. If it returns an error, the message
-	// is left. The claims must not be changed afterwards.
+	// is left. The claims may be shared, and must not be changed afterwards.
 	ClaimsFor func(ctx context.Context, m *Message) (*cloudinaryhook.Claims, error)
 
-	// Malformed sees each message that Cloudinary signed and whose body is no JSON
-	// object, as a trigger's payload_template may make it. The err wraps
+	// Malformed sees each message that Cloudinary signed and that can be no delivery,
+	// since its body is not exactly one JSON object with unique names. A trigger's
+	// payload_template can make such bodies. The err wraps
 	// cloudinaryhook.ErrMalformedBody. If Malformed returns nil, the message is
 	// acknowledged, and so deleted: keep its body first. If it returns an error, or
 	// if Malformed is nil, the message is left. It is called concurrently.
