@@ -134,7 +134,7 @@ func (c *committer) settle(batch []*write) {
 		if err != nil {
 			w.err = err
 		}
-		w.result <- explain(w.err)
+		w.result <- withHint(w.err)
 	}
 }
 
@@ -190,7 +190,8 @@ func (s *Store) attempt(ctx context.Context, batch []*write, apart bool) (safe b
 		return true, fmt.Errorf("%w: %w", errDisconnected, err)
 	}
 	if err := s.perform(ctx, tx, batch, apart); err != nil {
-		if rollback := tx.Rollback(); rollback != nil || ctx.Err() != nil {
+		rollback := tx.Rollback()
+		if rollback != nil && !errors.Is(rollback, sql.ErrTxDone) || ctx.Err() != nil { // done by a function that must not
 			s.disconnect()
 			err = fmt.Errorf("%w: %w", errDisconnected, err)
 		} else if readOnly(err) {
@@ -219,6 +220,9 @@ func (s *Store) perform(ctx context.Context, tx *sql.Tx, batch []*write, apart b
 		w.err = nil
 	}
 	if apart {
+		if err := s.dialect.hurry(ctx, tx); err != nil {
+			return err
+		}
 		for _, w := range batch {
 			if err := s.performApart(ctx, tx, w, &changed); err != nil {
 				return err

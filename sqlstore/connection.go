@@ -52,7 +52,7 @@ func (s *Store) connect(ctx context.Context) (*connection, error) {
 			return c, nil
 		}
 		c.discard()
-		if err = fmt.Errorf("sqlstore: connecting: %w", explain(err)); s.dialect == SQLite || errors.Is(err, ErrNotDurable) || ctx.Err() != nil {
+		if err = fmt.Errorf("sqlstore: connecting: %w", withHint(err)); s.dialect == SQLite || errors.Is(err, ErrNotDurable) || ctx.Err() != nil {
 			return nil, err
 		}
 		last = err

@@ -72,8 +72,8 @@ func conflict(err error) bool {
 	return slices.Contains([]string{pgSerializationFailure, pgDeadlock}, sqlState(err))
 }
 
-// explain adds to an error what an operator would have to find out.
-func explain(err error) error {
+// withHint adds to an error what an operator would have to find out.
+func withHint(err error) error {
 	switch state := sqlState(err); {
 	case err == nil:
 		return nil
@@ -106,6 +106,16 @@ func (d Dialect) txOptions() *sql.TxOptions {
 // lockTimeout is how long a statement waits for a row that somebody has locked,
 // unless the connection has a limit of its own.
 const lockTimeout = "1s"
+
+// hurry limits how long each write of a batch that has failed waits for a lock:
+// the batch may have waited for lockTimeout already, and may hold many writes.
+func (d Dialect) hurry(ctx context.Context, tx *sql.Tx) error {
+	if d != Postgres {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, "SET LOCAL lock_timeout = '100ms'")
+	return err
+}
 
 // checkPostgres refuses a server that is read-only or forgets in a crash what it
 // has committed, and limits how long a statement waits for a lock.

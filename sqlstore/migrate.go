@@ -46,7 +46,7 @@ func (s *Store) migrations() (texts []string) {
 // the table.
 func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.migrate(ctx); err != nil {
-		return fmt.Errorf("sqlstore: migrating: %w", explain(err))
+		return fmt.Errorf("sqlstore: migrating: %w", withHint(err))
 	}
 	return nil
 }

@@ -164,16 +164,14 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (pruned int64, err 
 		}
 		pruned += n
 		if n < prunePage {
-			return pruned, s.do(ctx, s.foldTotals)
+			return pruned, s.recount(ctx)
 		}
 	}
 }
 
 func (s *Store) prunePage(ctx context.Context, tx *sql.Tx, before time.Time, changed *totals) (int64, error) {
-	rejected, err := query(ctx, tx, func(rows *sql.Rows, rejected *bool) error { return rows.Scan(rejected) }, s.sql(`
-		DELETE FROM cloudinary_deliveries WHERE id IN (
-			SELECT id FROM cloudinary_deliveries WHERE completed_at < $1 ORDER BY completed_at LIMIT $2 `+s.dialect.skipLocked()+`)
-		RETURNING cause IS NOT NULL`), before.UnixNano(), prunePage)
+	rejected, err := query(ctx, tx, func(rows *sql.Rows, rejected *bool) error { return rows.Scan(rejected) },
+		s.pruneQuery(), before.UnixNano(), prunePage)
 	for _, one := range rejected {
 		if one {
 			changed.Rejected--
@@ -181,6 +179,13 @@ func (s *Store) prunePage(ctx context.Context, tx *sql.Tx, before time.Time, cha
 	}
 	changed.Deliveries -= int64(len(rejected))
 	return int64(len(rejected)), err
+}
+
+func (s *Store) pruneQuery() string {
+	return s.sql(`
+		DELETE FROM cloudinary_deliveries WHERE id IN (
+			SELECT id FROM cloudinary_deliveries WHERE completed_at < $1 ORDER BY completed_at LIMIT $2 ` + s.dialect.skipLocked() + `)
+		RETURNING cause IS NOT NULL`)
 }
 
 // A Rejection is a delivery that was completed with a cause.
@@ -230,71 +235,6 @@ func (s *Store) Reopen(ctx context.Context, id string) error {
 		changed.add(totals{Pending: n, Rejected: -n})
 		return err
 	})
-}
-
-// Stats are counts of deliveries. Rejected ones are completed ones with a cause.
-type Stats struct {
-	Deliveries int64
-	Pending    int64
-	Rejected   int64
-
-	// OldestPending is when the pending delivery that waits longest was
-	// received; zero if there is none.
-	OldestPending time.Time
-}
-
-// Stats costs the same however many deliveries there are: the store keeps totals
-// and does not count rows. Rows that other programs insert, delete or complete
-// are not in the totals until Prune has run again.
-func (s *Store) Stats(ctx context.Context) (Stats, error) {
-	var all Stats
-	var oldest sql.NullInt64
-	err := s.db.QueryRowContext(ctx, s.statsQuery()).Scan(&all.Deliveries, &all.Pending, &all.Rejected, &oldest)
-	if oldest.Valid {
-		all.OldestPending = time.Unix(0, oldest.Int64).UTC()
-	}
-	return all, err
-}
-
-func (s *Store) statsQuery() string {
-	return s.sql(`
-		SELECT ` + sums + `, (SELECT received_at FROM cloudinary_deliveries WHERE completed_at IS NULL ORDER BY received_at, id LIMIT 1)
-		FROM cloudinary_deliveries_totals`)
-}
-
-const sums = "CAST(coalesce(sum(deliveries), 0) AS BIGINT), CAST(coalesce(sum(pending), 0) AS BIGINT), CAST(coalesce(sum(rejected), 0) AS BIGINT)"
-
-// totals are a change of what Stats counts.
-type totals struct{ Deliveries, Pending, Rejected int64 }
-
-func (t *totals) add(u totals) {
-	t.Deliveries += u.Deliveries
-	t.Pending += u.Pending
-	t.Rejected += u.Rejected
-}
-
-// keep adds a change to the totals of this connection.
-func (s *Store) keep(ctx context.Context, tx *sql.Tx, changed totals) error {
-	_, err := tx.ExecContext(ctx, s.sql(`
-		INSERT INTO cloudinary_deliveries_totals (writer, deliveries, pending, rejected) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (writer) DO UPDATE SET deliveries = cloudinary_deliveries_totals.deliveries + excluded.deliveries,
-			pending = cloudinary_deliveries_totals.pending + excluded.pending,
-			rejected = cloudinary_deliveries_totals.rejected + excluded.rejected`),
-		s.conn.writer, changed.Deliveries, changed.Pending, changed.Rejected)
-	return err
-}
-
-// foldTotals adds the rows of other connections, most of them of the past, to
-// this one's. One that is still used makes its row again.
-func (s *Store) foldTotals(ctx context.Context, tx *sql.Tx, changed *totals) error {
-	rows, err := query(ctx, tx, func(rows *sql.Rows, t *totals) error { return rows.Scan(&t.Deliveries, &t.Pending, &t.Rejected) }, s.sql(`
-		DELETE FROM cloudinary_deliveries_totals WHERE writer IN (
-			SELECT writer FROM cloudinary_deliveries_totals WHERE writer <> $1 `+s.dialect.skipLocked()+`)
-		RETURNING deliveries, pending, rejected`), s.conn.writer)
-	for _, row := range rows {
-		changed.add(row)
-	}
-	return err
 }
 
 // A querier is a pool, a connection or a transaction.

@@ -251,10 +251,11 @@ func (s *Server) Database(tb testing.TB) string {
 	if err := s.query(tb.Context(), "postgres", "CREATE DATABASE "+name); err != nil {
 		tb.Fatal(err)
 	}
-	return s.url(name)
+	return s.URL(name)
 }
 
-func (s *Server) url(database string) string {
+// URL is that of a database, password included.
+func (s *Server) URL(database string) string {
 	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", superuser, s.Password, s.port, database)
 }
 

@@ -27,8 +27,11 @@ CREATE TABLE cloudinary_deliveries_totals (
 	writer     TEXT PRIMARY KEY,
 	deliveries BIGINT NOT NULL,
 	pending    BIGINT NOT NULL,
-	rejected   BIGINT NOT NULL
+	rejected   BIGINT NOT NULL,
+	recounts   BIGINT NOT NULL DEFAULT 0
 );
+-- This row counts how often the totals were compared with the rows.
+INSERT INTO cloudinary_deliveries_totals (writer, deliveries, pending, rejected) VALUES ('', 0, 0, 0);
 
 CREATE TABLE IF NOT EXISTS cloudinary_deliveries_migrations (version BIGINT PRIMARY KEY);
 INSERT INTO cloudinary_deliveries_migrations (version) VALUES (1);

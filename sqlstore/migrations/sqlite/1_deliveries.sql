@@ -25,8 +25,11 @@ CREATE TABLE cloudinary_deliveries_totals (
 	writer     TEXT PRIMARY KEY,
 	deliveries INTEGER NOT NULL,
 	pending    INTEGER NOT NULL,
-	rejected   INTEGER NOT NULL
+	rejected   INTEGER NOT NULL,
+	recounts   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+-- This row counts how often the totals were compared with the rows.
+INSERT INTO cloudinary_deliveries_totals (writer, deliveries, pending, rejected) VALUES ('', 0, 0, 0);
 
 CREATE TABLE IF NOT EXISTS cloudinary_deliveries_migrations (version INTEGER PRIMARY KEY);
 INSERT INTO cloudinary_deliveries_migrations (version) VALUES (1);

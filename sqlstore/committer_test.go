@@ -1,0 +1,431 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+// hold has the committer at work until release is called, so that what is sent
+// meanwhile waits for one batch.
+func hold(t *testing.T, s *Store) (release func()) {
+	t.Helper()
+	begun, released := make(chan struct{}), make(chan struct{})
+	go func() {
+		_ = s.Do(context.Background(), func(context.Context, *sql.Tx) error {
+			close(begun)
+			<-released
+			return nil
+		})
+	}()
+	<-begun
+	release = sync.OnceFunc(func() { close(released) })
+	t.Cleanup(release)
+	return release
+}
+
+// waitFor returns when n writes wait.
+func waitFor(t *testing.T, s *Store, n int) {
+	t.Helper()
+	for len(s.committer.writes) < n {
+		if t.Context().Err() != nil {
+			t.Fatal("the test ended")
+		}
+	}
+}
+
+// together runs f n times at once, in one batch.
+func together(t *testing.T, s *Store, n int, f func(i int)) {
+	t.Helper()
+	release := hold(t, s)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	waitFor(t, s, n)
+	release()
+	wg.Wait()
+}
+
+func stats(t *testing.T, s *Store) totals {
+	t.Helper()
+	got, err := s.Stats(t.Context())
+	if err != nil {
+		t.Error(err)
+	}
+	return totals{got.Deliveries, got.Pending, got.Rejected}
+}
+
+func wantStats(t *testing.T, s *Store, want totals) {
+	t.Helper()
+	if diff := cmp.Diff(want, stats(t, s)); diff != "" {
+		t.Errorf("stats differ (-want +got):\n%s", diff)
+	}
+}
+
+func save(t *testing.T, s *Store, d *cloudinaryhook.Delivery, want cloudinaryhook.State) {
+	t.Helper()
+	if state, err := s.Save(t.Context(), d); state != want || err != nil {
+		t.Fatalf("Save got %v and %v, want %v", state, err, want)
+	}
+}
+
+// createRows makes a table such as an app has, to write to in Do.
+func createRows(t *testing.T, s *Store) {
+	t.Helper()
+	if _, err := s.db.ExecContext(t.Context(), "CREATE TABLE app_rows (id BIGINT PRIMARY KEY)"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func insertRow(ctx context.Context, tx *sql.Tx, id int) error {
+	_, err := tx.ExecContext(ctx, "INSERT INTO app_rows (id) VALUES ($1)", id)
+	return err
+}
+
+func rowIDs(t *testing.T, s *Store) []int {
+	t.Helper()
+	ids, err := query(t.Context(), s.db, func(rows *sql.Rows, id *int) error { return rows.Scan(id) }, "SELECT id FROM app_rows ORDER BY id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// TestOneTransaction: what waits together shares a transaction, of whatever kind
+// it is.
+func TestOneTransaction(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		createRows(t, s)
+		completed := upload(t, 100)
+		save(t, s, completed, cloudinaryhook.StateNew)
+		txs := make([]*sql.Tx, 30)
+		together(t, s, 30, func(i int) {
+			var err error
+			switch i % 3 {
+			case 0:
+				_, err = s.Save(t.Context(), upload(t, i))
+			case 1:
+				err = s.Complete(t.Context(), completed.ID, nil)
+			default:
+				err = s.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+					txs[i] = tx
+					return insertRow(ctx, tx, i)
+				})
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		distinct := make(map[*sql.Tx]bool)
+		for i := 2; i < len(txs); i += 3 {
+			distinct[txs[i]] = true
+		}
+		if len(distinct) != 1 || distinct[nil] {
+			t.Errorf("10 calls of Do that waited together got %d transactions, want 1", len(distinct))
+		}
+		if got := len(rowIDs(t, s)); got != 10 {
+			t.Errorf("the app has %d rows, want 10", got)
+		}
+		wantStats(t, s, totals{Deliveries: 11, Pending: 10})
+	})
+}
+
+// TestLargeBatch: what waits together is not made one transaction whatever its
+// size.
+func TestLargeBatch(t *testing.T) {
+	c := &committer{writes: make(chan *write, maxBatch)}
+	for range maxBatch {
+		c.writes <- &write{size: maxBatchBytes/2 - 1}
+	}
+	close(c.writes)
+	var sizes []int
+	for w := range c.writes {
+		sizes = append(sizes, len(c.gather(w)))
+	}
+	if len(sizes) != (maxBatch+2)/3 || slices.Max(sizes) != 3 {
+		t.Errorf("batches got sizes %v, want 3 each", sizes)
+	}
+}
+
+// TestBusy: a file that another program holds fails all that waits in the time
+// that it fails one.
+func TestBusy(t *testing.T) {
+	name := strings.Replace(databases[0].newName(t), "busy_timeout(5000)", "busy_timeout(1)", 1)
+	s := open(t, SQLite, name)
+	tx, err := openDB(t, SQLite, name).Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	batches := 0
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() {
+			_, err := s.Save(t.Context(), upload(t, i))
+			mu.Lock()
+			defer mu.Unlock()
+			if !busy(err) {
+				t.Errorf("Save into a locked file got %v, want that the file is locked", err)
+			}
+			batches++
+		})
+	}
+	wg.Wait()
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	save(t, s, upload(t, 1), cloudinaryhook.StateNew)
+}
+
+// TestDuplicatesInOneBatch: of the same delivery many times in one transaction
+// one is new.
+func TestDuplicatesInOneBatch(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		d := upload(t, 1)
+		var mu sync.Mutex
+		got := make(map[cloudinaryhook.State]int)
+		together(t, s, 10, func(int) {
+			state, err := s.Save(t.Context(), d)
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			got[state]++
+		})
+		if diff := cmp.Diff(map[cloudinaryhook.State]int{cloudinaryhook.StateNew: 1, cloudinaryhook.StatePending: 9}, got); diff != "" {
+			t.Errorf("states differ (-want +got):\n%s", diff)
+		}
+		together(t, s, 10, func(i int) {
+			id, unknown := d.ID, i%2 == 1
+			if unknown {
+				id = "unknown"
+			}
+			if err := s.Complete(t.Context(), id, nil); errors.Is(err, ErrNotFound) != unknown || !unknown && err != nil {
+				t.Errorf("Complete of %s got %v, want an error of the unknown one alone", id, err)
+			}
+		})
+		wantStats(t, s, totals{Deliveries: 1})
+	})
+}
+
+// TestBadWrites: what fails, in whatever way, takes no part of its batch with it,
+// and leaves nothing of itself.
+func TestBadWrites(t *testing.T) {
+	errApp := errors.New("the app's own")
+	bad := map[string]func(ctx context.Context, tx *sql.Tx) error{
+		"an error of its own":  func(context.Context, *sql.Tx) error { return errApp },
+		"an error of SQL":      func(ctx context.Context, tx *sql.Tx) error { return insertRow(ctx, tx, 0) },
+		"a syntax error":       func(ctx context.Context, tx *sql.Tx) error { _, err := tx.ExecContext(ctx, "no SQL"); return err },
+		"a panic":              func(context.Context, *sql.Tx) error { panic("a bug") },
+		"its own rollback":     func(_ context.Context, tx *sql.Tx) error { return tx.Rollback() },
+		"a panic with nothing": func(context.Context, *sql.Tx) error { panic(nil) },
+	}
+	for name, f := range bad {
+		t.Run(name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, s *Store) {
+				createRows(t, s)
+				if err := s.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error { return insertRow(ctx, tx, 0) }); err != nil {
+					t.Fatal(err)
+				}
+				together(t, s, 30, func(i int) {
+					switch {
+					case i == 14:
+						err := s.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+							return errors.Join(insertRow(ctx, tx, i), f(ctx, tx))
+						})
+						if err == nil {
+							t.Error("the bad one got nil, want its error")
+						}
+					case i%2 == 0:
+						if _, err := s.Save(t.Context(), upload(t, i)); err != nil {
+							t.Errorf("Save beside it got %v, want nil", err)
+						}
+					default:
+						if err := s.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error { return insertRow(ctx, tx, i) }); err != nil {
+							t.Errorf("Do beside it got %v, want nil", err)
+						}
+					}
+				})
+				wantStats(t, s, totals{Deliveries: 14, Pending: 14})
+				if diff := cmp.Diff([]int{0, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29}, rowIDs(t, s)); diff != "" {
+					t.Errorf("the app's rows differ (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// refuseLate has a database refuse the delivery of request r7, but only when it
+// is asked to commit.
+func refuseLate(t *testing.T, s *Store) {
+	t.Helper()
+	statement := `
+		CREATE TABLE app_parent (id TEXT PRIMARY KEY);
+		CREATE TABLE late (parent TEXT REFERENCES app_parent (id) DEFERRABLE INITIALLY DEFERRED);
+		CREATE TRIGGER refuse AFTER INSERT ON cloudinary_deliveries WHEN NEW.request_id = 'r7'
+			BEGIN INSERT INTO late VALUES ('no such parent'); END`
+	if s.dialect == Postgres {
+		statement = `
+			CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$;
+			CREATE CONSTRAINT TRIGGER late AFTER INSERT ON cloudinary_deliveries DEFERRABLE INITIALLY DEFERRED
+				FOR EACH ROW WHEN (NEW.request_id = 'r7') EXECUTE FUNCTION refuse()`
+	}
+	if _, err := s.db.ExecContext(t.Context(), statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCommitFails: what a database refuses only at the end of a transaction was
+// not saved, though each statement was answered as if it were.
+func TestCommitFails(t *testing.T) {
+	for _, d := range databases {
+		t.Run(d.dialect.String(), func(t *testing.T) {
+			name := d.newName(t)
+			if d.dialect == SQLite {
+				name += "&_pragma=foreign_keys(1)"
+			}
+			s := open(t, d.dialect, name)
+			refuseLate(t, s)
+			together(t, s, 10, func(i int) {
+				state, err := s.Save(t.Context(), upload(t, i))
+				if (err != nil) != (i == 7) || (state == 0) != (err != nil) {
+					t.Errorf("Save %d got %v and %v, want an error of the 7th alone", i, state, err)
+				}
+			})
+			save(t, s, upload(t, 11), cloudinaryhook.StateNew)
+			wantStats(t, s, totals{Deliveries: 10, Pending: 10})
+		})
+	}
+}
+
+// TestStopWaiting: a caller whose context ends does not wait for the batch, and
+// is told so; what it asked for may be done.
+func TestStopWaiting(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		release := hold(t, s)
+		ctx, cancel := context.WithCancel(t.Context())
+		result := make(chan error)
+		d := upload(t, 1)
+		go func() {
+			state, err := s.Save(ctx, d)
+			if state != 0 {
+				t.Errorf("Save whose context ended got %v, want no state", state)
+			}
+			result <- err
+		}()
+		waitFor(t, s, 1)
+		cancel()
+		if err := <-result; !errors.Is(err, context.Canceled) {
+			t.Errorf("Save whose context ended got %v, want that", err)
+		}
+		release()
+		save(t, s, d, cloudinaryhook.StatePending)
+	})
+}
+
+// TestDoHasItsCallersValues, and not its end: others share the transaction.
+func TestDoHasItsCallersValues(t *testing.T) {
+	type key struct{}
+	onEach(t, func(t *testing.T, s *Store) {
+		ctx := context.WithValue(t.Context(), key{}, "value")
+		if err := s.Do(ctx, func(ctx context.Context, _ *sql.Tx) error {
+			if got := ctx.Value(key{}); got != "value" {
+				t.Errorf("the context has %v, want its caller's value", got)
+			}
+			if _, ok := ctx.Deadline(); !ok {
+				t.Error("the context has no deadline, want the commit's")
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestCloseDrains: Close waits for what was begun, and what comes later fails.
+func TestCloseDrains(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		release := hold(t, s)
+		var wg sync.WaitGroup
+		for i := range 10 {
+			wg.Go(func() {
+				if _, err := s.Save(t.Context(), upload(t, i)); err != nil {
+					t.Errorf("Save before Close got %v, want nil", err)
+				}
+			})
+		}
+		waitFor(t, s, 10)
+		closed := make(chan error)
+		go func() { closed <- s.Close() }()
+		release()
+		if err := <-closed; err != nil {
+			t.Errorf("Close got %v, want nil", err)
+		}
+		wg.Wait()
+		for name, err := range map[string]error{
+			"Save":     func() error { _, err := s.Save(t.Context(), upload(t, 11)); return err }(),
+			"Complete": s.Complete(t.Context(), upload(t, 1).ID, nil),
+			"Ping":     s.Ping(t.Context()),
+			"Close":    s.Close(),
+		} {
+			if want := map[bool]error{true: nil, false: ErrClosed}[name == "Close"]; !errors.Is(err, want) {
+				t.Errorf("%s after Close got %v, want %v", name, err, want)
+			}
+		}
+		wantStats(t, s, totals{Deliveries: 10, Pending: 10})
+		if got := s.db.Stats().InUse; got != 0 {
+			t.Errorf("after Close %d connections are in use, want none", got)
+		}
+	})
+}
+
+// TestRoomAgain: a database that is full takes no write and says so, and takes
+// them again as soon as there is room.
+func TestRoomAgain(t *testing.T) {
+	s := open(t, SQLite, databases[0].newName(t))
+	limit := func(pages int) {
+		t.Helper()
+		if err := s.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", pages))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	saveAll := func() (failed int) {
+		var mu sync.Mutex
+		together(t, s, 64, func(i int) {
+			if _, err := s.Save(t.Context(), newDelivery(t, fmt.Sprintf(`{"request_id":"%d","x":"%0999d"}`, i, 1))); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed++
+			}
+		})
+		return failed
+	}
+	var pages int
+	if err := s.db.QueryRow("PRAGMA page_count").Scan(&pages); err != nil {
+		t.Fatal(err)
+	}
+	limit(pages + 10)
+	failed := saveAll()
+	if got := stats(t, s).Deliveries; failed == 0 || failed == 64 || got != int64(64-failed) {
+		t.Errorf("with little room %d of 64 Saves failed and %d deliveries are there, want some to fail, and none that is there", failed, got)
+	}
+	limit(1 << 20)
+	if failed := saveAll(); failed > 0 {
+		t.Errorf("with room again %d of 64 Saves failed, want none", failed)
+	}
+	wantStats(t, s, totals{Deliveries: 64, Pending: 64})
+}
