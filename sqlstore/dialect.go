@@ -183,13 +183,15 @@ func checkSQLite(ctx context.Context, conn *sql.Conn) (path string, err error) {
 	return path, checkWritable(ctx, conn)
 }
 
+// checkWritable makes a table and takes it back: a read-only file lets begin who
+// wants to write, and refuses the writing.
 func checkWritable(ctx context.Context, conn *sql.Conn) error {
-	_, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE")
-	if err == nil {
-		_, err = conn.ExecContext(ctx, "ROLLBACK")
-	}
+	err := execAll(ctx, conn, []string{"BEGIN IMMEDIATE", "CREATE TABLE cloudinary_probe (x)"})
 	if busy(err) {
 		return nil // somebody else is writing to it
+	}
+	if _, rollback := conn.ExecContext(ctx, "ROLLBACK"); err == nil {
+		err = rollback
 	}
 	return err
 }

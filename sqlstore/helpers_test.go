@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -114,4 +115,38 @@ func newDelivery(tb testing.TB, body string) *cloudinaryhook.Delivery {
 func upload(tb testing.TB, i int) *cloudinaryhook.Delivery {
 	tb.Helper()
 	return newDelivery(tb, fmt.Sprintf(`{"notification_type":"upload","public_id":"p%d","version":1,"request_id":"r%[1]d"}`, i))
+}
+
+// runFiles runs the files of Schema, as a tool for migrations would.
+func runFiles(t *testing.T, db *sql.DB, d Dialect) {
+	t.Helper()
+	files, err := fs.Glob(Schema(d), "*")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("Schema got %v and %v, want files", files, err)
+	}
+	for _, file := range files {
+		text, err := fs.ReadFile(Schema(d), file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.ExecContext(t.Context(), string(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// tables are a database's columns and indexes.
+func tables(t *testing.T, s *Store) []string {
+	t.Helper()
+	statement := "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_schema ORDER BY 1"
+	if s.dialect == Postgres {
+		statement = `SELECT table_name || ' ' || column_name || ' ' || data_type || ' ' || is_nullable || ' ' || coalesce(column_default, '')
+			FROM information_schema.columns WHERE table_schema = 'public'
+			UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1`
+	}
+	all, err := query(t.Context(), s.db, func(rows *sql.Rows, one *string) error { return rows.Scan(one) }, statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }

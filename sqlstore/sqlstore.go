@@ -105,7 +105,7 @@ func New(ctx context.Context, db *sql.DB, d Dialect, options ...Option) (*Store,
 	case db == nil:
 		return nil, errors.New("sqlstore: the *sql.DB is nil")
 	case d != Postgres && d != SQLite:
-		return nil, fmt.Errorf("sqlstore: dialect %d is neither Postgres nor SQLite", d)
+		return nil, fmt.Errorf("sqlstore: %v is neither Postgres nor SQLite", d)
 	case !tableName.MatchString(s.table):
 		return nil, fmt.Errorf("sqlstore: the table's name %q must be letters, digits and underscores, 40 at most", s.table)
 	case db.Stats().MaxOpenConnections == 1:

@@ -31,5 +31,5 @@ CREATE TABLE cloudinary_deliveries_totals (
 -- This row counts how often the totals were compared with the rows.
 INSERT INTO cloudinary_deliveries_totals (writer, deliveries, pending, rejected) VALUES ('', 0, 0, 0);
 
-CREATE TABLE IF NOT EXISTS cloudinary_deliveries_migrations (version INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS cloudinary_deliveries_migrations (version BIGINT PRIMARY KEY);
 INSERT INTO cloudinary_deliveries_migrations (version) VALUES (1);

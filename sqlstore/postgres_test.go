@@ -1,0 +1,207 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"iter"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+)
+
+// savePending saves n deliveries, oldest first, and returns their IDs.
+func savePending(t *testing.T, s *Store, n int) (ids []string) {
+	t.Helper()
+	for i := range n {
+		d := upload(t, i)
+		d.ReceivedAt = time.Now().Add(time.Duration(i-n) * time.Second)
+		save(t, s, d, cloudinaryhook.StateNew)
+		ids = append(ids, d.ID)
+	}
+	return ids
+}
+
+// TestResumeTogether: of two instances that resume the same deliveries at the
+// same time one does the work of each.
+func TestResumeTogether(t *testing.T) {
+	name := postgres(t).Database(t)
+	ids := savePending(t, open(t, Postgres, name), 100)
+	var mu sync.Mutex
+	created := make(map[string]int)
+	byInstance := make([]int, 2)
+	start := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range byInstance {
+		db := open(t, Postgres, name)
+		processor := &cloudinaryhook.Processor{Store: db, Images: cloudinaryhook.ImageCreatorFunc(func(_ context.Context, img *cloudinaryhook.Image) error {
+			mu.Lock()
+			created[img.Delivery.ID]++
+			byInstance[i]++
+			mu.Unlock()
+			return nil
+		})}
+		wg.Go(func() {
+			<-start
+			if err := processor.Resume(t.Context(), db.Pending(t.Context(), time.Now())); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	want := make(map[string]int)
+	for _, id := range ids {
+		want[id] = 1
+	}
+	if diff := cmp.Diff(want, created); diff != "" {
+		t.Errorf("how often each was created differs (-want +got):\n%s", diff)
+	}
+	if byInstance[0] == 0 || byInstance[1] == 0 {
+		t.Errorf("the instances created %v images, want both to have a share", byInstance)
+	}
+	wantStats(t, open(t, Postgres, name), totals{Deliveries: 100})
+}
+
+// TestDeadInstance: one that dies at work keeps the others from that delivery
+// until its lease has run out, and from no other one.
+func TestDeadInstance(t *testing.T) {
+	name := postgres(t).Database(t)
+	db, other := open(t, Postgres, name), open(t, Postgres, name)
+	ids := savePending(t, db, 3)
+	lease := func(d time.Duration) { db.leaseTime = d }
+	for _, tt := range []struct {
+		name  string
+		lease time.Duration
+		want  []string // what the other instance is given while the first is at its first
+	}{
+		{"its lease holds", time.Hour, ids[1:]},
+		{"its lease has run out", time.Nanosecond, ids},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			lease(tt.lease)
+			for d, err := range db.Pending(t.Context(), time.Now()) {
+				if err != nil || d.ID != ids[0] {
+					t.Fatalf("the first got %v and %v, want the oldest", d, err)
+				}
+				if diff := cmp.Diff(tt.want, yielded(t, other)); diff != "" {
+					t.Errorf("beside it the other got (-want +got):\n%s", diff)
+				}
+				break
+			}
+			// The loop is left as it should be: nothing is leased.
+			if diff := cmp.Diff(ids, yielded(t, other)); diff != "" {
+				t.Errorf("afterwards the other got (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestLateRelease: an instance whose lease ran out ends no lease but its own.
+func TestLateRelease(t *testing.T) {
+	name := postgres(t).Database(t)
+	late, next := open(t, Postgres, name), open(t, Postgres, name)
+	ids := savePending(t, late, 1)
+	late.leaseTime, next.leaseTime = time.Nanosecond, time.Hour
+	var stops []func()
+	for _, db := range []*Store{late, next} {
+		pull, stop := iter.Pull2(db.Pending(t.Context(), time.Now()))
+		defer stop()
+		stops = append(stops, stop)
+		if d, err, ok := pull(); !ok || err != nil || d.ID != ids[0] {
+			t.Fatalf("Pending got %v and %v, want the delivery", d, err)
+		}
+	}
+	stops[0]()
+	if got := yielded(t, late); len(got) > 0 {
+		t.Errorf("beside the lease of another got %v, want nothing", got)
+	}
+	stops[1]()
+	if diff := cmp.Diff(ids, yielded(t, late)); diff != "" {
+		t.Errorf("after the other's release differs (-want +got):\n%s", diff)
+	}
+}
+
+// TestLockedRow: somebody else's open transaction, as of psql or of a host that
+// is gone, costs those who want the same row, and nobody else.
+func TestLockedRow(t *testing.T) {
+	name := postgres(t).Database(t)
+	s := open(t, Postgres, name)
+	ids := savePending(t, s, 2)
+	tx, err := s.db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	if _, err := tx.Exec("UPDATE cloudinary_deliveries SET cause = cause WHERE id = $1", ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	together(t, s, 64, func(i int) {
+		d := upload(t, i)
+		if _, err := s.Save(t.Context(), d); (err != nil) != (d.ID == ids[0]) {
+			t.Errorf("Save %d got %v, want an error of the locked one alone", i, err)
+		}
+	})
+	if took := time.Since(start); took > commitTimeout/2 {
+		t.Errorf("it took %v, want the lock's timeout and little more", took)
+	}
+	// What is locked is as good as leased: who would wait for it has an error here.
+	patient := open(t, Postgres, name+"&lock_timeout=1h")
+	if got := yielded(t, patient); len(got) != 63 || got[0] != ids[1] {
+		t.Errorf("Pending got %d deliveries, want the 63 that are not locked", len(got))
+	}
+}
+
+// TestOwnLockTimeout: a limit that the connection has is left as it is, and a
+// connection that goes back to a pool has none of the store's settings.
+func TestOwnLockTimeout(t *testing.T) {
+	for option, want := range map[string]string{"": "1s", "&lock_timeout=70ms": "70ms"} {
+		s := open(t, Postgres, postgres(t).Database(t)+option)
+		var got string
+		if err := s.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+			return tx.QueryRowContext(ctx, "SHOW lock_timeout").Scan(&got)
+		}); err != nil || got != want {
+			t.Errorf("with %q lock_timeout got %s and %v, want %s", option, got, err, want)
+		}
+	}
+}
+
+// TestPgxpool: a connection that the store has had does not come back out of the
+// app's pool with the store's settings.
+func TestPgxpool(t *testing.T) {
+	pool, err := pgxpool.New(t.Context(), postgres(t).Database(t)+"&pool_max_conns=2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	db := stdlib.OpenDBFromPool(pool)
+	defer db.Close()
+	s, err := New(t.Context(), db, Postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Migrate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	save(t, s, upload(t, 1), cloudinaryhook.StateNew)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		conn, err := pool.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Release()
+		var got string
+		if err := conn.QueryRow(t.Context(), "SHOW lock_timeout").Scan(&got); err != nil || got != "0" {
+			t.Errorf("a connection of the pool has lock_timeout %s and %v, want 0", got, err)
+		}
+	}
+}
