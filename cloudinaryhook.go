@@ -93,7 +93,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/go-json-experiment/json"
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -166,13 +166,15 @@ type Delivery struct {
 
 	scope     string // of the claims
 	announces bool   // an image
+	unsure    bool   // whether the image is that of another delivery
 }
 
 // NewDelivery makes a delivery of a body and claims that were verified before,
 // by the verifiers of this package or otherwise: it checks neither. It is for
 // notifications that come another way than through a [Handler]. Nil claims mean
 // none. The body is kept, not copied. The error is [ErrMalformedBody] if the
-// body is not exactly one JSON object or repeats a name at its top level.
+// body is not exactly one JSON object, or has a top-level member of a
+// [Notification] twice.
 func NewDelivery(body []byte, claims *Claims, signedAt time.Time) (*Delivery, error) {
 	d := &Delivery{
 		ReceivedAt: time.Now().UTC().Round(0), // without the monotonic reading, which no store keeps
@@ -185,6 +187,7 @@ func NewDelivery(body []byte, claims *Claims, signedAt time.Time) (*Delivery, er
 		return nil, err
 	}
 	d.announces = env.announcesImage()
+	d.unsure = d.announces && env.imageIsUnsure()
 	if d.Claims == nil {
 		d.Claims = new(Claims)
 	}
@@ -216,9 +219,19 @@ func (env *envelope) identifiesItself() bool {
 }
 
 func (env *envelope) announcesImage() bool {
-	isUpload := env.Type == TypeUpload || env.Type == "" && env.hasVersion && env.hasFormat
+	isUpload := env.Type == TypeUpload || env.Type == "" && env.given.has("version") && env.given.has("format")
 	isImage := env.ResourceType == "" || env.ResourceType == "image"
 	return isUpload && isImage && env.PublicID != "" && env.Error == nil && !env.Placeholder
+}
+
+// imageIsUnsure reports whether two images may have come to look like one: where
+// a part of Image.Key is of the wrong kind, or too large for its field, or has
+// bytes that are not UTF-8, which are replaced.
+func (env *envelope) imageIsUnsure() bool {
+	odd := env.odd.has
+	return strings.ContainsRune(env.PublicID, utf8.RuneError) || env.odd != 0 &&
+		(odd("public_id") || odd("type") || odd("resource_type") || odd("version") ||
+			env.Version == 0 && (odd("version_id") || env.VersionID == "" && odd("etag")))
 }
 
 // appendParts puts each part's length before it, so that no byte can move from
@@ -256,9 +269,7 @@ func (d *Delivery) Image() (*Image, bool) {
 	}
 	kind, version := "delivery", d.ID
 	switch {
-	case strings.ContainsRune(d.PublicID, utf8.RuneError):
-		// Bytes that are not UTF-8 were replaced, and two public IDs may have
-		// become one. A second image is better than a lost one.
+	case d.unsure: // a second image is better than a lost one
 	case d.Version != 0:
 		kind, version = "version", strconv.FormatInt(d.Version, 10)
 	case d.VersionID != "":
@@ -292,7 +303,7 @@ func (d Delivery) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(deliveryJSON{d.ID, d.ReceivedAt, d.SignedAt, claims.set, d.Body})
+	return jsonv2.Marshal(deliveryJSON{d.ID, d.ReceivedAt, d.SignedAt, claims.set, d.Body})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote. It proves no signature: read from
@@ -301,7 +312,7 @@ func (d Delivery) MarshalJSON() ([]byte, error) {
 // the body, the claims and the time.
 func (d *Delivery) UnmarshalJSON(data []byte) error {
 	var wire deliveryJSON
-	if json.Unmarshal(data, &wire) != nil {
+	if jsonv2.Unmarshal(data, &wire) != nil {
 		return ErrInvalidDelivery // without the JSON error, which may quote
 	}
 	claims, err := parseClaims(wire.Claims)
@@ -341,9 +352,10 @@ type Image struct {
 	// these parts, with lengths as in [Delivery].ID: "image"; the scope; the
 	// resource type, "image"; the delivery type; the public ID; and two that
 	// name the version: "version" and the version in decimal, else "version_id"
-	// and that, else "etag" and that, else "delivery" and the delivery's ID; the
-	// last also where the public ID holds U+FFFD, which may stand for any byte
-	// that was not UTF-8.
+	// and that, else "etag" and that, else "delivery" and the delivery's ID. The
+	// last is also taken where another part is of the wrong kind, is too large for
+	// its field or has bytes that are not UTF-8, and where the public ID has U+FFFD:
+	// then two images might have the same parts.
 	Key string
 
 	Claims   *Claims // whom it is for

@@ -104,6 +104,8 @@ func TestIdentityTellsApart(t *testing.T) {
 		{"key: version before version_id", key(`{"notification_type":"upload","public_id":"a","version":1,"version_id":"x"}`, "{}", 1), key(withRequest, "{}", 1), true},
 		{"key: public IDs of other bytes that are not UTF-8", key("{\"notification_type\":\"upload\",\"public_id\":\"a\xe9\",\"version\":1}", "{}", 1), key("{\"notification_type\":\"upload\",\"public_id\":\"a\xe8\",\"version\":1}", "{}", 1), false},
 		{"key: public IDs of other lone surrogates", key(`{"notification_type":"upload","public_id":"\ud800","version":1}`, "{}", 1), key(`{"notification_type":"upload","public_id":"\ud801","version":1}`, "{}", 1), false},
+		{"key: bytes that are not UTF-8 in what does not go into it", key("{\"notification_type\":\"upload\",\"public_id\":\"a\",\"version\":1,\"etag\":\"\xe9\",\"format\":\"\xe9\"}", "{}", 1), key(withRequest, "{}", 1), true},
+		{"key: U+FFFD in an etag", key(`{"notification_type":"upload","public_id":"a","etag":"\ufffd"}`, "{}", 1), key("{\"notification_type\":\"upload\",\"public_id\":\"a\",\"etag\":\"\ufffd\"}", "{}", 2), true},
 		{"key: without any version, the delivery", key(`{"notification_type":"upload","public_id":"a"}`, "{}", 1), key(`{"notification_type":"upload","public_id":"a"}`, "{}", 2), false},
 	}
 	for _, tt := range tests {
@@ -112,6 +114,25 @@ func TestIdentityTellsApart(t *testing.T) {
 				t.Errorf("got %s and %s, want the same: %v", tt.a, tt.b, tt.same)
 			}
 		})
+	}
+	// Values that look alike in their fields must be two images, in every member that goes into the key.
+	long := strings.Repeat("9", 30)
+	for name, pair := range map[string][2]string{
+		"not UTF-8": {"\"\xe9\"", "\"\xe8\""}, "U+FFFD and not UTF-8": {"\"\ufffd\"", "\"\xe8\""}, "long and not UTF-8": {`"` + long + long + "\xe9\"", `"` + long + long + "\xe8\""},
+		"half a surrogate pair": {`"\ud800"`, `"\ud801"`}, "lists": {`[1]`, `[2]`}, "a boolean and absent": {`true`, `null`}, "lengths": {long, long + "9"},
+		"lengths in quotes": {`"` + long + `"`, `"` + long + `9"`}, "fractions": {`1.5`, `1.25`},
+	} {
+		for member, rest := range map[string]string{"public_id": `"version":1`, "type": `"public_id":"a","version":1`, "resource_type": `"public_id":"a","version":1`,
+			"version": `"public_id":"a","version_id":"x"`, "version_id": `"public_id":"a","etag":"x"`, "etag": `"public_id":"a"`} {
+			body := func(value string) string {
+				return `{"notification_type":"upload","request_id":"r",` + rest + `,"` + member + `":` + value + `}`
+			}
+			a, okA := newDelivery(t, body(pair[0]), "{}", 1).Image()
+			b, okB := newDelivery(t, body(pair[1]), "{}", 1).Image()
+			if okA && okB && a.Key == b.Key {
+				t.Errorf("%s in %s: %s and %s got one key", name, member, body(pair[0]), body(pair[1]))
+			}
+		}
 	}
 	want := hashParts("image", "{}", "image", "", "a", "version", "1")
 	if got := key(withRequest, "{}", 1); got != want {
@@ -185,7 +206,6 @@ func TestMalformedBodies(t *testing.T) {
 		{"comma at the end", `{"a":1,}`},
 		{"byte order mark", "\ufeff{}"},
 		{"repeated known name", `{"public_id":"a","public_id":"a"}`},
-		{"repeated unknown name", `{"x":1,"y":2,"x":1}`},
 		{"repeated name in two spellings", `{"public_id":"a","public\u005fid":"a"}`},
 		{"too deep", strings.Repeat(`{"a":`, 20000) + "1" + strings.Repeat("}", 20000)},
 		{"gzip", "\x1f\x8b\x08\x00"},
@@ -205,6 +225,7 @@ func TestMalformedBodies(t *testing.T) {
 func TestWellFormedOddBodies(t *testing.T) {
 	tests := []struct{ name, body string }{
 		{"white space around", " \r\n{}\t\n"},
+		{"repeated unknown name", `{"x":1,"y":2,"x":1}`},
 		{"repeated names further down", `{"image_metadata":{"a":"1","a":"2"}}`},
 		{"invalid UTF-8", "{\"original_filename\":\"caf\xe9\"}"},
 		{"lone surrogate", `{"original_filename":"\ud800"}`},
@@ -353,7 +374,7 @@ func TestDeliveryPayload(t *testing.T) {
 			}
 		})
 	}
-	if _, err := (&Delivery{Body: []byte(`{"a":1,"a":2}`)}).Payload(); !errors.Is(err, ErrMalformedBody) {
+	if _, err := (&Delivery{Body: []byte(`{"etag":1,"etag":2}`)}).Payload(); !errors.Is(err, ErrMalformedBody) {
 		t.Errorf("Payload of a body that nobody has looked at got %v, want %v", err, ErrMalformedBody)
 	}
 }

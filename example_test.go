@@ -297,7 +297,7 @@ func ExampleParsePayload() {
 	// Output:
 	// clip failed because: Unsupported video
 	// deleted 2 assets
-	// beach is #336699 and more: true [width]
+	// beach is #336699 and more: true [/width]
 	// a later of beach
 }
 

@@ -14,11 +14,11 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
@@ -154,7 +154,7 @@ func TestRegistryIsComplete(t *testing.T) {
 			t.Errorf("%s is not in payloadTypes", name)
 			continue
 		}
-		goType := reflect.TypeOf(newOf()).Elem().Name()
+		goType := reflect.TypeOf(newOf().payload()).Elem().Name()
 		used[goType] = true
 		if !golden[value] {
 			t.Errorf("no golden body has the type %q", value)
@@ -241,7 +241,7 @@ func TestPayloadIsSealed(t *testing.T) {
 		}
 	}
 	for value, newOf := range payloadTypes {
-		p := newOf()
+		p := newOf().payload()
 		if p.Common() == nil || p.rest() == nil {
 			t.Errorf("the payload of %q has no common fields or no rest", value)
 		}
@@ -275,7 +275,7 @@ func TestPayloadsAreTyped(t *testing.T) {
 		}
 	}
 	for value, newOf := range payloadTypes {
-		walk(reflect.TypeOf(newOf()), string(value))
+		walk(reflect.TypeOf(newOf().payload()), string(value))
 	}
 }
 
@@ -339,6 +339,15 @@ func TestShapes(t *testing.T) {
 		{"context a list", `"context":[{"key":"a","value":"b"}]`, TypeUpload, upload(func(p *UploadPayload) any { return p.Context }), Context{"a": "b"}},
 		{"context empty", `"context":{}`, TypeUpload, upload(func(p *UploadPayload) any { return p.Context }), Context{}},
 		{"context null", `"context":null`, TypeUpload, upload(func(p *UploadPayload) any { return p.Context }), Context(nil)},
+		{"context of numbers", `"context":{"custom":{"a":1.50,"b":12345678901234567890,"c":true,"d":null}}`, TypeUpload, upload(func(p *UploadPayload) any { return p.Context }), Context{"a": "1.50", "b": "12345678901234567890", "c": "true"}},
+		{"context a list of numbers", `"context":[{"key":"a","value":1.50}]`, TypeUpload, upload(func(p *UploadPayload) any { return p.Context }), Context{"a": "1.50"}},
+		{"metadata with null", `"metadata":{"a":null,"b":1.50}`, TypeUpload, upload(func(p *UploadPayload) any { return p.Metadata }), map[string]json.RawMessage{"a": json.RawMessage("null"), "b": json.RawMessage("1.50")}},
+		{"access from Unix seconds", `"access_control":[{"start":1757491200,"end":"2026-12-01T00:00:00Z"}]`, TypeUpload, upload(func(p *UploadPayload) any { return p.AccessControl }), []AccessRule{{Start: time.Unix(1757491200, 0), End: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}}},
+		{"access from Unix seconds, quoted", `"access_control":[{"start":"1757491200","end":null}]`, TypeUpload, upload(func(p *UploadPayload) any { return p.AccessControl }), []AccessRule{{Start: time.Unix(1757491200, 0)}}},
+		{"moderation an object", `"moderation":{"kind":"manual","status":"queued"}`, TypeUpload, upload(func(p *UploadPayload) any { return p.Moderation }), []Moderation{{Kind: "manual", Status: "queued"}}},
+		{"moderation null", `"moderation":null`, TypeUpload, upload(func(p *UploadPayload) any { return p.Moderation }), []Moderation(nil)},
+		{"folder", `"folder":"a/b","asset_folder":""`, TypeUpload, func(p Payload) any { return p.Common().Folder }, "a/b"},
+		{"folder of a resource", `"resources":[{"folder":"a/b"}]`, TypeDelete, func(p Payload) any { return p.(*DeletePayload).Resources }, []Resource{{Folder: "a/b"}}},
 		{"colors", `"colors":[["#FFF",12.5],["#000","3"]]`, TypeUpload, upload(func(p *UploadPayload) any { return p.Colors }), []NamedShare{{"#FFF", 12.5}, {"#000", 3}}},
 		{"faces", `"faces":[[1,2,3,4],[1.5,2,3,4.0]]`, TypeUpload, upload(func(p *UploadPayload) any { return p.Faces }), []Rectangle{{1, 2, 3, 4}, {1.5, 2, 3, 4}}},
 		{"moderation response an object", `"moderation":[{"response":{"a":1}}]`, TypeUpload, upload(func(p *UploadPayload) any { return string(p.Moderation[0].Response) }), `{"a":1}`},
@@ -383,29 +392,36 @@ func TestDrift(t *testing.T) {
 		mismatched []string
 		extra      map[string]string
 	}{
-		{"scalar", `{"notification_type":"upload","public_id":"p","version":true}`, []string{"version"}, map[string]string{"version": "true"}},
-		{"text for a number", `{"notification_type":"upload","public_id":"p","width":"wide"}`, []string{"width"}, map[string]string{"width": `"wide"`}},
-		{"number with a fraction", `{"notification_type":"upload","public_id":"p","width":1.5}`, []string{"width"}, map[string]string{"width": `1.5`}},
-		{"number beyond 64 bits", `{"notification_type":"upload","public_id":"p","width":92233720368547758070}`, []string{"width"}, map[string]string{"width": `92233720368547758070`}},
-		{"quoted word for a float", `{"notification_type":"upload","public_id":"p","duration":"NaN"}`, []string{"duration"}, map[string]string{"duration": `"NaN"`}},
-		{"no time", `{"notification_type":"upload","public_id":"p","created_at":1741079726}`, []string{"created_at"}, map[string]string{"created_at": `1741079726`}},
-		{"nested", `{"notification_type":"eager","public_id":"p","eager":[{"bytes":1},{"bytes":{},"width":2,"later":0}]}`, []string{"eager[1].bytes"},
+		{"scalar", `{"notification_type":"upload","public_id":"p","version":true}`, []string{"/version"}, map[string]string{"version": "true"}},
+		{"text for a number", `{"notification_type":"upload","public_id":"p","width":"wide"}`, []string{"/width"}, map[string]string{"width": `"wide"`}},
+		{"number with a fraction", `{"notification_type":"upload","public_id":"p","width":1.5}`, []string{"/width"}, map[string]string{"width": `1.5`}},
+		{"number beyond 64 bits", `{"notification_type":"upload","public_id":"p","width":92233720368547758070}`, []string{"/width"}, map[string]string{"width": `92233720368547758070`}},
+		{"quoted word for a float", `{"notification_type":"upload","public_id":"p","duration":"NaN"}`, []string{"/duration"}, map[string]string{"duration": `"NaN"`}},
+		{"no time", `{"notification_type":"upload","public_id":"p","created_at":1741079726}`, []string{"/created_at"}, map[string]string{"created_at": `1741079726`}},
+		{"nested", `{"notification_type":"eager","public_id":"p","eager":[{"bytes":1},{"bytes":{},"width":2,"later":0}]}`, []string{"/eager/1/bytes"},
 			map[string]string{"eager": `[{"bytes":1},{"bytes":{},"width":2,"later":0}]`}},
-		{"list for an object", `{"notification_type":"upload","public_id":"p","video":[1]}`, []string{"video"}, map[string]string{"video": `[1]`}},
-		{"object for a list", `{"notification_type":"upload","public_id":"p","tags":{"a":1}}`, []string{"tags"}, map[string]string{"tags": `{"a":1}`}},
-		{"object for a time", `{"notification_type":"upload","public_id":"p","created_at":{}}`, []string{"created_at"}, map[string]string{"created_at": `{}`}},
-		{"object for a pair", `{"notification_type":"upload","public_id":"p","colors":[{},["#fff"]]}`, []string{"colors[0]", "colors[1]"}, map[string]string{"colors": `[{},["#fff"]]`}},
-		{"short rectangle", `{"notification_type":"upload","public_id":"p","faces":[[1,2,3]]}`, []string{"faces[0]"}, map[string]string{"faces": `[[1,2,3]]`}},
-		{"element", `{"notification_type":"upload","public_id":"p","tags":["a",1]}`, []string{"tags[1]"}, map[string]string{"tags": `["a",1]`}},
-		{"in a map", `{"notification_type":"upload","public_id":"p","image_metadata":{"a":"b","c":1}}`, []string{"image_metadata.c"}, map[string]string{"image_metadata": `{"a":"b","c":1}`}},
-		{"in a context", `{"notification_type":"upload","public_id":"p","context":{"custom":{"a":1,"b":"c"}}}`, []string{"context.custom.a"}, map[string]string{"context": `{"custom":{"a":1,"b":"c"}}`}},
-		{"in a list of contexts", `{"notification_type":"upload","public_id":"p","context":[1]}`, []string{"context"}, map[string]string{"context": `[1]`}},
-		{"in a resource by key", `{"notification_type":"move","resources":{"a.b":{"version":[]}}}`, []string{"resources.a.b.version"}, map[string]string{"resources": `{"a.b":{"version":[]}}`}},
-		{"resources a string", `{"notification_type":"move","resources":"all"}`, []string{"resources"}, map[string]string{"resources": `"all"`}},
-		{"in the error", `{"notification_type":"error","error":{"message":1}}`, []string{"error.message"}, map[string]string{"error": `{"message":1}`}},
-		{"error a number", `{"notification_type":"error","error":1}`, []string{"error"}, map[string]string{"error": `1`}},
-		{"type", `{"notification_type":1,"public_id":"p"}`, []string{"notification_type"}, map[string]string{"notification_type": `1`}},
-		{"unknown beside", `{"notification_type":"upload","public_id":"p","later":{ "a" : 1 },"width":"wide"}`, []string{"width"}, map[string]string{"width": `"wide"`, "later": `{ "a" : 1 }`}},
+		{"list for an object", `{"notification_type":"upload","public_id":"p","video":[1]}`, []string{"/video"}, map[string]string{"video": `[1]`}},
+		{"object for a list", `{"notification_type":"upload","public_id":"p","tags":{"a":1}}`, []string{"/tags"}, map[string]string{"tags": `{"a":1}`}},
+		{"object for a time", `{"notification_type":"upload","public_id":"p","created_at":{}}`, []string{"/created_at"}, map[string]string{"created_at": `{}`}},
+		{"object for a pair", `{"notification_type":"upload","public_id":"p","colors":[{},["#fff"]]}`, []string{"/colors/0", "/colors/1"}, map[string]string{"colors": `[{},["#fff"]]`}},
+		{"short rectangle", `{"notification_type":"upload","public_id":"p","faces":[[1,2,3]]}`, []string{"/faces/0"}, map[string]string{"faces": `[[1,2,3]]`}},
+		{"element", `{"notification_type":"upload","public_id":"p","tags":["a",1]}`, []string{"/tags/1"}, map[string]string{"tags": `["a",1]`}},
+		{"in a map", `{"notification_type":"upload","public_id":"p","image_metadata":{"a":"b","c":1}}`, []string{"/image_metadata/c"}, map[string]string{"image_metadata": `{"a":"b","c":1}`}},
+		{"in a context", `{"notification_type":"upload","public_id":"p","context":{"custom":{"a":[1],"b":"c"}}}`, []string{"/context/custom/a"}, map[string]string{"context": `{"custom":{"a":[1],"b":"c"}}`}},
+		{"another kind of context", `{"notification_type":"upload","public_id":"p","context":{"iptc":{"a":"b"},"custom":{"b":"c"}}}`, []string{"/context/iptc"}, map[string]string{"context": `{"iptc":{"a":"b"},"custom":{"b":"c"}}`}},
+		{"custom in custom", `{"notification_type":"upload","public_id":"p","context":{"custom":{"custom":{"b":"c"}}}}`, []string{"/context/custom/custom"}, map[string]string{"context": `{"custom":{"custom":{"b":"c"}}}`}},
+		{"in a moderation that is no list", `{"notification_type":"upload","public_id":"p","moderation":{"kind":1}}`, []string{"/moderation/kind"}, map[string]string{"moderation": `{"kind":1}`}},
+		{"milliseconds", `{"notification_type":"upload","public_id":"p","access_control":[{"start":1757491200000}]}`, []string{"/access_control/0/start"}, map[string]string{"access_control": `[{"start":1757491200000}]`}},
+		{"half a pair", `{"notification_type":"upload","public_id":"p","colors":[["#fff",{}]]}`, []string{"/colors/0"}, map[string]string{"colors": `[["#fff",{}]]`}},
+		{"half a rectangle", `{"notification_type":"upload","public_id":"p","faces":[[1,2,3,{}]]}`, []string{"/faces/0"}, map[string]string{"faces": `[[1,2,3,{}]]`}},
+		{"three for a point", `{"notification_type":"upload","public_id":"p","regions":{"a/b":[[1,2],[1,2,3]]}}`, []string{"/regions/a~1b/1"}, map[string]string{"regions": `{"a/b":[[1,2],[1,2,3]]}`}},
+		{"in a list of contexts", `{"notification_type":"upload","public_id":"p","context":[1]}`, []string{"/context"}, map[string]string{"context": `[1]`}},
+		{"in a resource by key", `{"notification_type":"move","resources":{"a.b":{"version":[]}}}`, []string{"/resources/a.b/version"}, map[string]string{"resources": `{"a.b":{"version":[]}}`}},
+		{"resources a string", `{"notification_type":"move","resources":"all"}`, []string{"/resources"}, map[string]string{"resources": `"all"`}},
+		{"in the error", `{"notification_type":"error","error":{"message":1}}`, []string{"/error/message"}, map[string]string{"error": `{"message":1}`}},
+		{"error a number", `{"notification_type":"error","error":1}`, []string{"/error"}, map[string]string{"error": `1`}},
+		{"type", `{"notification_type":1,"public_id":"p"}`, []string{"/notification_type"}, map[string]string{"notification_type": `1`}},
+		{"unknown beside", `{"notification_type":"upload","public_id":"p","later":{ "a" : 1 },"width":"wide"}`, []string{"/width"}, map[string]string{"width": `"wide"`, "later": `{ "a" : 1 }`}},
 		{"null is no mismatch", `{"notification_type":"upload","public_id":"p","width":null,"video":null,"tags":null,"created_at":null,"colors":[null],"faces":[null],"error":null}`, nil, nil},
 	}
 	for _, tt := range tests {
@@ -450,30 +466,55 @@ func TestInfo(t *testing.T) {
 	if faces := found["adv_face"]; faces.Models != nil || !bytes.HasPrefix(faces.Data, []byte("[{")) {
 		t.Errorf("faces got %+v, want the raw list", faces)
 	}
+	info := parse(t, goldenBodies(t)["upload-addons"]).(*UploadPayload).Info
+	wantFound := map[string]Detection{
+		"captioning":          {Status: "complete", ModelVersion: 2, SchemaVersion: 1.1, Caption: "A straw hat on a chair"},
+		"iqa":                 {Status: "complete", ModelVersion: 1, SchemaVersion: 1, Quality: &ImageQuality{Score: 0.84, Quality: "high"}},
+		"watermark-detection": {Status: "complete", ModelVersion: 1, SchemaVersion: 1, Watermark: "clean"},
+		"aws_rek_face":        {Status: "complete", CelebrityFaces: []DetectedFace{}, UnrecognizedFaces: []DetectedFace{{FaceBox{0.125, 0.0625, 0.25, 0.5}, 98.5}}},
+		"shop-classifier":     {Status: "failed", Failure: "No model"},
+	}
+	if diff := cmp.Diff(wantFound, info.Detection(), cmpopts.IgnoreFields(Detection{}, "Data")); diff != "" {
+		t.Errorf("detection differs (-want +got):\n%s", diff)
+	}
+	if got, want := info.RawConvert(), map[string]Analysis{"google_speech": {Status: "pending"}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("conversions got %+v, want %+v", got, want)
+	}
+	if a, ok := info.AutoTranscription(); !ok || a.Status != "pending" || a.Failure != "" {
+		t.Errorf("transcription got %+v and %v, want it pending", a, ok)
+	}
+	if a, ok := info.AutoChaptering(); !ok || a.Status != "failed" || a.Failure != "No speech" {
+		t.Errorf("chapters got %+v and %v, want the failure", a, ok)
+	}
 	failed := parse(t, goldenBodies(t)["upload-context-list"]).(*UploadPayload)
 	if ocr, ok := failed.Info.OCR(); !ok || ocr.Status != "failed" || ocr.Failure != "Failed to process request" || ocr.Pages != nil {
 		t.Errorf("failed OCR got %+v and %v, want the failure", ocr, ok)
 	}
-	for _, info := range []Info{nil, {"ocr": json.RawMessage(`1`), "detection": json.RawMessage(`[]`), "categorization": json.RawMessage(`{}`)}} {
-		if _, ok := info.OCR(); ok || info.Categorization() != nil || info.Detection() != nil {
+	for _, info := range []Info{nil, {"ocr": json.RawMessage(`1`), "detection": json.RawMessage(`[]`), "categorization": json.RawMessage(`{}`), "auto_chaptering": json.RawMessage(`"x"`), "raw_convert": json.RawMessage(`{"a":1}`)}} {
+		_, ocr := info.OCR()
+		_, chapters := info.AutoChaptering()
+		if ocr || chapters || info.Categorization() != nil || info.Detection() != nil || info.RawConvert() != nil {
 			t.Errorf("Info %s got analyses, want none", info)
 		}
 	}
 }
 
-// classOf reads from the corpus's index how a body was come by.
-func classOf(t *testing.T, dir string) map[string]string {
+// classesOf reads from the corpus's indexes how each body was come by.
+func classesOf(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	classes := make(map[string]string)
-	for _, row := range regexp.MustCompile(`(?m)^\| (\S+) \| [^|]* \| ([^|]+) \|`).FindAllStringSubmatch(string(readFile(t, filepath.Join(dir, "payloads/INDEX.md"))), -1) {
-		classes[row[1]] = strings.Fields(row[2])[0]
+	for _, folder := range []string{"payloads", "payloads-2026"} {
+		index := string(readFile(t, filepath.Join(dir, folder, "INDEX.md")))
+		for _, row := range regexp.MustCompile(`(?m)^\| (\S+) \| [^|]* \| ([^|]+) \|`).FindAllStringSubmatch(index, -1) {
+			classes[row[1]] = strings.Fields(row[2])[0]
+		}
 	}
 	return classes
 }
 
 func corpusBodies(t testing.TB) map[string][]byte {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(corpus(t), "payloads/*.json"))
+	paths, err := filepath.Glob(filepath.Join(corpus(t), "payloads*/*.json"))
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("got %d corpus bodies (%v)", len(paths), err)
 	}
@@ -485,9 +526,9 @@ func corpusBodies(t testing.TB) map[string][]byte {
 }
 
 // TestCorpus: every recorded and documented body decodes to its type with
-// nothing left over.
+// nothing left over. TestAnyOtherKind does the same for what is in its members.
 func TestCorpus(t *testing.T) {
-	bodies, classes := corpusBodies(t), classOf(t, corpus(t))
+	bodies, classes := corpusBodies(t), classesOf(t, corpus(t))
 	typed, all := 0, 0
 	for name, body := range bodies {
 		t.Run(name, func(t *testing.T) {
@@ -498,15 +539,20 @@ func TestCorpus(t *testing.T) {
 			}
 			var typeName NotificationType
 			_ = json.Unmarshal(members["notification_type"], &typeName)
-			want := reflect.TypeOf(newPayload(&Notification{Type: typeName, Asset: Asset{PublicID: p.Common().PublicID}}))
+			want := reflect.TypeOf(newDecodable(&Notification{Type: typeName, Asset: Asset{PublicID: p.Common().PublicID}}).payload())
 			if reflect.TypeOf(p) != want || p.Common().Type != typeName {
 				t.Errorf("got %T of type %q, want %v of %q", p, p.Common().Type, want, typeName)
 			}
 			rest := p.rest()
 			switch classes[name] {
-			case "recorded", "recorded-fragment", "docs", "docs-derived":
+			case "recorded", "recorded-fragment", "docs", "docs-derived", "S", "I":
 				all += len(members)
 				typed += len(members) - len(rest.Extra)
+				if slices.Equal(rest.Mismatched, []string{"/context/iptc"}) { // left out, since a Context is text
+					typed++
+					delete(rest.Extra, "context")
+					rest.Mismatched = nil
+				}
 				if len(rest.Extra)+len(rest.Mismatched) > 0 {
 					t.Errorf("extra got %v and mismatched %v, want none", slices.Sorted(maps.Keys(rest.Extra)), rest.Mismatched)
 				}
@@ -516,12 +562,30 @@ func TestCorpus(t *testing.T) {
 		})
 	}
 	t.Logf("%d of %d top-level members of recorded and documented bodies are typed", typed, all)
-	if all == 0 {
-		t.Error("no body was recorded or documented")
+	if all == 0 || typed < all {
+		t.Errorf("%d of %d members are typed, want all", typed, all)
 	}
 	_, err := ParsePayload(readFile(t, filepath.Join(corpus(t), "payloads/moderation-1.as-found.txt")))
 	if err == nil {
 		t.Error("a body without its last brace got nil, want an error")
+	}
+}
+
+// TestUploadResponse: each member of the upload response in Cloudinary's OpenAPI
+// file of September 2026 has a field.
+func TestUploadResponse(t *testing.T) {
+	fields := topLevel(new(UploadPayload))
+	for _, name := range strings.Fields(`
+		access_control access_mode accessibility_analysis api_key asset_folder asset_id audio backup_bytes batch_id bit_rate bytes
+		cinemagraph_analysis colors context coordinates created_at created_by delete_token display_name done duration eager error etag
+		existing exif faces folder format frame_rate grayscale height hook_execution illustration_score image_metadata info is_audio
+		last_updated media_metadata metadata moderation nb_frames original_extension original_filename overwritten pages phash pixels
+		placeholder playback_url predominant public_id quality_analysis quality_score regions request_id resource_type
+		responsive_breakpoints rotation secure_url semi_transparent signature status tags type uploaded_at uploaded_by url version
+		version_id video width`) {
+		if _, ok := fields[name]; !ok {
+			t.Errorf("%s has no field", name)
+		}
 	}
 }
 
@@ -553,13 +617,13 @@ func allMembers(t *testing.T, body []byte) []member {
 			t.Fatal(err)
 		}
 		for i := 0; dec.More(); i++ {
-			below := fmt.Sprintf("%s[%d]", path, i)
+			below := fmt.Sprintf("%s/%d", path, i)
 			if open == json.Delim('{') {
 				name, err := dec.Token()
 				if err != nil {
 					t.Fatal(err)
 				}
-				below = join(path, name.(string))
+				below = string(jsontext.Pointer(path).AppendToken(name.(string)))
 			}
 			from := start()
 			if body[from] == '{' || body[from] == '[' {
@@ -583,17 +647,19 @@ func allMembers(t *testing.T, body []byte) []member {
 func topLevel(p Payload) map[string]any {
 	fields := make(map[string]any)
 	v := reflect.ValueOf(p).Elem()
-	for name, index := range jsonFields(v.Type()) {
-		fields[name] = v.FieldByIndex(index).Interface()
+	for _, f := range reflect.VisibleFields(v.Type()) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			fields[name] = v.FieldByIndex(f.Index).Interface()
+		}
 	}
 	return fields
 }
 
-func topName(path string) string {
-	if i := strings.IndexAny(path, ".["); i >= 0 {
-		return path[:i]
+func topName(path string) (name string) {
+	for name := range jsontext.Pointer(path).Tokens() {
+		return name
 	}
-	return path
+	return ""
 }
 
 // TestAnyOtherKind replaces each member of each body, anywhere, by values of
@@ -614,7 +680,7 @@ func TestAnyOtherKind(t *testing.T) {
 			whole := parse(t, body)
 			want := topLevel(whole)
 			for _, m := range allMembers(t, body) {
-				if m.path == "notification_type" || m.path == "public_id" && whole.Common().Type == "" {
+				if m.path == "/notification_type" || m.path == "/public_id" && whole.Common().Type == "" {
 					continue // these choose the Go type
 				}
 				taken := false
@@ -632,7 +698,7 @@ func TestAnyOtherKind(t *testing.T) {
 						}
 					}
 					for _, path := range p.rest().Mismatched {
-						if !isBelow(path, top) && !slices.Contains(whole.rest().Mismatched, path) {
+						if topName(path) != top && !slices.Contains(whole.rest().Mismatched, path) {
 							t.Fatalf("%s = %s: %s is mismatched", m.path, value, path)
 						}
 					}
@@ -643,11 +709,6 @@ func TestAnyOtherKind(t *testing.T) {
 			}
 		})
 	}
-}
-
-func isBelow(path, name string) bool {
-	rest, ok := strings.CutPrefix(path, name)
-	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // TestUnknownMember: what Cloudinary adds is kept, byte for byte, and changes
@@ -675,100 +736,95 @@ func TestUnknownMember(t *testing.T) {
 	}
 }
 
-// TestRepeatedNamesOfManyMembers: names are looked up in a table if they are
-// few, and sorted if they are many.
-func TestRepeatedNamesOfManyMembers(t *testing.T) {
-	for _, n := range []int{2, 64, maxTableNames - 1, maxTableNames, maxTableNames + 1, 2 * maxTableNames, 1000} {
-		names := make([]string, n)
-		for i := range names {
-			names[i] = strconv.Itoa(i)
+// TestRepeatedNames: a member that the envelope reads must not come twice,
+// however far apart the two are, and however they are spelled. Of any other the
+// last counts.
+func TestRepeatedNames(t *testing.T) {
+	between := strings.Repeat(`"later":{"later":1},`, 1000)
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Notification]()) {
+		name := f.Tag.Get("json")
+		if f.Anonymous {
+			continue
 		}
-		body := func() []byte { return []byte(`{"` + strings.Join(names, `":0,"`) + `":0}`) }
-		if _, err := ParsePayload(body()); err != nil {
-			t.Errorf("%d names got %v, want nil", n, err)
-		}
-		for _, pair := range [][2]int{{0, 1}, {0, n - 1}, {n - 2, n - 1}, {n / 2, n - 1}} {
-			kept := names[pair[1]]
-			names[pair[1]] = names[pair[0]]
-			if _, err := ParsePayload(body()); pair[0] != pair[1] && !errors.Is(err, ErrMalformedBody) {
-				t.Errorf("%d names, number %d and %d equal, got %v, want %v", n, pair[0], pair[1], err, ErrMalformedBody)
+		for _, again := range []string{name, fmt.Sprintf(`\u%04x`, name[0]) + name[1:]} {
+			body := []byte(`{"` + name + `":null,` + between + `"` + again + `":null}`)
+			if _, err := ParsePayload(body); !errors.Is(err, ErrMalformedBody) {
+				t.Errorf("a body with %s and %s got %v, want %v", name, again, err, ErrMalformedBody)
 			}
-			names[pair[1]] = kept
 		}
+	}
+	p := parse(t, []byte(`{"notification_type":"upload","later":1,"public_id":"p","later":2,"eager":{},"eager":[{"bytes":1}],"Extra":3}`)).(*UploadPayload)
+	want := map[string]json.RawMessage{"later": json.RawMessage(`2`), "eager": json.RawMessage(`[{"bytes":1}]`), "Extra": json.RawMessage(`3`)}
+	if diff := cmp.Diff(want, p.Extra); diff != "" || len(p.Eager) != 1 || p.PublicID != "p" {
+		t.Errorf("got %d entries of eager, want the last one's 1; Extra differs (-want +got):\n%s", len(p.Eager), diff)
 	}
 }
 
-// TestManyTags: a Delivery has no room for everything, and its payload has.
-func TestManyTags(t *testing.T) {
-	for _, n := range []int{maxTags, maxTags + 1} {
-		t.Run(strconv.Itoa(n), func(t *testing.T) {
-			d := newDelivery(t, `{"notification_type":"upload","tags":[`+strings.Repeat(`"straw",`, n-1)+`"sun"],"public_id":"hat"}`, "{}", 1700000000)
-			want := n
-			if n > maxTags {
-				want = 0
-			}
-			if got := len(d.Tags); got != want {
-				t.Errorf("the delivery got %d tags, want %d", got, want)
-			}
-			if _, ok := d.Image(); !ok {
-				t.Error("it announces no image")
-			}
-			if tags := payloadOf(t, d).Common().Tags; len(tags) != n || tags[n-1] != "sun" {
-				t.Errorf("the payload got %d tags, want %d", len(tags), n)
-			}
-		})
-	}
-}
-
-func TestLongTexts(t *testing.T) {
-	for name, text := range map[string]string{
-		"plain":     strings.Repeat("x", maxText),
-		"escaped":   strings.Repeat(`\n`, maxText/2),
-		"not UTF-8": strings.Repeat("\xff", maxText),
-	} {
+// TestPayloadJSON: what encoding/json writes of a payload is the same with all
+// versions of Go, and nothing is lost when it is read back.
+func TestPayloadJSON(t *testing.T) {
+	bodies := goldenBodies(t)
+	bodies["odd"] = []byte(`{"notification_type":"upload","public_id":"<p>","later":{"a":[1.0]},"width":"wide","Extra":{"b":2},"Mismatched":null}`)
+	for name, body := range bodies {
 		t.Run(name, func(t *testing.T) {
-			d := newDelivery(t, `{"public_id":"hat","error":{"message":"`+text+`","status":500},"tags":["`+text+`"],"etag":"e"}`, "{}", 1700000000)
-			want := Notification{Asset: Asset{PublicID: "hat", ETag: "e"}, Error: &NotificationError{Status: 500}}
-			if diff := cmp.Diff(want, d.Notification); diff != "" {
-				t.Errorf("the delivery differs (-want +got):\n%s", diff)
+			want := parse(t, body)
+			data, err := json.Marshal(want)
+			if err != nil {
+				t.Fatal(err)
 			}
-			common := payloadOf(t, d).Common()
-			if common.Error == nil || len(common.Tags) != 1 || len(common.Error.Message) < maxText/2 || common.Tags[0] != common.Error.Message {
-				t.Errorf("the payload has not the whole text")
+			got := reflect.New(reflect.TypeOf(want).Elem()).Interface()
+			if err := json.Unmarshal(data, got); err != nil {
+				t.Fatal(err)
+			}
+			sameRaw := cmp.Comparer(func(a, b json.RawMessage) bool { return (a == nil) == (b == nil) && (a == nil || sameJSON(t, a, b)) })
+			if diff := cmp.Diff(want, any(got), sameRaw); diff != "" {
+				t.Errorf("through JSON the payload changed (-want +got):\n%s", diff)
+			}
+			if name != "odd" {
+				return
+			}
+			const golden = "testdata/payload.json"
+			if *update {
+				writeJSON(t, golden, want)
+			}
+			var indented bytes.Buffer
+			if err := json.Indent(&indented, data, "", "\t"); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(readFile(t, golden)), indented.String()+"\n"); diff != "" {
+				t.Errorf("JSON of a payload differs (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// TestLongTextsHideNothing: what one member cannot have, others have, and a type
-// that is left out is not one that is absent, which might announce an image.
+// TestLongTextsHideNothing: no text and no list is too long for a Delivery, and
+// none of them hides another member.
 func TestLongTextsHideNothing(t *testing.T) {
-	long := strings.Repeat("x", maxText-2)
-	tags := strings.Repeat(`"`+strings.Repeat("\u00e9", 43)+`",`, 999) + `"z"`
-	for name, test := range map[string]struct {
-		body  string
-		typ   NotificationType
-		image bool
-	}{
-		"a long ETag, a delete":     {`{"public_id":"a","etag":"` + long + `","notification_type":"delete","version":1,"format":"jpg"}`, TypeDelete, false},
-		"many tags, an upload":      {`{"public_id":"a","tags":[` + tags + `],"notification_type":"upload"}`, TypeUpload, true},
-		"too many tags, an upload":  {`{"public_id":"a","tags":[` + tags + `,` + tags + `],"notification_type":"upload"}`, TypeUpload, true},
-		"many senders, an upload":   {`{"notification_context":{` + strings.Repeat(`"triggered_by":{"id":"`+long+`"},`, 20) + `"a":0},"public_id":"a","notification_type":"upload"}`, TypeUpload, true},
-		"a type that is too long":   {`{"public_id":"a","notification_type":"` + long + `x","version":1,"format":"jpg"}`, TypeInvalid, false},
-		"such a type comes first":   {`{"notification_type":"` + long + `x","public_id":"a","version":1,"format":"jpg"}`, TypeInvalid, false},
-		"a type of the most length": {`{"notification_type":"` + long + `","public_id":"a","version":1,"format":"jpg"}`, NotificationType(long), false},
+	long := strings.Repeat("x", 100<<10)
+	for name, text := range map[string]string{
+		"plain":     long,
+		"escaped":   strings.Repeat(`\n`, 50<<10),
+		"not UTF-8": strings.Repeat("\xff", 100<<10),
 	} {
-		t.Run(name, func(t *testing.T) {
-			d := newDelivery(t, test.body, "{}", 1700000000)
-			if _, image := d.Image(); d.Type != test.typ || image != test.image {
-				t.Errorf("type got %.20q, image %v, want %.20q, %v", d.Type, image, test.typ, test.image)
-			}
-			for _, p := range []Payload{payloadOf(t, d), parse(t, []byte(test.body))} {
-				if got := p.Common().Type; got != test.typ || reflect.TypeOf(p) != reflect.TypeOf(newPayload(&Notification{Type: test.typ})) {
-					t.Errorf("payload got type %.20q and is a %T, want %.20q", got, p, test.typ)
+		for _, typ := range []NotificationType{TypeUpload, TypeDelete, NotificationType(long)} {
+			t.Run(fmt.Sprintf("%s/%.6s", name, typ), func(t *testing.T) {
+				body := `{"notification_context":{` + strings.Repeat(`"triggered_by":{"id":"`+text+`"},`, 20) + `"a":0},"public_id":"a","etag":"` + text +
+					`","tags":[` + strings.Repeat(`"`+text+`",`, 20) + strings.Repeat(`"straw",`, 5000) + `"sun"],"format":"` + text + `","version":1,"notification_type":"` + string(typ) + `"}`
+				d := newDelivery(t, body, "{}", 1700000000)
+				if _, image := d.Image(); d.Type != typ || image != (typ == TypeUpload) {
+					t.Errorf("type got %.20q, image %v, want %.20q, %v", d.Type, image, typ, typ == TypeUpload)
 				}
-			}
-		})
+				if n := len(d.Tags); n != 5021 || d.Tags[n-1] != "sun" || len(d.Tags[0]) < 50<<10 || d.ETag != d.Tags[0] || d.Format != d.Tags[19] || d.NotificationContext.TriggeredBy.ID != d.ETag {
+					t.Errorf("got %d tags, want 5021 and every text whole", n)
+				}
+				for _, p := range []Payload{payloadOf(t, d), parse(t, []byte(body))} {
+					if diff := cmp.Diff(&d.Notification, p.Common()); diff != "" {
+						t.Errorf("the payload differs from the delivery, which has %d bytes", len(diff))
+					}
+				}
+			})
+		}
 	}
 }
 
@@ -784,10 +840,10 @@ func payloadOf(t *testing.T, d *Delivery) Payload {
 // TestManyMismatches: a member with millions of odd values costs no more than
 // one with a thousand.
 func TestManyMismatches(t *testing.T) {
-	for _, n := range []int{maxMismatched, maxMismatched + 1} {
+	for _, n := range []int{maxMismatched, maxMismatched + 1, 100_000} {
 		for name, member := range map[string]string{
 			"tags":    `[` + strings.Repeat(`1,`, n-1) + `1]`,
-			"context": `{"custom":{` + strings.Repeat(`"a":1,`, n-1) + `"b":1}}`,
+			"context": `{"custom":{` + strings.Repeat(`"a":[],`, n-1) + `"b":[]}}`,
 			"eager":   `[` + strings.Repeat(`{"bytes":"x"},`, n-1) + `{"bytes":"x"}]`,
 		} {
 			t.Run(fmt.Sprintf("%s/%d", name, n), func(t *testing.T) {
@@ -797,7 +853,7 @@ func TestManyMismatches(t *testing.T) {
 					wantPaths, wantZero = 2, true
 				}
 				rest := p.rest()
-				if len(rest.Mismatched) != wantPaths || topName(rest.Mismatched[0]) != name || rest.Mismatched[wantPaths-1] != "width" {
+				if len(rest.Mismatched) != wantPaths || topName(rest.Mismatched[0]) != name || rest.Mismatched[wantPaths-1] != "/width" {
 					t.Errorf("mismatched got %d paths, want %d", len(rest.Mismatched), wantPaths)
 				}
 				if got := reflect.ValueOf(topLevel(p)[name]).IsNil(); got != wantZero {
@@ -808,5 +864,42 @@ func TestManyMismatches(t *testing.T) {
 				}
 			})
 		}
+	}
+	body := `{"notification_type":"upload","public_id":"p"` + strings.Repeat(`,"eager":1`, 100_000) + `,"later":2,"notification_context":{}}`
+	p := parse(t, []byte(body)).(*UploadPayload)
+	want := UploadPayload{Notification: Notification{Type: TypeUpload, Asset: Asset{PublicID: "p"}, NotificationContext: &NotificationContext{}}}
+	want.Mismatched, want.Extra = []string{""}, p.Extra
+	if diff := cmp.Diff(&want, p); diff != "" || string(p.Extra["later"]) != "2" {
+		t.Errorf("a member of the wrong kind, 100,000 times: payload differs (-want +got):\n%.2000s", diff)
+	}
+}
+
+// TestCostOfPayloads: what a signed body takes to decode grows with its size, and
+// a member that does not fit does not change that.
+func TestCostOfPayloads(t *testing.T) {
+	const many = 100_000
+	for name, test := range map[string]struct {
+		member     string
+		mismatched int
+		most       int // bytes of memory for each of the body
+	}{
+		"custom in custom":            {`"context":` + strings.Repeat(`{"custom":`, 9900) + `1` + strings.Repeat(`}`, 9900), 2, 50},
+		"empty objects":               {`"eager":[` + strings.Repeat(`{},`, many) + `{}]`, 1, 500},
+		"empty objects, and a number": {`"eager":[` + strings.Repeat(`{},`, many) + `1]`, 2, 700},
+		"empty lists":                 {`"faces":[` + strings.Repeat(`[],`, many) + `[]]`, 2, 100},
+		"names":                       {`"metadata":{` + strings.Repeat(`"":1,`, many) + `"a":1}`, 1, 150},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := []byte(`{"notification_type":"upload","public_id":"p","width":"wide",` + test.member + `}`)
+			var p Payload
+			_, size := allocated(1, func() { p = parse(t, body) })
+			t.Logf("%d times its size", size/len(body))
+			if got := p.rest().Mismatched; len(got) != test.mismatched {
+				t.Errorf("mismatched got %d paths, %.100q, want %d", len(got), got, test.mismatched)
+			}
+			if size > test.most*len(body) {
+				t.Errorf("%d bytes take %d to decode, want %d times that at most", len(body), size, test.most)
+			}
+		})
 	}
 }

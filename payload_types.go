@@ -1,16 +1,17 @@
 package cloudinaryhook
 
 import (
-	stdjson "encoding/json"
+	"encoding/json"
 	"errors"
+	"maps"
 	"time"
 
-	"github.com/go-json-experiment/json"
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The documented notification types. Those from TypeModerationSummary on have
-// no published body and decode to [UnknownPayload], which keeps everything.
+// The documented notification types. Those from TypeGenerateArchive on have no
+// published body and decode to [UnknownPayload], which keeps everything.
 const (
 	TypeUpload                     NotificationType = "upload"                        // an asset was uploaded or overwritten
 	TypeEager                      NotificationType = "eager"                         // derived assets were made, or failed
@@ -33,8 +34,8 @@ const (
 	TypeAccessControlChanged       NotificationType = "access_control_changed"        // access rules of assets changed
 	TypeRelatedAssets              NotificationType = "related_assets"                // assets were related, or no longer
 	TypeProofStatusChanged         NotificationType = "proof_status_changed"          // a review of assets moved on
+	TypeModerationSummary          NotificationType = "moderation_summary"            // all moderations of an asset ended
 
-	TypeModerationSummary    NotificationType = "moderation_summary"      // all moderations of an asset ended
 	TypeGenerateArchive      NotificationType = "generate_archive"        // an archive was made
 	TypePublish              NotificationType = "publish"                 // assets were published
 	TypeReport               NotificationType = "report"                  // a report is ready
@@ -49,50 +50,100 @@ const (
 )
 
 // payloadTypes says what each type decodes to.
-var payloadTypes = map[NotificationType]func() Payload{
-	TypeUpload:                     func() Payload { return new(UploadPayload) },
-	TypeEager:                      func() Payload { return new(EagerPayload) },
-	TypeError:                      func() Payload { return new(ErrorPayload) },
-	TypeDelete:                     func() Payload { return new(DeletePayload) },
-	TypeRename:                     func() Payload { return new(RenamePayload) },
-	TypeMove:                       func() Payload { return new(MovePayload) },
-	TypeModeration:                 func() Payload { return new(ModerationPayload) },
-	TypeInfo:                       func() Payload { return new(InfoPayload) },
-	TypeExplode:                    func() Payload { return new(ExplodePayload) },
-	TypeSprite:                     func() Payload { return new(SpritePayload) },
-	TypeMulti:                      func() Payload { return new(MultiPayload) },
-	TypeCreateFolder:               func() Payload { return new(CreateFolderPayload) },
-	TypeDeleteFolder:               func() Payload { return new(DeleteFolderPayload) },
-	TypeMoveOrRenameAssetFolder:    func() Payload { return new(MoveOrRenameAssetFolderPayload) },
-	TypeResourceTagsChanged:        func() Payload { return new(ResourceTagsChangedPayload) },
-	TypeResourceContextChanged:     func() Payload { return new(ResourceContextChangedPayload) },
-	TypeResourceMetadataChanged:    func() Payload { return new(ResourceMetadataChangedPayload) },
-	TypeResourceDisplayNameChanged: func() Payload { return new(ResourceDisplayNameChangedPayload) },
-	TypeAccessControlChanged:       func() Payload { return new(AccessControlChangedPayload) },
-	TypeRelatedAssets:              func() Payload { return new(RelatedAssetsPayload) },
-	TypeProofStatusChanged:         func() Payload { return new(ProofStatusChangedPayload) },
+var payloadTypes = map[NotificationType]func() decodable{
+	TypeUpload:                     typed[UploadPayload],
+	TypeEager:                      typed[EagerPayload],
+	TypeError:                      typed[ErrorPayload],
+	TypeDelete:                     typed[DeletePayload],
+	TypeRename:                     typed[RenamePayload],
+	TypeMove:                       typed[MovePayload],
+	TypeModeration:                 typed[ModerationPayload],
+	TypeInfo:                       typed[InfoPayload],
+	TypeExplode:                    typed[ExplodePayload],
+	TypeSprite:                     typed[SpritePayload],
+	TypeMulti:                      typed[MultiPayload],
+	TypeCreateFolder:               typed[CreateFolderPayload],
+	TypeDeleteFolder:               typed[DeleteFolderPayload],
+	TypeMoveOrRenameAssetFolder:    typed[MoveOrRenameAssetFolderPayload],
+	TypeResourceTagsChanged:        typed[ResourceTagsChangedPayload],
+	TypeResourceContextChanged:     typed[ResourceContextChangedPayload],
+	TypeResourceMetadataChanged:    typed[ResourceMetadataChangedPayload],
+	TypeResourceDisplayNameChanged: typed[ResourceDisplayNameChangedPayload],
+	TypeAccessControlChanged:       typed[AccessControlChangedPayload],
+	TypeRelatedAssets:              typed[RelatedAssetsPayload],
+	TypeProofStatusChanged:         typed[ProofStatusChangedPayload],
+	TypeModerationSummary:          typed[ModerationSummaryPayload],
 
-	TypeModerationSummary:    newUnknown,
-	TypeGenerateArchive:      newUnknown,
-	TypePublish:              newUnknown,
-	TypeReport:               newUnknown,
-	TypeRestoreAssetVersion:  newUnknown,
-	TypeDeleteByToken:        newUnknown,
-	TypeBulkRefreshAutoFetch: newUnknown,
-	TypeInvalidateCustomCDN:  newUnknown,
-	TypeInvalid:              newUnknown,
+	TypeGenerateArchive:      typed[UnknownPayload],
+	TypePublish:              typed[UnknownPayload],
+	TypeReport:               typed[UnknownPayload],
+	TypeRestoreAssetVersion:  typed[UnknownPayload],
+	TypeDeleteByToken:        typed[UnknownPayload],
+	TypeBulkRefreshAutoFetch: typed[UnknownPayload],
+	TypeInvalidateCustomCDN:  typed[UnknownPayload],
+	TypeInvalid:              typed[UnknownPayload],
 }
 
-func newUnknown() Payload { return new(UnknownPayload) }
+// A decodable is what a body is decoded to, by its type.
+type decodable interface{ payload() Payload }
 
-func newPayload(n *Notification) Payload {
+func newDecodable(n *Notification) decodable {
 	if n.Type == "" && n.PublicID != "" {
-		return new(UploadPayload) // uploads of 2019 have no notification_type
+		return new(whole[UploadPayload, *UploadPayload]) // uploads of 2019 have no notification_type
 	}
-	if make, ok := payloadTypes[n.Type]; ok {
-		return make()
+	if typed, ok := payloadTypes[n.Type]; ok {
+		return typed()
 	}
-	return new(UnknownPayload)
+	return new(whole[UnknownPayload, *UnknownPayload])
+}
+
+// A whole is a payload, and what it has no field for. The tags say the same to
+// Go 1.27 and later, and to what came before.
+type whole[T any, P interface {
+	*T
+	Payload
+}] struct {
+	Payload T                          `json:",embed,inline"`
+	Extra   map[string]json.RawMessage `json:",embed,inline"`
+
+	// No field takes a name that comes twice on one level. So a body's own
+	// "Extra" is not taken for that of a Rest.
+	Twice struct{ Rest } `json:",embed,inline"`
+}
+
+func typed[T any, P interface {
+	*T
+	Payload
+}]() decodable {
+	return new(whole[T, P])
+}
+
+func (w *whole[T, P]) payload() Payload {
+	p := P(&w.Payload)
+	p.rest().Extra = w.Extra
+	return p
+}
+
+// NotificationContext says what caused a notification.
+type NotificationContext struct {
+	TriggeredAt time.Time   `json:"triggered_at"`
+	TriggeredBy TriggeredBy `json:"triggered_by"`
+}
+
+// TriggeredBy is who caused a notification. Source is "api" or "ui"; ID is an
+// API key or, from the ui, a person's e-mail address.
+type TriggeredBy struct {
+	Source string `json:"source"`
+	ID     string `json:"id"`
+}
+
+// NotificationError is what went wrong at Cloudinary. Some bodies have a plain
+// string for an error: it becomes the Message. Status is an HTTP status code,
+// 0 if not given.
+type NotificationError struct {
+	Message   string `json:"message"`
+	Status    int64  `json:"status"`
+	RequestID string `json:"request_id"`
 }
 
 // UnknownPayload is a notification of a type without a shape of its own, or of
@@ -102,14 +153,15 @@ type UnknownPayload struct {
 	Rest
 }
 
-// UploadPayload says that an asset was uploaded. Recorded. The fields beyond
-// the common ones depend on what the upload asked for; they are also those of
-// the asset in Cloudinary's API responses.
+// UploadPayload says that an asset was uploaded. Recorded. Its fields are those
+// that were seen in notifications, and those of the upload response in
+// Cloudinary's OpenAPI file of September 2026. Which of them a body has depends
+// on what the upload asked for. Responses of the Admin and Search APIs have
+// members beyond these.
 type UploadPayload struct {
 	Notification
 	Rest
 
-	Folder            string `json:"folder"` // in fixed folder mode; asset_folder in dynamic mode
 	AccessMode        string `json:"access_mode"`
 	OriginalExtension string `json:"original_extension"`
 	Filename          string `json:"filename"`
@@ -126,9 +178,11 @@ type UploadPayload struct {
 	SemiTransparent   bool   `json:"semi_transparent"`
 	Grayscale         bool   `json:"grayscale"`
 
-	UploadedAt time.Time `json:"uploaded_at"`
-	CreatedBy  *Actor    `json:"created_by"`
-	UploadedBy *Actor    `json:"uploaded_by"`
+	UploadedAt    time.Time             `json:"uploaded_at"`
+	LastUpdated   *LastUpdated          `json:"last_updated"`
+	CreatedBy     *Actor                `json:"created_by"`
+	UploadedBy    *Actor                `json:"uploaded_by"`
+	HookExecution map[string]HookResult `json:"hook_execution"` // by hook: "eval", "on_success"
 
 	BackupBytes   int64   `json:"backup_bytes"`
 	Pixels        int64   `json:"pixels"`
@@ -143,6 +197,8 @@ type UploadPayload struct {
 	Predominant           *Predominant           `json:"predominant"`
 	Faces                 []Rectangle            `json:"faces"`
 	Coordinates           *Coordinates           `json:"coordinates"`
+	Regions               map[string][]Point     `json:"regions"`        // by name
+	Exif                  map[string]string      `json:"exif"`           // of uploads that asked for exif, an older option
 	ImageMetadata         map[string]string      `json:"image_metadata"` // EXIF, IPTC, XMP; of names that repeat, the last
 	MediaMetadata         map[string]string      `json:"media_metadata"`
 	QualityAnalysis       *QualityAnalysis       `json:"quality_analysis"`
@@ -157,9 +213,9 @@ type UploadPayload struct {
 	ModerationStatus    string       `json:"moderation_status"`
 	ModerationUpdatedAt time.Time    `json:"moderation_updated_at"`
 
-	Context       Context                       `json:"context"`
-	Metadata      map[string]stdjson.RawMessage `json:"metadata"` // structured metadata by external ID: string, number or list
-	AccessControl []AccessRule                  `json:"access_control"`
+	Context       Context                    `json:"context"`
+	Metadata      map[string]json.RawMessage `json:"metadata"` // structured metadata by external ID: string, number or list
+	AccessControl []AccessRule               `json:"access_control"`
 
 	Video     *Video  `json:"video"`
 	Audio     *Audio  `json:"audio"`    // empty, not nil, if there is no track
@@ -170,11 +226,31 @@ type UploadPayload struct {
 	Rotation  int64   `json:"rotation"` // degrees
 }
 
-// Actor is who created or uploaded an asset.
+// Actor is who created or uploaded an asset. CustomID may be a person's e-mail
+// address, and ExternalID their account with an identity provider.
 type Actor struct {
-	Type      string `json:"type"`
-	ID        string `json:"id"`
-	AccessKey string `json:"access_key"`
+	Type       string `json:"type"`
+	ID         string `json:"id"`
+	ExternalID string `json:"external_id"`
+	CustomID   string `json:"custom_id"`
+	AccessKey  string `json:"access_key"`
+}
+
+// LastUpdated says when parts of an asset changed. A part that never changed has
+// the zero time.
+type LastUpdated struct {
+	UpdatedAt              time.Time `json:"updated_at"`
+	AccessControlUpdatedAt time.Time `json:"access_control_updated_at"`
+	ContextUpdatedAt       time.Time `json:"context_updated_at"`
+	MetadataUpdatedAt      time.Time `json:"metadata_updated_at"`
+	PublicIDUpdatedAt      time.Time `json:"public_id_updated_at"`
+	TagsUpdatedAt          time.Time `json:"tags_updated_at"`
+}
+
+// HookResult says how a script ended that the upload asked for.
+type HookResult struct {
+	Status string `json:"status"` // "success" or "error"
+	Error  string `json:"error"`
 }
 
 // Derived is a derived asset of an eager transformation: made, with its URLs;
@@ -217,6 +293,11 @@ type NamedShare struct {
 // Rectangle is an [x, y, width, height] list in pixels.
 type Rectangle struct {
 	X, Y, Width, Height float64
+}
+
+// Point is an [x, y] list in pixels.
+type Point struct {
+	X, Y float64
 }
 
 // Predominant is the predominant colors by the palettes of Google and
@@ -265,24 +346,30 @@ type CinemagraphAnalysis struct {
 	CinemagraphScore float64 `json:"cinemagraph_score"`
 }
 
-// Moderation is the state of one moderation of an asset. Response is the
-// moderator's answer, an object or a list by kind; nil while it is pending.
+// Moderation is the state of one moderation of an asset. Where several are asked
+// for, they run one after the other. Status is "queued" for those that wait for
+// their turn, "pending" while one runs, then "approved" or "rejected", or
+// "aborted" if one before it rejected the asset. Response is the moderator's
+// answer, an object or a list by kind; nil if there is none.
 type Moderation struct {
-	Kind      string             `json:"kind"`
-	Status    string             `json:"status"` // "pending", "approved", "rejected", …
-	Response  stdjson.RawMessage `json:"response"`
-	UpdatedAt time.Time          `json:"updated_at"`
+	Kind      string          `json:"kind"`
+	Status    string          `json:"status"`
+	Response  json.RawMessage `json:"response,omitempty"`
+	UpdatedAt time.Time       `json:"updated_at"`
 }
 
 // Context is contextual metadata. It comes flat, under "custom", or as a list
-// of key and value; here it is always flat.
+// of key and value; here it is always flat. A number or a boolean is its text as
+// it came. What is neither, as the object of another kind of context beside
+// "custom", is left out, and named in Mismatched.
 type Context map[string]string
 
-// AccessRule lets somebody reach an asset that is restricted. Start and End
-// are zero where the rule has no bound.
+// AccessRule lets somebody reach an asset that is restricted. Start and End come
+// as RFC 3339 or in Unix seconds, and are zero where the rule has no bound.
 type AccessRule struct {
 	AccessType string    `json:"access_type"` // "token" or "anonymous"
 	Key        string    `json:"key"`
+	Path       string    `json:"path"`
 	Start      time.Time `json:"start"`
 	End        time.Time `json:"end"`
 }
@@ -309,73 +396,89 @@ type Audio struct {
 
 // Info is what add-ons found out about an asset, raw by kind of analysis, as
 // "ocr" or "detection".
-type Info map[string]stdjson.RawMessage
+type Info map[string]json.RawMessage
 
 // OCR returns the text that was recognised, and false if there was no OCR.
 func (i Info) OCR() (OCR, bool) {
-	var all struct {
-		AdvOCR *analysis `json:"adv_ocr"`
-	}
-	if raw := i["ocr"]; raw == nil || decode(jsontext.Value(raw), &all) != nil || all.AdvOCR == nil {
-		return OCR{}, false
-	}
-	found := OCR{Status: all.AdvOCR.Status, Failure: all.AdvOCR.failure()}
-	all.AdvOCR.decode(&found.Pages)
-	return found, true
+	a, ok := analyses(i["ocr"], asItIs)["adv_ocr"]
+	found := OCR{Status: a.Status, Failure: a.Failure}
+	a.decode(&found.Pages)
+	return found, ok
 }
 
 // Categorization returns the tags that were found, by add-on, as
 // "google_tagging"; nil if there are none.
 func (i Info) Categorization() map[string]Categorization {
-	return analyses(i["categorization"], func(a analysis) (c Categorization) {
-		c.Status, c.Failure = a.Status, a.failure()
+	return analyses(i["categorization"], func(_ string, a Analysis) Categorization {
+		c := Categorization{Status: a.Status, Failure: a.Failure}
 		a.decode(&c.Tags)
 		return c
 	})
 }
 
-// Detection returns the objects that were found, by add-on, as
-// "object_detection"; nil if there are none.
+// Detection returns what was found in an image, by add-on, as
+// "object_detection"; nil if there is nothing.
 func (i Info) Detection() map[string]Detection {
-	return analyses(i["detection"], func(a analysis) (d Detection) {
-		d.Status, d.Failure, d.Data = a.Status, a.failure(), a.Data
-		a.decode(&d.Models)
-		return d
-	})
+	return analyses(i["detection"], newDetection)
 }
 
-// analysis is what all add-ons answer: data of a kind of their own, or a
-// string that says why it failed.
-type analysis struct {
-	Status string             `json:"status"`
-	Data   stdjson.RawMessage `json:"data"`
+// RawConvert returns the conversions to text, by add-on, as "google_speech"; nil
+// if there are none.
+func (i Info) RawConvert() map[string]Analysis { return analyses(i["raw_convert"], asItIs) }
+
+// AutoTranscription returns the state of the transcript of a video, and false if
+// none was asked for. The transcript itself is a raw asset of its own.
+func (i Info) AutoTranscription() (Analysis, bool) { return i.analysis("auto_transcription") }
+
+// AutoChaptering returns the state of the chapters of a video, and false if none
+// were asked for.
+func (i Info) AutoChaptering() (Analysis, bool) { return i.analysis("auto_chaptering") }
+
+// Analysis is what every add-on answers. Data is of a kind of its own, or a text
+// that says why the analysis failed: then Failure is that text.
+type Analysis struct {
+	Status        string          `json:"status"` // "pending", "complete", "failed", …
+	Failure       string          `json:"-"`
+	Data          json.RawMessage `json:"data"`
+	ModelVersion  float64         `json:"model_version"`
+	SchemaVersion float64         `json:"schema_version"`
 }
 
-func (a analysis) failure() string {
-	if jsontext.Value(a.Data).Kind() != '"' {
-		return ""
+func (i Info) analysis(name string) (a Analysis, ok bool) {
+	raw := jsontext.Value(i[name])
+	if raw.Kind() != '{' {
+		return a, false
 	}
-	return string(unquote(jsontext.Value(a.Data)))
+	decode(raw, &a)
+	a.decode(&a.Failure)
+	return a, true
 }
 
 // decode leaves v as far zero as the data does not fit it.
-func (a analysis) decode(v any) {
+func (a Analysis) decode(v any) {
 	if a.Data != nil {
 		decode(jsontext.Value(a.Data), v)
 	}
 }
 
-func analyses[T any](raw stdjson.RawMessage, convert func(analysis) T) map[string]T {
-	var all map[string]analysis
-	if raw == nil || decode(jsontext.Value(raw), &all) != nil || len(all) == 0 {
-		return nil
+// analyses converts those of several add-ons.
+func analyses[T any](raw json.RawMessage, convert func(addOn string, a Analysis) T) (converted map[string]T) {
+	var all Info
+	if raw != nil {
+		decode(jsontext.Value(raw), &all)
 	}
-	converted := make(map[string]T, len(all))
-	for name, a := range all {
-		converted[name] = convert(a)
+	for name := range all {
+		if a, ok := all.analysis(name); ok {
+			if converted == nil {
+				converted = make(map[string]T)
+			}
+			converted[name] = convert(name, a)
+		}
 	}
 	return converted
 }
+
+func asItIs(_ string, a Analysis) Analysis { return a }
 
 // OCR is recognised text. Failure says why there is none.
 type OCR struct {
@@ -416,21 +519,84 @@ type CategoryTag struct {
 	Confidence float64 `json:"confidence"`
 }
 
-// Detection is what one add-on found in an image. Models is its data by
-// model where it has that shape, as object_detection; Data is always the raw
-// answer, a list for adv_face.
+// Detection is what one add-on found in an image. Which of the last fields is
+// set depends on the add-on. Data is always the raw answer: that of adv_face, a
+// list, is there alone.
 type Detection struct {
-	Status  string
-	Failure string
-	Data    stdjson.RawMessage
-	Models  map[string]DetectionModel
+	Status        string
+	Failure       string
+	Data          json.RawMessage
+	ModelVersion  float64
+	SchemaVersion float64
+
+	Models            map[string]DetectionModel // object_detection
+	Caption           string                    // captioning
+	Quality           *ImageQuality             // iqa
+	Watermark         string                    // watermark-detection, as "clean"
+	CelebrityFaces    []DetectedFace            // aws_rek_face; their names are in Data
+	UnrecognizedFaces []DetectedFace            // aws_rek_face
+}
+
+func newDetection(addOn string, a Analysis) Detection {
+	d := Detection{Status: a.Status, Failure: a.Failure, Data: a.Data, ModelVersion: a.ModelVersion, SchemaVersion: a.SchemaVersion}
+	switch addOn {
+	case "captioning":
+		var data struct {
+			Caption string `json:"caption"`
+		}
+		a.decode(&data)
+		d.Caption = data.Caption
+	case "iqa":
+		a.decode(&d.Quality)
+	case "watermark-detection":
+		var data struct {
+			Status string `json:"status"`
+		}
+		a.decode(&data)
+		d.Watermark = data.Status
+	case "aws_rek_face":
+		var data struct {
+			Celebrities  []DetectedFace `json:"celebrity_faces"`
+			Unrecognized []DetectedFace `json:"unrecognized_faces"`
+		}
+		a.decode(&data)
+		d.CelebrityFaces, d.UnrecognizedFaces = data.Celebrities, data.Unrecognized
+	default:
+		a.decode(&d.Models)
+		// An add-on that is not known may have data of another shape.
+		maps.DeleteFunc(d.Models, func(_ string, m DetectionModel) bool { return m.ModelName == "" && m.Tags == nil })
+		if len(d.Models) == 0 {
+			d.Models = nil
+		}
+	}
+	return d
+}
+
+// ImageQuality says how good an image is: a score from 0 to 1, and a word for it.
+type ImageQuality struct {
+	Score   float64 `json:"score"`
+	Quality string  `json:"quality"` // as "high"
+}
+
+// DetectedFace is a face. Confidence is from 0 to 100.
+type DetectedFace struct {
+	BoundingBox FaceBox `json:"bounding_box"`
+	Confidence  float64 `json:"confidence"`
+}
+
+// FaceBox says where a face is, in shares of the image's size, from 0 to 1.
+type FaceBox struct {
+	Left   float64 `json:"left"`
+	Top    float64 `json:"top"`
+	Width  float64 `json:"width"`
+	Height float64 `json:"height"`
 }
 
 // DetectionModel is what one model found, by tag.
 type DetectionModel struct {
 	ModelName     string                      `json:"model_name"`
-	ModelVersion  int64                       `json:"model_version"`
-	SchemaVersion int64                       `json:"schema_version"`
+	ModelVersion  float64                     `json:"model_version"`
+	SchemaVersion float64                     `json:"schema_version"`
 	Tags          map[string][]DetectedObject `json:"tags"`
 }
 
@@ -467,13 +633,14 @@ type ErrorPayload struct {
 // body has them by public ID, Key is that key, and PublicID too unless the
 // entry names another.
 type Resource struct {
-	Key          string `json:"-"`
+	Key          string // of no member: JSON names are in lower case
 	AssetID      string `json:"asset_id"`
 	PublicID     string `json:"public_id"`
 	ResourceType string `json:"resource_type"`
 	DeliveryType string `json:"type"`
 	Version      int64  `json:"version"`
-	AssetFolder  string `json:"asset_folder"`
+	AssetFolder  string `json:"asset_folder"` // in dynamic folder mode
+	Folder       string `json:"folder"`       // in fixed folder mode
 	DisplayName  string `json:"display_name"`
 }
 
@@ -493,7 +660,8 @@ type DeletePayload struct {
 }
 
 // RenamePayload says that an asset got another public ID. Recorded. PublicID
-// is empty, and DisplayName still the old one.
+// is empty, and DisplayName still the old one. Folder, in fixed folder mode, is
+// the new one.
 type RenamePayload struct {
 	Notification
 	Rest
@@ -525,23 +693,35 @@ type ModerationPayload struct {
 	Notification
 	Rest
 
-	ModerationKind      string             `json:"moderation_kind"`
-	ModerationStatus    string             `json:"moderation_status"` // "approved", "rejected", …
-	ModerationResponse  stdjson.RawMessage `json:"moderation_response"`
-	ModerationUpdatedAt time.Time          `json:"moderation_updated_at"`
-	UploadedAt          time.Time          `json:"uploaded_at"`
+	ModerationKind      string          `json:"moderation_kind"`
+	ModerationStatus    string          `json:"moderation_status"` // see [Moderation]
+	ModerationResponse  json.RawMessage `json:"moderation_response,omitempty"`
+	ModerationUpdatedAt time.Time       `json:"moderation_updated_at"`
+	UploadedAt          time.Time       `json:"uploaded_at"`
 }
 
-// InfoPayload says what an add-on found out. Recorded. InfoData is an object
-// or a list by kind.
+// ModerationSummaryPayload says that all moderations of an asset ended, and how.
+// From a field list. ModerationKind is the one that decided.
+type ModerationSummaryPayload struct {
+	Notification
+	Rest
+
+	ModerationKind   string `json:"moderation_kind"`
+	ModerationStatus string `json:"moderation_status"` // "approved" or "rejected"
+}
+
+// InfoPayload says what an add-on found out. Recorded. InfoKind is the kind of
+// analysis, as "ocr", "detection", "auto_transcription", "auto_chaptering" or
+// "raw_convert". InfoData is an object or a list by kind, nil if the result is
+// an asset of its own, and a text that says why if InfoStatus is "failed".
 type InfoPayload struct {
 	Notification
 	Rest
 
-	InfoKind   string             `json:"info_kind"`
-	InfoStatus string             `json:"info_status"`
-	InfoData   stdjson.RawMessage `json:"info_data"`
-	UploadedAt time.Time          `json:"uploaded_at"`
+	InfoKind   string          `json:"info_kind"`
+	InfoStatus string          `json:"info_status"`
+	InfoData   json.RawMessage `json:"info_data,omitempty"`
+	UploadedAt time.Time       `json:"uploaded_at"`
 }
 
 // ExplodePayload says that the pages of a document became images. Recorded.
@@ -573,7 +753,7 @@ type SpritePayload struct {
 // ImageInfo is one of several images. Where the body has them by URL, Key is
 // that URL, and URL too unless the entry names another.
 type ImageInfo struct {
-	Key       string `json:"-"`
+	Key       string // of no member, as Resource.Key
 	URL       string `json:"url"`
 	SecureURL string `json:"secure_url"`
 	Bytes     int64  `json:"bytes"`
@@ -686,8 +866,8 @@ type ResourceMetadataChangedPayload struct {
 // external ID: strings, numbers or lists.
 type MetadataChange struct {
 	Resource
-	PreviousMetadata map[string]stdjson.RawMessage `json:"previous_metadata"`
-	NewMetadata      map[string]stdjson.RawMessage `json:"new_metadata"`
+	PreviousMetadata map[string]json.RawMessage `json:"previous_metadata"`
+	NewMetadata      map[string]json.RawMessage `json:"new_metadata"`
 }
 
 // ResourceDisplayNameChangedPayload says which display names changed. From an
@@ -760,120 +940,37 @@ type Reviewer struct {
 	Name string `json:"name"`
 }
 
-// Each payload type has these two methods by itself rather than from what it
-// embeds, so that nothing else that embeds a Notification is a Payload.
-
-// Common returns what all notifications have.
-func (p *UnknownPayload) Common() *Notification { return &p.Notification }
-func (p *UnknownPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *UploadPayload) Common() *Notification { return &p.Notification }
-func (p *UploadPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *EagerPayload) Common() *Notification { return &p.Notification }
-func (p *EagerPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *ErrorPayload) Common() *Notification { return &p.Notification }
-func (p *ErrorPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *DeletePayload) Common() *Notification { return &p.Notification }
-func (p *DeletePayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *RenamePayload) Common() *Notification { return &p.Notification }
-func (p *RenamePayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *MovePayload) Common() *Notification { return &p.Notification }
-func (p *MovePayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *ModerationPayload) Common() *Notification { return &p.Notification }
-func (p *ModerationPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *InfoPayload) Common() *Notification { return &p.Notification }
-func (p *InfoPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *ExplodePayload) Common() *Notification { return &p.Notification }
-func (p *ExplodePayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *SpritePayload) Common() *Notification { return &p.Notification }
-func (p *SpritePayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *MultiPayload) Common() *Notification { return &p.Notification }
-func (p *MultiPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *CreateFolderPayload) Common() *Notification { return &p.Notification }
-func (p *CreateFolderPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *DeleteFolderPayload) Common() *Notification { return &p.Notification }
-func (p *DeleteFolderPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *MoveOrRenameAssetFolderPayload) Common() *Notification { return &p.Notification }
-func (p *MoveOrRenameAssetFolderPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *ResourceTagsChangedPayload) Common() *Notification { return &p.Notification }
-func (p *ResourceTagsChangedPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *ResourceContextChangedPayload) Common() *Notification { return &p.Notification }
-func (p *ResourceContextChangedPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *ResourceMetadataChangedPayload) Common() *Notification { return &p.Notification }
-func (p *ResourceMetadataChangedPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *ResourceDisplayNameChangedPayload) Common() *Notification { return &p.Notification }
-func (p *ResourceDisplayNameChangedPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *AccessControlChangedPayload) Common() *Notification { return &p.Notification }
-func (p *AccessControlChangedPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *RelatedAssetsPayload) Common() *Notification { return &p.Notification }
-func (p *RelatedAssetsPayload) rest() *Rest           { return &p.Rest }
-
-// Common returns what all notifications have.
-func (p *ProofStatusChangedPayload) Common() *Notification { return &p.Notification }
-func (p *ProofStatusChangedPayload) rest() *Rest           { return &p.Rest }
-
 // shapes decode the members that come in more than one shape to one Go type.
-var shapes = json.JoinUnmarshalers(
-	json.UnmarshalFromFunc(unmarshalInt),
-	json.UnmarshalFromFunc(unmarshalFloat),
-	json.UnmarshalFromFunc(unmarshalError),
-	json.UnmarshalFromFunc(unmarshalShare),
-	json.UnmarshalFromFunc(unmarshalRectangle),
-	json.UnmarshalFromFunc(unmarshalContext),
-	json.UnmarshalFromFunc(unmarshalKeyed[Resource]),
-	json.UnmarshalFromFunc(unmarshalKeyed[MovedResource]),
-	json.UnmarshalFromFunc(unmarshalKeyed[TagsChange]),
-	json.UnmarshalFromFunc(unmarshalKeyed[ContextChange]),
-	json.UnmarshalFromFunc(unmarshalKeyed[MetadataChange]),
-	json.UnmarshalFromFunc(unmarshalKeyed[DisplayNameChange]),
-	json.UnmarshalFromFunc(unmarshalKeyed[AccessControlChange]),
-	json.UnmarshalFromFunc(unmarshalKeyed[ImageInfo]),
+var shapes = jsonv2.JoinUnmarshalers(
+	numbers,
+	jsonv2.UnmarshalFromFunc(unmarshalError),
+	jsonv2.UnmarshalFromFunc(unmarshalShare),
+	jsonv2.UnmarshalFromFunc(unmarshalRectangle),
+	jsonv2.UnmarshalFromFunc(unmarshalPoint),
+	jsonv2.UnmarshalFromFunc(unmarshalContext),
+	jsonv2.UnmarshalFromFunc(unmarshalContextText),
+	jsonv2.UnmarshalFromFunc(unmarshalAccessRule),
+	jsonv2.UnmarshalFromFunc(unmarshalUnixTime),
+	jsonv2.UnmarshalFromFunc(unmarshalModerations),
+	jsonv2.UnmarshalFromFunc(unmarshalKeyed[Resource]),
+	jsonv2.UnmarshalFromFunc(unmarshalKeyed[MovedResource]),
+	jsonv2.UnmarshalFromFunc(unmarshalKeyed[TagsChange]),
+	jsonv2.UnmarshalFromFunc(unmarshalKeyed[ContextChange]),
+	jsonv2.UnmarshalFromFunc(unmarshalKeyed[MetadataChange]),
+	jsonv2.UnmarshalFromFunc(unmarshalKeyed[DisplayNameChange]),
+	jsonv2.UnmarshalFromFunc(unmarshalKeyed[AccessControlChange]),
+	jsonv2.UnmarshalFromFunc(unmarshalKeyed[ImageInfo]),
 )
 
 // errShape reports a value that fits no shape; decode turns it into a mismatch.
 var errShape = errors.New("cloudinaryhook: unexpected shape")
 
-// keyed is an element of a list that may come as an object by key.
-type keyed interface{ setKey(key string) }
+// numbers may be quoted. With these functions alone, what is read fits as a
+// whole or not at all: half a rectangle is worse than none.
+var numbers = jsonv2.JoinUnmarshalers(
+	jsonv2.UnmarshalFromFunc(unmarshalInt),
+	jsonv2.UnmarshalFromFunc(unmarshalFloat),
+)
 
 func unmarshalInt(dec *jsontext.Decoder, n *int64) error {
 	value, err := dec.ReadValue()
@@ -893,30 +990,34 @@ func unmarshalFloat(dec *jsontext.Decoder, n *float64) error {
 		return err
 	}
 	if value.Kind() == '"' {
-		value = unquote(value)
-		if value.Kind() != '0' {
+		if value = unquote(value); value.Kind() != '0' {
 			return errShape
 		}
 	}
-	return json.Unmarshal(value, n)
+	return jsonv2.Unmarshal(value, n)
 }
 
 func unmarshalError(dec *jsontext.Decoder, e *NotificationError) error {
 	if dec.PeekKind() == '"' {
-		return json.UnmarshalDecode(dec, &e.Message)
+		return jsonv2.UnmarshalDecode(dec, &e.Message)
 	}
 	type object NotificationError // without this function
-	return json.UnmarshalDecode(dec, (*object)(e))
+	return jsonv2.UnmarshalDecode(dec, (*object)(e))
 }
 
 func unmarshalShare(dec *jsontext.Decoder, s *NamedShare) error {
-	if open, err := dec.ReadToken(); err != nil || open.Kind() != '[' {
-		return errShape
-	}
-	if err := json.UnmarshalDecode(dec, &s.Name); err != nil {
+	*s = NamedShare{}
+	open, err := dec.ReadToken()
+	if err != nil || open.Kind() == 'n' {
 		return err
 	}
-	if err := json.UnmarshalDecode(dec, &s.Percent); err != nil {
+	if open.Kind() != '[' {
+		return errShape
+	}
+	if err := jsonv2.UnmarshalDecode(dec, &s.Name, jsonv2.WithUnmarshalers(numbers)); err != nil {
+		return err
+	}
+	if err := jsonv2.UnmarshalDecode(dec, &s.Percent, jsonv2.WithUnmarshalers(numbers)); err != nil {
 		return err
 	}
 	if end, err := dec.ReadToken(); err != nil || end.Kind() != ']' {
@@ -926,14 +1027,26 @@ func unmarshalShare(dec *jsontext.Decoder, s *NamedShare) error {
 }
 
 func unmarshalRectangle(dec *jsontext.Decoder, r *Rectangle) error {
-	var list []float64
-	if err := json.UnmarshalDecode(dec, &list); err != nil {
+	return unmarshalFloats(dec, &r.X, &r.Y, &r.Width, &r.Height)
+}
+
+func unmarshalPoint(dec *jsontext.Decoder, p *Point) error { return unmarshalFloats(dec, &p.X, &p.Y) }
+
+// unmarshalFloats takes a list of exactly as many numbers, or null.
+func unmarshalFloats(dec *jsontext.Decoder, fields ...*float64) error {
+	list := make([]float64, 0, 4)
+	if err := jsonv2.UnmarshalDecode(dec, &list, jsonv2.WithUnmarshalers(numbers)); err != nil {
 		return err
 	}
-	if len(list) != 4 {
+	if list == nil { // null
+		list = make([]float64, len(fields))
+	}
+	if len(list) != len(fields) {
 		return errShape
 	}
-	*r = Rectangle{list[0], list[1], list[2], list[3]}
+	for i, field := range fields {
+		*field = list[i]
+	}
 	return nil
 }
 
@@ -942,42 +1055,100 @@ func unmarshalContext(dec *jsontext.Decoder, c *Context) error {
 	switch dec.PeekKind() {
 	case '[':
 		var pairs []struct {
-			Key   string `json:"key"`
-			Value string `json:"value"`
+			Key   string      `json:"key"`
+			Value contextText `json:"value"`
 		}
-		if err := json.UnmarshalDecode(dec, &pairs); err != nil {
+		texts := jsonv2.WithUnmarshalers(jsonv2.UnmarshalFromFunc(unmarshalContextText))
+		if err := jsonv2.UnmarshalDecode(dec, &pairs, texts); err != nil {
 			return err
 		}
 		*c = make(Context, len(pairs))
 		for _, pair := range pairs {
-			(*c)[pair.Key] = pair.Value
+			(*c)[pair.Key] = string(pair.Value)
 		}
 		return nil
 	case '{':
-		value, err := dec.ReadValue()
-		if err != nil {
-			return err
-		}
 		*c = make(Context)
-		return c.add(value)
+		return c.read(dec, true)
 	}
-	return json.UnmarshalDecode(dec, (*map[string]string)(c))
+	return jsonv2.UnmarshalDecode(dec, (*map[string]string)(c))
 }
 
-func (c Context) add(object jsontext.Value) error {
-	for name, value := range members(object) {
-		var text string
-		var err error
-		if name == "custom" && value.Kind() == '{' {
-			err = c.add(value)
-		} else if err = json.Unmarshal(value, &text, jsonOptions); err == nil {
-			c[name] = text
+// read takes what stands under "custom" as if it stood beside it.
+func (c Context) read(dec *jsontext.Decoder, outside bool) error {
+	return readObject(dec, func(quoted jsontext.Value) error {
+		name := string(unquote(quoted))
+		if outside && name == "custom" && dec.PeekKind() == '{' {
+			return c.read(dec, false)
 		}
-		if err != nil {
-			return err
+		var text *contextText
+		err := jsonv2.UnmarshalDecode(dec, &text)
+		if text != nil {
+			c[name] = string(*text)
 		}
+		return err
+	})
+}
+
+// A contextText is a string, or the text of a number or a boolean.
+type contextText string
+
+func unmarshalContextText(dec *jsontext.Decoder, text *contextText) error {
+	value, err := dec.ReadValue()
+	if err != nil {
+		return err
+	}
+	switch value.Kind() {
+	case '"':
+		*text = contextText(unquote(value))
+	case '0', 't', 'f':
+		*text = contextText(value)
+	case 'n':
+		*text = ""
+	default:
+		return errShape
 	}
 	return nil
+}
+
+func unmarshalAccessRule(dec *jsontext.Decoder, r *AccessRule) error {
+	var rule struct {
+		AccessRule
+		Start unixTime `json:"start"`
+		End   unixTime `json:"end"`
+	}
+	err := jsonv2.UnmarshalDecode(dec, &rule)
+	*r = rule.AccessRule
+	r.Start, r.End = time.Time(rule.Start), time.Time(rule.End)
+	return err
+}
+
+// A unixTime comes as RFC 3339 or in Unix seconds.
+type unixTime time.Time
+
+func unmarshalUnixTime(dec *jsontext.Decoder, t *unixTime) error {
+	value, err := dec.ReadValue()
+	if err != nil {
+		return err
+	}
+	seconds, ok := parseInt(value)
+	if !ok {
+		return jsonv2.Unmarshal(value, (*time.Time)(t))
+	}
+	if *t = unixTime(time.Unix(seconds, 0).UTC()); seconds < 0 || (*time.Time)(t).Year() > 9999 {
+		return errShape // milliseconds, or nonsense
+	}
+	return nil
+}
+
+// unmarshalModerations takes one moderation for a list of one.
+func unmarshalModerations(dec *jsontext.Decoder, list *[]Moderation) error {
+	if dec.PeekKind() == '{' {
+		*list = make([]Moderation, 1)
+		return jsonv2.UnmarshalDecode(dec, &(*list)[0])
+	}
+	type moderations []Moderation // without this function
+	return jsonv2.UnmarshalDecode(dec, (*moderations)(list))
 }
 
 func unmarshalKeyed[T any](dec *jsontext.Decoder, list *[]T) error {
@@ -993,12 +1164,12 @@ func unmarshalKeyed[T any](dec *jsontext.Decoder, list *[]T) error {
 	for kind := dec.PeekKind(); kind != ']' && kind != '}'; kind = dec.PeekKind() {
 		var key string
 		if open.Kind() == '{' {
-			if err := json.UnmarshalDecode(dec, &key); err != nil {
+			if err := jsonv2.UnmarshalDecode(dec, &key); err != nil {
 				return err
 			}
 		}
 		var element T
-		if err := json.UnmarshalDecode(dec, &element); err != nil {
+		if err := jsonv2.UnmarshalDecode(dec, &element); err != nil {
 			return err
 		}
 		if open.Kind() == '{' {
@@ -1009,3 +1180,6 @@ func unmarshalKeyed[T any](dec *jsontext.Decoder, list *[]T) error {
 	_, err = dec.ReadToken()
 	return err
 }
+
+// keyed is an element of a list that may come as an object by key.
+type keyed interface{ setKey(key string) }
