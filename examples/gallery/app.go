@@ -44,7 +44,7 @@ func newApp(cfg *config, db *database.DB, processor *cloudinaryhook.Processor, m
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", monitor.metrics.handler(db))
-	newWeb(db, monitor, cfg.demo, logger).register(mux)
+	newWeb(db, processor, monitor, cfg.demo, logger).register(mux)
 	pages := http.NewCrossOriginProtection().Handler(mux)
 	if !cfg.public {
 		pages = localOnly(pages)
@@ -96,7 +96,7 @@ func (a *app) serveReady(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
-	if _, err := a.db.Stats(ctx); err != nil {
+	if err := a.db.Ping(ctx); err != nil {
 		a.logger.WarnContext(ctx, "not ready: the database takes no writes", "error", err)
 		http.Error(w, "the database takes no writes", http.StatusServiceUnavailable)
 		return

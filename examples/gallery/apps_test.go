@@ -41,6 +41,9 @@ func inProcess(t *testing.T) (*program, *monitor) {
 			return errors.New("not yet")
 		case strings.HasPrefix(img.PublicID, "stuck"):
 			return errors.New("the thumbnail service does not answer")
+		case strings.HasPrefix(img.PublicID, "refused then stuck") && before:
+			return errors.New("the thumbnail service does not answer")
+		case strings.HasPrefix(img.PublicID, "refused once") && before: // what was amiss was mended
 		case strings.HasPrefix(img.PublicID, "refused"):
 			return cloudinaryhook.Permanent(errors.New("the album is closed"))
 		}

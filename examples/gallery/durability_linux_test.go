@@ -106,7 +106,7 @@ func imagesOf(t *testing.T, db *testDatabase) map[string]string {
 		t.Fatal(err)
 	}
 	defer opened.Close()
-	images, err := opened.Images(t.Context(), "", 1_000_000)
+	images, err := opened.Images(t.Context(), "", database.Position{}, 1_000_000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -189,8 +189,8 @@ type tally struct {
 func (l *load) check(db *database.DB) tally {
 	l.t.Helper()
 	ctx, all := context.Background(), 10*l.sent+1
-	images, err1 := db.Images(ctx, "", all)
-	deliveries, err2 := db.Deliveries(ctx, database.Filter{}, all)
+	images, err1 := db.Images(ctx, "", database.Position{}, all)
+	deliveries, err2 := db.Deliveries(ctx, database.Filter{}, database.Position{}, all)
 	stats, err3 := db.Stats(ctx)
 	if err := errors.Join(err1, err2, err3); err != nil {
 		l.t.Fatal(err)

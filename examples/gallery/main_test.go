@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -176,6 +177,20 @@ func (p *program) waitForStatus(t *testing.T, path string, want int) {
 	}
 }
 
+// waitForText asks until the answer holds it.
+func (p *program) waitForText(t *testing.T, path, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		_, body := p.get(t, path)
+		if strings.Contains(body, want) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v for %q in %s, got: %s", patience, want, path, body)
+		}
+	}
+}
+
 func golden(t *testing.T, name string) []byte {
 	t.Helper()
 	body, err := fs.ReadFile(cloudinaryhooktest.Bodies(), name)
@@ -204,7 +219,7 @@ func TestNotificationsBecomeImages(t *testing.T) {
 		{OrganizationID: "test-organization", AlbumID: "test-album", PublicID: "lobby1", Version: 1507784500, Format: "jpg",
 			ResourceType: "image", DeliveryType: "authenticated", OriginalFilename: "Image"},
 	}
-	made := cmpopts.IgnoreFields(database.Image{}, "Key", "DeliveryID", "AssetID", "URL", "SecureURL")
+	made := cmpopts.IgnoreFields(database.Image{}, "Key", "DeliveryID", "AssetID", "URL", "SecureURL", "CreatedAt")
 	if diff := cmp.Diff(wantImages, getJSON[[]database.Image](t, p, "/api/v1/images"), made); diff != "" {
 		t.Errorf("images differ (-want +got):\n%s", diff)
 	}
@@ -327,6 +342,18 @@ func save(t *testing.T, path, body string) {
 	d, err := cloudinaryhook.NewDelivery([]byte(body), cloudinaryhooktest.DefaultClaims(), time.Now())
 	if err == nil {
 		_, err = db.Save(t.Context(), d)
+	}
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// change is for what no gallery does.
+func change(t *testing.T, path, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err == nil {
+		_, err = db.ExecContext(t.Context(), statement)
 	}
 	if err := errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)

@@ -25,6 +25,8 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration prometheus.Histogram
 	pending  prometheus.Gauge
+	oldest   prometheus.Gauge
+	rejected prometheus.Gauge
 	resumed  prometheus.Counter
 	pruned   prometheus.Counter
 }
@@ -48,6 +50,14 @@ func newMetrics() metrics {
 			Name: "gallery_deliveries_pending",
 			Help: "Deliveries that are saved and not completed; NaN if the database cannot say.",
 		}),
+		oldest: factory.NewGauge(prometheus.GaugeOpts{
+			Name: "gallery_deliveries_oldest_pending_age_seconds",
+			Help: "How long the delivery that is pending longest has been waiting; 0 if none is; NaN if the database cannot say.",
+		}),
+		rejected: factory.NewGauge(prometheus.GaugeOpts{
+			Name: "gallery_deliveries_rejected",
+			Help: "Rejected deliveries that are kept; NaN if the database cannot say.",
+		}),
 		resumed: factory.NewCounter(prometheus.CounterOpts{
 			Name: "gallery_deliveries_resumed_total",
 			Help: "Pending deliveries that were tried again, each time, without a request.",
@@ -59,18 +69,23 @@ func newMetrics() metrics {
 	}
 }
 
-// handler answers Prometheus, and asks the database each time how many
-// deliveries are pending: other instances may be at work on them too.
+// handler answers Prometheus, and asks the database each time for its totals:
+// other instances may be at work on them too.
 func (m metrics) handler(db *database.DB) http.Handler {
 	answer := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 		defer cancel()
-		if s, err := db.Stats(ctx); err == nil {
-			m.pending.Set(float64(s.Pending))
-		} else {
-			m.pending.Set(math.NaN())
+		pending, rejected, age := math.NaN(), math.NaN(), math.NaN()
+		if s, err := db.Store.Stats(ctx); err == nil {
+			pending, rejected, age = float64(s.Pending), float64(s.Rejected), 0
+			if !s.OldestPending.IsZero() {
+				age = time.Since(s.OldestPending).Seconds()
+			}
 		}
+		m.pending.Set(pending)
+		m.rejected.Set(rejected)
+		m.oldest.Set(age)
 		answer.ServeHTTP(w, r)
 	})
 }

@@ -94,12 +94,20 @@ func (m *monitor) observe(_ context.Context, o cloudinaryhook.Outcome) {
 		m.last[cause] = seen{at, o.Status}
 	}
 	if o.Delivery != nil && o.Known != cloudinaryhook.StateDone { // a repeat has nothing to do, and is soon answered
-		m.remember(o.Delivery.ID, o)
+		m.remember(o.Delivery.ID, o.Duration, o.Err)
 	}
 	m.tellWatchers()
 }
 
-func (m *monitor) remember(id string, o cloudinaryhook.Outcome) {
+// retried notes what came of a delivery that somebody has reopened.
+func (m *monitor) retried(id string, took time.Duration, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.remember(id, took, err)
+	m.tellWatchers()
+}
+
+func (m *monitor) remember(id string, took time.Duration, err error) {
 	if _, ok := m.outcomes[id]; !ok {
 		m.order = append(m.order, id)
 		if len(m.order) > keptOutcomes {
@@ -107,9 +115,9 @@ func (m *monitor) remember(id string, o cloudinaryhook.Outcome) {
 			m.order = m.order[1:]
 		}
 	}
-	note := outcome{Duration: o.Duration}
-	if o.Err != nil {
-		note.Err = cut(o.Err.Error(), keptError)
+	note := outcome{Duration: took}
+	if err != nil {
+		note.Err = cut(err.Error(), keptError)
 	}
 	m.outcomes[id] = note
 }

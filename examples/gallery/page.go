@@ -34,6 +34,14 @@ type pageData struct {
 	Since        string // when the hour's counts begin, if this gallery is younger than an hour; else ""
 }
 
+// Images is how many there are, as far as they are counted.
+func (p pageData) Images() string {
+	if p.Stats.Images >= database.MaxImages {
+		return fmt.Sprintf("%d+", database.MaxImages)
+	}
+	return fmt.Sprint(p.Stats.Images)
+}
+
 // Filtered says whether anything is left out.
 func (p pageData) Filtered() bool { return p.Only != database.Filter{} }
 
@@ -126,7 +134,7 @@ func (s *web) pageData(ctx context.Context, only database.Filter) (data pageData
 		return data, err
 	}
 	data.AlbumChoices, data.TypeChoices = choices(albums, only.AlbumID), typeChoices(types, only)
-	images, err := s.db.Images(ctx, only.AlbumID, pageImages)
+	images, err := s.db.Images(ctx, only.AlbumID, database.Position{}, pageImages)
 	if err != nil {
 		return data, err
 	}
@@ -134,7 +142,7 @@ func (s *web) pageData(ctx context.Context, only database.Filter) (data pageData
 	if len(images) == pageImages {
 		data.Newest = pageImages
 	}
-	deliveries, err := s.db.Deliveries(ctx, only, pageLog)
+	deliveries, err := s.db.Deliveries(ctx, only, database.Position{}, pageLog)
 	for _, d := range deliveries {
 		data.Deliveries = append(data.Deliveries, s.logEntry(d, data.Now))
 	}

@@ -32,6 +32,7 @@ func shots(t *testing.T) []shot {
 		{"empty", empty.url, `document.body.innerText.includes("No images yet")`},
 		{"delivery", delivery["harbour-wall"], `document.querySelector("h1").innerText === "harbour-wall"`},
 		{"pending", delivery["stuck/quay"], `document.body.innerText.includes("thumbnail service")`},
+		{"rejections", unreachable.url + "/rejected", `document.querySelectorAll(".log form").length === 1`},
 		{"rejected", delivery["refused/poster"], `document.body.innerText.includes("album is closed")`},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"embed"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"html/template"
 	"io/fs"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
@@ -30,6 +32,7 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 // web is what people see. All of it is other people's data, and hostile.
 type web struct {
 	db        *database.DB
+	processor *cloudinaryhook.Processor
 	monitor   *monitor
 	logger    *slog.Logger
 	templates *template.Template
@@ -37,15 +40,16 @@ type web struct {
 
 // newWeb makes the pages. In a demo they load no image: the URLs of what it sends
 // lead nowhere, and whoever looks at it should ask no other host for them.
-func newWeb(db *database.DB, monitor *monitor, demo bool, logger *slog.Logger) *web {
+func newWeb(db *database.DB, processor *cloudinaryhook.Processor, monitor *monitor, demo bool, logger *slog.Logger) *web {
 	templates := template.Must(template.New("").Funcs(template.FuncMap{
-		"text":  func(s string) string { return visible(cut(s, shortText)) },
-		"long":  func(s string) string { return visible(cut(s, longText)) },
-		"short": func(id string) string { return id[:min(len(id), 8)] },
-		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"clock": clock,
-		"size":  fileSize,
-		"draw":  drawPlaceholder,
+		"text":     func(s string) string { return visible(cut(s, shortText)) },
+		"long":     func(s string) string { return visible(cut(s, longText)) },
+		"short":    func(id string) string { return id[:min(len(id), 8)] },
+		"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"clock":    clock,
+		"size":     fileSize,
+		"draw":     drawPlaceholder,
+		"readable": readable,
 		"source": func(img database.Image) string {
 			if demo {
 				return ""
@@ -53,7 +57,7 @@ func newWeb(db *database.DB, monitor *monitor, demo bool, logger *slog.Logger) *
 			return img.Source()
 		},
 	}).ParseFS(assets, "templates/*.html"))
-	return &web{db, monitor, logger, templates}
+	return &web{db, processor, monitor, logger, templates}
 }
 
 func (s *web) register(mux *http.ServeMux) {
@@ -61,15 +65,18 @@ func (s *web) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /deliveries/{id}", s.serveDelivery)
 	mux.HandleFunc("GET /events", s.serveEvents)
 	mux.HandleFunc("GET /static/{file}", serveStatic)
-	mux.HandleFunc("GET /api/v1/images", s.list(func(r *http.Request, limit int) (any, error) {
-		return s.db.Images(r.Context(), r.URL.Query().Get("album_id"), limit)
+	mux.HandleFunc("GET /rejected", s.serveRejected)
+	mux.HandleFunc("POST /deliveries/{id}/reopen", s.reopen)
+	mux.HandleFunc("GET /api/v1/images", list(s, func(r *http.Request, after database.Position, limit int) ([]database.Image, error) {
+		return s.db.Images(r.Context(), r.URL.Query().Get("album_id"), after, limit)
 	}))
-	mux.HandleFunc("GET /api/v1/deliveries", s.list(func(r *http.Request, limit int) (any, error) {
-		return s.db.Deliveries(r.Context(), database.Filter{}, limit)
+	mux.HandleFunc("GET /api/v1/deliveries", list(s, func(r *http.Request, after database.Position, limit int) ([]database.Delivery, error) {
+		return s.db.Deliveries(r.Context(), parseFilter(r.URL.Query()), after, limit)
 	}))
-	mux.HandleFunc("GET /api/v1/stats", s.list(func(r *http.Request, _ int) (any, error) {
-		return s.db.Stats(r.Context())
-	}))
+	mux.HandleFunc("GET /api/v1/stats", func(w http.ResponseWriter, r *http.Request) {
+		stats, err := s.db.Stats(r.Context())
+		s.answer(w, r, stats, err)
+	})
 }
 
 // serveStatic knows the folder static alone: "..%2f" in a path is one more
@@ -83,25 +90,36 @@ func serveStatic(w http.ResponseWriter, r *http.Request) {
 	http.ServeFileFS(w, r, static, r.PathValue("file"))
 }
 
-// list answers with JSON. The parameter limit is a number from 1 to 1,000; 100
-// unless given.
-func (s *web) list(rows func(r *http.Request, limit int) (any, error)) http.HandlerFunc {
+// list answers with JSON, the newest first. The parameter limit is a number from 1
+// to 1,000; 100 unless given. If there may be more, the header Link has the URL of
+// what follows, as RFC 8288 has it: rows that come meanwhile shift nothing.
+func list[T interface{ Position() database.Position }](s *web, rows func(r *http.Request, after database.Position, limit int) ([]T, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		limit, err := parseLimit(r.URL.Query().Get("limit"))
-		if err != nil {
+		query := r.URL.Query()
+		limit, err := parseLimit(query.Get("limit"))
+		after, err2 := database.ParsePosition(query.Get("after"))
+		if err := errors.Join(err, err2); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		all, err := rows(r, limit)
-		if err != nil {
-			s.fail(w, r, err)
-			return
+		all, err := rows(r, after, limit)
+		if len(all) == limit {
+			query.Set("after", all[limit-1].Position().String())
+			w.Header().Set("Link", fmt.Sprintf(`<%s?%s>; rel="next"`, r.URL.Path, query.Encode()))
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if err := json.NewEncoder(w).Encode(all); err != nil {
-			s.logger.WarnContext(r.Context(), "writing an answer failed", "error", err)
-		}
+		s.answer(w, r, all, err)
+	}
+}
+
+func (s *web) answer(w http.ResponseWriter, r *http.Request, v any, err error) {
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		s.logger.WarnContext(r.Context(), "writing an answer failed", "error", err)
 	}
 }
 

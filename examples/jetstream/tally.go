@@ -133,7 +133,7 @@ func (r result) String() string {
 // compare looks for an image of each notification that was answered 201.
 func (l *load) compare(ctx context.Context, db *database.DB) (r result, err error) {
 	const all = 1_000_000
-	images, err := db.Images(ctx, "", all)
+	images, err := db.Images(ctx, "", database.Position{}, all)
 	if err != nil {
 		return r, err
 	}

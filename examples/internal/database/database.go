@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -57,6 +58,9 @@ func Open(ctx context.Context, name string) (*DB, error) {
 	}
 	if err == nil {
 		err = db.open(ctx, dialect)
+	}
+	if err != nil && db.db != nil && dialect == sqlstore.SQLite {
+		err = whyNot(name, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the database: %w", errors.Join(err, db.Close()))
@@ -133,6 +137,9 @@ func openPostgres(ctx context.Context, url string) (*pgxpool.Pool, *sql.DB, erro
 
 // openSQLite opens the file, or creates it.
 func openSQLite(path string) (*sql.DB, error) {
+	if path == "" || path == ":memory:" {
+		return nil, fmt.Errorf("%w: it is in memory", sqlstore.ErrNotDurable)
+	}
 	if err := createPrivate(path); err != nil {
 		return nil, err
 	}
@@ -154,12 +161,32 @@ func openSQLite(path string) (*sql.DB, error) {
 func createPrivate(path string) error {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // whoever runs the program names the file
 	if errors.Is(err, fs.ErrExist) {
-		return nil
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		// A link to a file that is not there. Only without O_EXCL is it followed.
+		file, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // as above
 	}
 	if err != nil {
 		return err
 	}
 	return file.Close()
+}
+
+// whyNot adds the operating system's reason to an error of SQLite, which says no
+// more than "unable to open database file": the file or its folder, where SQLite
+// makes others beside it, cannot be written.
+func whyNot(path string, err error) error {
+	file, reason := os.OpenFile(path, os.O_RDWR, 0) //nolint:gosec // as above
+	if reason == nil {
+		_ = file.Close() // no locks end: this program could not open it
+		if file, reason = os.CreateTemp(filepath.Dir(path), "gallery"); reason == nil {
+			_ = errors.Join(file.Close(), os.Remove(file.Name()))
+			return err
+		}
+		reason = fmt.Errorf("writing to its folder: %w", errors.Unwrap(reason)) // without the name that was tried
+	}
+	return fmt.Errorf("%w: %w", reason, err)
 }
 
 // Close ends the connections. What was begun is done first.

@@ -170,7 +170,7 @@ func TestCauseIsKept(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		rows, err := db.Deliveries(t.Context(), Filter{}, 10)
+		rows, err := db.Deliveries(t.Context(), Filter{}, Position{}, 10)
 		if err != nil || len(rows) != 2 || rows[0].Cause != "first" || rows[0].State != "done" || rows[0].RequestID != "r1" {
 			t.Errorf("deliveries got %+v and %v, want one with the first cause and the error's request ID", rows, err)
 		}
@@ -209,7 +209,7 @@ func TestLists(t *testing.T) {
 			{Filter{AlbumID: "album 0", Untyped: true}, 10, []string{"p2", "p0"}, nil},
 			{Filter{AlbumID: "al\x00bum\xff"}, 10, nil, nil},
 		} {
-			images, err := db.Images(t.Context(), tt.only.AlbumID, tt.limit)
+			images, err := db.Images(t.Context(), tt.only.AlbumID, Position{}, tt.limit)
 			var got []string
 			for _, img := range images {
 				got = append(got, img.PublicID)
@@ -217,7 +217,7 @@ func TestLists(t *testing.T) {
 			if diff := cmp.Diff(tt.images, got); err != nil || images == nil || diff != "" {
 				t.Errorf("images of %+v differ, error %v (-want +got):\n%s", tt.only, err, diff)
 			}
-			rows, err := db.Deliveries(t.Context(), tt.only, tt.limit)
+			rows, err := db.Deliveries(t.Context(), tt.only, Position{}, tt.limit)
 			got = nil
 			for _, row := range rows {
 				got = append(got, row.PublicID)
@@ -257,7 +257,7 @@ func TestOddText(t *testing.T) {
 		if err != nil || string(whole.Body) != body || row.PublicID != "a\ufffdb" || row.RequestID != "r\ufffd" {
 			t.Errorf("the delivery got %+v, body %q and %v, want the body as it came", row, whole.Body, err)
 		}
-		images, err := db.Images(t.Context(), claims.AlbumID, 10)
+		images, err := db.Images(t.Context(), claims.AlbumID, Position{}, 10)
 		if err != nil || len(images) != 1 || images[0].PublicID != "a\ufffdb" || images[0].OriginalFilename != "caf\ufffd" {
 			t.Errorf("images got %+v and %v, want one", images, err)
 		}

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,7 +34,12 @@ type Image struct {
 	Bytes            int64  `json:"bytes"`
 	URL              string `json:"url"`
 	SecureURL        string `json:"secure_url"`
+
+	CreatedAt time.Time `json:"created_at"`
 }
+
+// Position is where the list of images goes on after this one.
+func (i Image) Position() Position { return Position{i.CreatedAt.UnixNano(), i.Key} }
 
 // newImage is the row of an image that Cloudinary announced.
 func newImage(img *cloudinaryhook.Image) Image {
@@ -83,6 +90,41 @@ type Delivery struct {
 	Saves          int64     `json:"saves"` // how often it was received
 }
 
+// Position is where the list of deliveries goes on after this one.
+func (d Delivery) Position() Position { return Position{d.ReceivedAt.UnixNano(), d.ID} }
+
+// A Position is a place in a list, which is the newest first: after the row of
+// this time and key. The zero value is before the first. Rows that come later
+// change nothing of what follows it.
+type Position struct {
+	Time int64 // Unix nanoseconds
+	Key  string
+}
+
+// String is what ParsePosition reads.
+func (p Position) String() string { return fmt.Sprintf("%d.%s", p.Time, p.Key) }
+
+// ParsePosition reads what String has written. An empty text is the zero value.
+func ParsePosition(text string) (Position, error) {
+	if text == "" {
+		return Position{}, nil
+	}
+	number, key, ok := strings.Cut(text, ".")
+	nanoseconds, err := strconv.ParseInt(number, 10, 64)
+	if !ok || err != nil || nanoseconds <= 0 {
+		return Position{}, errors.New("it is no position in a list")
+	}
+	return Position{nanoseconds, key}, nil
+}
+
+// args are those of a condition (time, key) < ($1, $2).
+func (p Position) args() []any {
+	if p == (Position{}) {
+		p.Time = math.MaxInt64
+	}
+	return []any{p.Time, text(p.Key)}
+}
+
 // MaxImages is how far Stats counts images. Counting on would cost more with
 // each image.
 const MaxImages = 10_000
@@ -106,24 +148,27 @@ func text(s string) string {
 }
 
 // Images lists those of an album, or of all if albumID is empty.
-func (db *DB) Images(ctx context.Context, albumID string, limit int) ([]Image, error) {
-	statement, args := imagesQuery(albumID, limit)
+func (db *DB) Images(ctx context.Context, albumID string, after Position, limit int) ([]Image, error) {
+	statement, args := imagesQuery(albumID, after, limit)
 	return query(ctx, db.db, func(rows *sql.Rows, i *Image) error {
-		return rows.Scan(&i.Key, &i.DeliveryID, &i.OrganizationID, &i.AlbumID, &i.AssetID, &i.PublicID, &i.Version,
-			&i.Format, &i.ResourceType, &i.DeliveryType, &i.OriginalFilename, &i.Width, &i.Height, &i.Bytes, &i.URL, &i.SecureURL)
+		var createdAt int64
+		err := rows.Scan(&i.Key, &i.DeliveryID, &i.OrganizationID, &i.AlbumID, &i.AssetID, &i.PublicID, &i.Version,
+			&i.Format, &i.ResourceType, &i.DeliveryType, &i.OriginalFilename, &i.Width, &i.Height, &i.Bytes, &i.URL, &i.SecureURL, &createdAt)
+		i.CreatedAt = time.Unix(0, createdAt).UTC()
+		return err
 	}, statement, args...)
 }
 
 // imagesQuery makes two queries, since one for both would use no album's index.
-func imagesQuery(albumID string, limit int) (statement string, args []any) {
+func imagesQuery(albumID string, after Position, limit int) (statement string, args []any) {
 	statement, args = `
 		SELECT key, delivery_id, organization_id, album_id, asset_id, public_id, version,
-			format, resource_type, type, original_filename, width, height, bytes, url, secure_url
-		FROM images `, []any{limit}
+			format, resource_type, type, original_filename, width, height, bytes, url, secure_url, created_at
+		FROM images WHERE (created_at, key) < ($1, $2) `, append(after.args(), limit)
 	if albumID != "" {
-		statement, args = statement+"WHERE album_id = $2 ", append(args, text(albumID))
+		statement, args = statement+"AND album_id = $4 ", append(args, text(albumID))
 	}
-	return statement + "ORDER BY created_at DESC, key DESC LIMIT $1", args
+	return statement + "ORDER BY created_at DESC, key DESC LIMIT $3", args
 }
 
 const deliveryColumns = `id, notification_type, public_id, request_id, CASE WHEN completed_at IS NULL THEN 'pending' ELSE 'done' END,
@@ -139,8 +184,8 @@ func (d *Delivery) scanInto() (fields []any, setTimes func()) {
 }
 
 // Deliveries lists those that a filter leaves.
-func (db *DB) Deliveries(ctx context.Context, only Filter, limit int) ([]Delivery, error) {
-	statement, args := deliveriesQuery(only, limit)
+func (db *DB) Deliveries(ctx context.Context, only Filter, after Position, limit int) ([]Delivery, error) {
+	statement, args := deliveriesQuery(only, after, limit)
 	return query(ctx, db.db, func(rows *sql.Rows, d *Delivery) error {
 		fields, setTimes := d.scanInto()
 		defer setTimes()
@@ -150,11 +195,11 @@ func (db *DB) Deliveries(ctx context.Context, only Filter, limit int) ([]Deliver
 
 // deliveriesQuery names only what is filtered by, so that there is an index for
 // it.
-func deliveriesQuery(only Filter, limit int) (statement string, args []any) {
-	var conditions []string
+func deliveriesQuery(only Filter, after Position, limit int) (statement string, args []any) {
+	statement, args = "SELECT "+deliveryColumns+" FROM deliveries WHERE (received_at, id) < ($1, $2)", append(after.args(), limit)
 	equal := func(column, value string) {
 		args = append(args, text(value))
-		conditions = append(conditions, fmt.Sprintf("%s = $%d", column, len(args)))
+		statement += fmt.Sprintf(" AND %s = $%d", column, len(args))
 	}
 	if only.AlbumID != "" {
 		equal("album_id", only.AlbumID)
@@ -162,12 +207,7 @@ func deliveriesQuery(only Filter, limit int) (statement string, args []any) {
 	if only.Type != "" || only.Untyped {
 		equal("notification_type", only.Type)
 	}
-	statement = "SELECT " + deliveryColumns + " FROM deliveries"
-	if len(conditions) > 0 {
-		statement += " WHERE " + strings.Join(conditions, " AND ")
-	}
-	args = append(args, limit)
-	return statement + fmt.Sprintf(" ORDER BY received_at DESC, id DESC LIMIT $%d", len(args)), args
+	return statement + " ORDER BY received_at DESC, id DESC LIMIT $3", args
 }
 
 // Delivery is one of them, whole; the error wraps [sqlstore.ErrNotFound] if there
@@ -187,17 +227,24 @@ func (db *DB) Delivery(ctx context.Context, id string) (row Delivery, whole *clo
 	return row, whole, json.Unmarshal(data, whole)
 }
 
+// Each is answered from an index alone.
+const (
+	latestAlbums = "SELECT album_id FROM images ORDER BY created_at DESC, key DESC LIMIT 1000"
+	latestTypes  = "SELECT notification_type FROM deliveries ORDER BY received_at DESC, id DESC LIMIT 1000"
+	imagesCount  = "SELECT count(*) FROM (SELECT 1 FROM images LIMIT $1) AS counted"
+)
+
 // Albums lists those of the last thousand images, to filter by.
 func (db *DB) Albums(ctx context.Context) ([]string, error) {
-	return query(ctx, db.db, func(rows *sql.Rows, name *string) error { return rows.Scan(name) }, `
-		SELECT DISTINCT album_id FROM (SELECT album_id FROM images ORDER BY created_at DESC LIMIT 1000) AS latest ORDER BY 1`)
+	return query(ctx, db.db, func(rows *sql.Rows, name *string) error { return rows.Scan(name) },
+		"SELECT DISTINCT album_id FROM ("+latestAlbums+") AS latest ORDER BY 1")
 }
 
 // Types lists those of the last thousand deliveries, to filter by; "" if there
 // is one without.
 func (db *DB) Types(ctx context.Context) ([]string, error) {
-	return query(ctx, db.db, func(rows *sql.Rows, name *string) error { return rows.Scan(name) }, `
-		SELECT DISTINCT notification_type FROM (SELECT notification_type FROM deliveries ORDER BY received_at DESC LIMIT 1000) AS latest ORDER BY 1`)
+	return query(ctx, db.db, func(rows *sql.Rows, name *string) error { return rows.Scan(name) },
+		"SELECT DISTINCT notification_type FROM ("+latestTypes+") AS latest ORDER BY 1")
 }
 
 // Stats counts what there is. It costs the same however much that is.
@@ -207,7 +254,7 @@ func (db *DB) Stats(ctx context.Context) (Stats, error) {
 		return Stats{}, err
 	}
 	all := Stats{Deliveries: s.Deliveries, Pending: s.Pending, Rejected: s.Rejected, OldestPending: s.OldestPending}
-	err = db.db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM images LIMIT $1) AS counted", MaxImages).Scan(&all.Images)
+	err = db.db.QueryRowContext(ctx, imagesCount, MaxImages).Scan(&all.Images)
 	return all, err
 }
 

@@ -21,10 +21,12 @@ CREATE TABLE IF NOT EXISTS images (
 	created_at        BIGINT NOT NULL -- Unix nanoseconds
 );
 
-CREATE INDEX IF NOT EXISTS images_created ON images (created_at, key);
+-- What the pages list, newest first. The last column of the first index of each
+-- table has the names to filter by read from it alone.
+CREATE INDEX IF NOT EXISTS images_created ON images (created_at, key, album_id);
 CREATE INDEX IF NOT EXISTS images_album ON images (album_id, created_at, key);
 
--- What the page lists, newest first: all, those of an album, those of a type.
-CREATE INDEX IF NOT EXISTS deliveries_received ON deliveries (received_at, id);
+CREATE INDEX IF NOT EXISTS deliveries_received ON deliveries (received_at, id, notification_type);
 CREATE INDEX IF NOT EXISTS deliveries_album ON deliveries (album_id, received_at, id);
 CREATE INDEX IF NOT EXISTS deliveries_type ON deliveries (notification_type, received_at, id);
+CREATE INDEX IF NOT EXISTS deliveries_album_type ON deliveries (album_id, notification_type, received_at, id);
