@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -718,32 +722,6 @@ func TestRefusalsSayWhatHelps(t *testing.T) {
 	}
 }
 
-// TestSlowBody sends half a body over a real connection and waits: the answer
-// is a 408, and the connection is closed.
-func TestSlowBody(t *testing.T) {
-	outcome := make(chan Outcome, 1)
-	h := newHandler(t, func(c *Config) {
-		c.Timeout = 50 * time.Millisecond
-		c.Observe = func(_ context.Context, o Outcome) { outcome <- o }
-	})
-	server := httptest.NewServer(h)
-	defer server.Close()
-	conn, err := net.Dial("tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "POST /hook?token=%s HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n%s: %s\r\n%s: %s\r\n\r\n{",
-		testToken(), TimestampHeader, testTimestamp, SignatureHeader, strings.Repeat("0", 40))
-	answer, err := io.ReadAll(conn)
-	if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 408 ")) {
-		t.Errorf("answer got %q and %v, want 408 and the end of the connection", answer, err)
-	}
-	if o := <-outcome; !errors.Is(o.Err, ErrBodyTimeout) {
-		t.Errorf("outcome got %v, want %v", o.Err, ErrBodyTimeout)
-	}
-}
-
 // TestReadDeadline: it is the request's own, and not later than the server's.
 func TestReadDeadline(t *testing.T) {
 	for serverTimeout, want := range map[time.Duration]int{0: 1, 10 * time.Second: 0, time.Minute: 1} {
@@ -811,6 +789,103 @@ func FuzzHandler(f *testing.F) {
 		}
 		if _, ok := errors.AsType[*appError](o.Err); ok || w.Code == 500 && !errors.Is(o.Err, ErrBodyConsumed) {
 			t.Errorf("outcome got %v, want no failure of ours", o.Err)
+		}
+	})
+}
+
+// TestHandRolled holds what docs/migrate.md says of receivers that are written
+// by hand: what each does with a notification, and what the handler does.
+func TestHandRolled(t *testing.T) {
+	const spaced, large = `{ "notification_type": "upload", "request_id": "1" }`, 5 << 20
+	now := strconv.FormatInt(time.Now().Unix(), 10)
+	digest := func(body []byte, timestamp string) string {
+		sum := sha1.Sum([]byte(string(body) + timestamp + testSecret))
+		return hex.EncodeToString(sum[:])
+	}
+	// accepts says whether a receiver takes the request for genuine.
+	type receiver func(r *http.Request) bool
+	readAll := func(r *http.Request) []byte {
+		body, _ := io.ReadAll(r.Body)
+		return body
+	}
+	emptySlice := func(r *http.Request) bool {
+		var body []byte
+		_, _ = r.Body.Read(body)
+		return digest(body, r.Header.Get(TimestampHeader)) == r.Header.Get(SignatureHeader)
+	}
+	withHMAC := func(r *http.Request) bool {
+		mac := hmac.New(sha1.New, []byte(testSecret))
+		mac.Write(readAll(r))
+		return hex.EncodeToString(mac.Sum(nil)) == r.Header.Get(SignatureHeader)
+	}
+	compacted := func(r *http.Request) bool {
+		var buf bytes.Buffer
+		_ = json.Compact(&buf, readAll(r))
+		return digest(buf.Bytes(), r.Header.Get(TimestampHeader)) == r.Header.Get(SignatureHeader)
+	}
+	ageless := func(r *http.Request) bool {
+		return digest(readAll(r), r.Header.Get(TimestampHeader)) == r.Header.Get(SignatureHeader)
+	}
+	cut := func(r *http.Request) bool {
+		body, _ := io.ReadAll(io.LimitReader(r.Body, large))
+		return digest(body, r.Header.Get(TimestampHeader)) == r.Header.Get(SignatureHeader)
+	}
+	careless := func(r *http.Request) bool {
+		seconds, _ := strconv.ParseInt(r.Header.Get(TimestampHeader), 10, 64)
+		if seconds != 0 && time.Now().Unix()-seconds > 7200 {
+			return false
+		}
+		return ageless(r)
+	}
+	tests := []struct {
+		name      string
+		receiver  receiver
+		body      string
+		hash      crypto.Hash
+		timestamp string
+		accepts   bool
+		status    int // of the handler
+	}{
+		{"1 an empty slice refuses the genuine", emptySlice, spaced, crypto.SHA1, now, false, 201},
+		{"2 HMAC refuses the genuine", withHMAC, spaced, crypto.SHA1, now, false, 201},
+		{"3 compact JSON refuses white space", compacted, spaced, crypto.SHA1, now, false, 201},
+		{"3 compact JSON accepts what has none", compacted, `{"request_id":"1"}`, crypto.SHA1, now, true, 201},
+		{"4 no window accepts what is old", ageless, spaced, crypto.SHA1, "1500000000", true, 401},
+		{"4 SHA-1 alone refuses SHA-256", ageless, spaced, crypto.SHA256, now, false, 201},
+		{"5 a limit that cuts refuses the genuine", cut, `{"a":"` + strings.Repeat("x", large) + `"}`, crypto.SHA1, now, false, 413},
+		{"6 no number is never old", careless, spaced, crypto.SHA1, "soon", true, 401},
+		{"6 the future is accepted", careless, spaced, crypto.SHA1, "11700000000", true, 401},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			request := func() *http.Request {
+				r := newRequest(tt.body)
+				r.Header.Set(TimestampHeader, tt.timestamp)
+				r.Header.Set(SignatureHeader, Sign(tt.hash, []byte(tt.body), tt.timestamp, testSecret))
+				return r
+			}
+			if got := tt.receiver(request()); got != tt.accepts {
+				t.Errorf("the hand-written receiver accepts: got %t, want %t", got, tt.accepts)
+			}
+			h := newHandler(t, func(c *Config) { c.Signature.Now, c.MaxBody = nil, large })
+			if _, err := h.Authenticate(request()); StatusCode(err) != tt.status {
+				t.Errorf("the handler answers %d (%v), want %d", StatusCode(err), err, tt.status)
+			}
+		})
+	}
+	t.Run("7 a retry that is signed anew is the same delivery", func(t *testing.T) {
+		var ids, keys []string
+		for _, signedAt := range []int64{1700000000, 1700000180} {
+			timestamp := strconv.FormatInt(signedAt, 10)
+			keys = append(keys, timestamp+":"+digest([]byte(spaced), timestamp))
+			d, err := NewDelivery([]byte(spaced), nil, time.Unix(signedAt, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids = append(ids, d.ID)
+		}
+		if keys[0] == keys[1] || ids[0] != ids[1] {
+			t.Errorf("keys got %q and IDs %q, want two and one", keys, ids)
 		}
 	})
 }

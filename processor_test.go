@@ -39,10 +39,18 @@ func TestPermanent(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := Processor{Store: &memory{}, Images: &calls{createErr: tt.err}}
+			var log bytes.Buffer
+			p := Processor{Store: &memory{}, Images: &calls{createErr: tt.err}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 			state, err := p.Accept(t.Context(), newDelivery(t, untypedImage, "{}", 1))
 			if got := state == StateDone && err == nil; got != (tt.want || tt.err == nil) {
 				t.Errorf("Accept got %v and %v, want done: %v", state, err, tt.want)
+			}
+			want := "cloudinary delivery failed"
+			if tt.want {
+				want = "cloudinary delivery rejected"
+			}
+			if got := log.String(); strings.Count(got, want) != 1 != (tt.err == nil) || tt.err == nil && got != "" {
+				t.Errorf("log got %q, want %q unless all went well", got, want)
 			}
 		})
 	}
@@ -580,30 +588,5 @@ func TestResumeEvery(t *testing.T) {
 	}
 	if err := p.ResumeEvery(t.Context(), time.Minute, nil); !errors.Is(err, ErrMisconfigured) {
 		t.Errorf("ResumeEvery without a listing got %v, want %v", err, ErrMisconfigured)
-	}
-}
-
-func TestProcessorLogs(t *testing.T) {
-	tests := []struct {
-		name, want string
-		err        error
-	}{
-		{"failed", "cloudinary delivery failed", errors.New("boom")},
-		{"rejected", "cloudinary delivery rejected", Permanent(errors.New("bad"))},
-		{"well", "", nil},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			var log bytes.Buffer
-			p := Processor{Store: &memory{}, Images: &calls{createErr: tt.err}, Logger: slog.New(slog.NewTextHandler(&log, nil))}
-			d := newDelivery(t, untypedImage, "{}", 1)
-			if _, err := p.Store.Save(t.Context(), d); err != nil {
-				t.Fatal(err)
-			}
-			_ = p.Process(t.Context(), d)
-			if got := log.String(); !strings.Contains(got, tt.want) || (got == "") != (tt.want == "") {
-				t.Errorf("log got %q, want %q", got, tt.want)
-			}
-		})
 	}
 }

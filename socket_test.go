@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -190,12 +191,8 @@ func TestSignaturesOverASocket(t *testing.T) {
 // TestHTTP2: the same handler over HTTP/2, where a body that stays away ends its
 // stream and not the connection.
 func TestHTTP2(t *testing.T) {
-	s := newSocketServer(t, func(c *Config) { c.Timeout = 200 * time.Millisecond }, func(server *http.Server) {
-		server.Protocols = new(http.Protocols)
-		server.Protocols.SetUnencryptedHTTP2(true)
-	})
-	transport := &http.Transport{Protocols: s.Config.Protocols}
-	t.Cleanup(transport.CloseIdleConnections)
+	s := newSocketServer(t, func(c *Config) { c.Timeout = 200 * time.Millisecond }, withHTTP2)
+	transport := transportOf(t, 2)
 	never := func() io.Reader { r, _ := io.Pipe(); return r }
 	digest := Sign(crypto.SHA1, []byte(untypedImage), testTimestamp, testSecret)
 	tests := []struct {
@@ -243,9 +240,7 @@ func TestHTTP2(t *testing.T) {
 // owes, and its sender is not told to send.
 func TestRefusedOverHTTP2(t *testing.T) {
 	s := newSocketServer(t, func(c *Config) { c.Timeout = time.Minute }, withHTTP2)
-	transport := &http.Transport{Protocols: new(http.Protocols), ExpectContinueTimeout: time.Minute}
-	transport.Protocols.SetUnencryptedHTTP2(true)
-	t.Cleanup(transport.CloseIdleConnections)
+	transport := transportOf(t, 2)
 	for _, expect := range []string{"", "100-continue"} {
 		t.Run("Expect: "+expect, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
@@ -272,6 +267,15 @@ func TestRefusedOverHTTP2(t *testing.T) {
 	}
 }
 
+func transportOf(t *testing.T, proto int) *http.Transport {
+	t.Helper()
+	transport := &http.Transport{Protocols: new(http.Protocols), ExpectContinueTimeout: time.Minute}
+	transport.Protocols.SetHTTP1(proto == 1)
+	transport.Protocols.SetUnencryptedHTTP2(proto == 2)
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
 // withHTTP2 lets a server speak HTTP/2 without TLS.
 func withHTTP2(server *http.Server) {
 	server.Protocols = new(http.Protocols)
@@ -289,10 +293,7 @@ func TestAnswerComesFirst(t *testing.T) {
 				c.Logger = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) { <-answered; return len(p), nil }), nil))
 				c.Observe = func(context.Context, Outcome) { <-answered }
 			}, withHTTP2)
-			transport := &http.Transport{Protocols: new(http.Protocols)}
-			transport.Protocols.SetHTTP1(proto == 1)
-			transport.Protocols.SetUnencryptedHTTP2(proto == 2)
-			t.Cleanup(transport.CloseIdleConnections)
+			transport := transportOf(t, proto)
 			for _, body := range []string{untypedImage, ""} { // accepted, and refused
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
@@ -343,20 +344,14 @@ func TestMemoryOfPromises(t *testing.T) {
 			s.Config.HTTP2 = &http.HTTP2Config{MaxReadFrameSize: 16 << 10} // the client's buffers have that size
 			s.Start()
 			t.Cleanup(s.Close)
-			transport := &http.Transport{Protocols: new(http.Protocols)}
-			transport.Protocols.SetUnencryptedHTTP2(true)
+			transport := transportOf(t, proto)
 			ctx, cancel := context.WithCancel(t.Context())
 			t.Cleanup(cancel) // ends the streams before the server waits for them
 
 			before := memoryInUse()
 			for range requests {
-				if proto == 1 {
-					conn, err := net.Dial("tcp", s.Listener.Addr().String())
-					if err != nil {
-						t.Fatal(err)
-					}
-					t.Cleanup(func() { _ = conn.Close() })
-					_, _ = io.WriteString(conn, head(untypedImage, contentLength(4<<20)))
+				if proto == 1 { // without a client, whose memory would be counted
+					_, _ = io.WriteString((&socketServer{Server: s}).dial(t), head(untypedImage, contentLength(4<<20)))
 					continue
 				}
 				body, _ := io.Pipe()
@@ -384,4 +379,72 @@ type firstRead struct {
 func (b firstRead) Read(p []byte) (int, error) {
 	b.inside.Done()
 	return b.ReadCloser.Read(p)
+}
+
+// TestMemoryInFlight holds many requests in Store.Save, over real connections,
+// and measures what each of them keeps: its body, once or while it grows twice,
+// and at most 64 KiB.
+func TestMemoryInFlight(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector needs memory too; without it CI runs this test for the coverage")
+	}
+	const requests = 64
+	for _, bb := range benchBodies(t) {
+		for _, chunked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/chunked=%v", bb.name, chunked), func(t *testing.T) {
+				var inside sync.WaitGroup
+				inside.Add(requests)
+				release := make(chan struct{})
+				server := httptest.NewServer(newHandler(t, func(c *Config) {
+					c.Processor = &Processor{Store: holdingStore{&inside, release}, Deferred: true}
+				}))
+				defer server.Close()
+
+				before := memoryInUse()
+				var answers []*bufio.Reader
+				for range requests {
+					answers = append(answers, post(t, server.Listener.Addr().String(), bb.body, chunked))
+				}
+				inside.Wait()
+				each := (memoryInUse() - before) / requests
+				t.Logf("%d bytes a request, body %d", each, len(bb.body))
+				if limit := 2*len(bb.body) + 64<<10; each > limit {
+					t.Errorf("a request in flight keeps %d bytes, want at most %d", each, limit)
+				}
+				close(release)
+				for _, answer := range answers {
+					if r, err := http.ReadResponse(answer, nil); err != nil || r.StatusCode != http.StatusCreated { //nolint:bodyclose // it is empty
+						t.Fatalf("answer got %v (%v), want 201", r, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// post writes a request and keeps no memory for it: an http.Client's would be
+// counted too.
+func post(t *testing.T, address string, body []byte, chunked bool) *bufio.Reader {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	fmt.Fprintf(conn, "POST /?token=%s HTTP/1.1\r\nHost: example.com\r\n%s: %s\r\n%s: %s\r\n", benchToken(), TimestampHeader, testTimestamp,
+		SignatureHeader, Sign(crypto.SHA1, body, testTimestamp, testSecret))
+	if chunked {
+		fmt.Fprintf(conn, "Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+	} else {
+		fmt.Fprintf(conn, "Content-Length: %d\r\n\r\n%s", len(body), body)
+	}
+	return bufio.NewReaderSize(conn, 16)
+}
+
+func memoryInUse() int {
+	runtime.GC()
+	runtime.GC() // what the first one swept into pools' second chance
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc + m.StackInuse)
 }
