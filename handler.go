@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	tokenParameter   = "token"
 	deliveryIDHeader = "X-Delivery-Id" // in canonical form, as net/http would have to make it
 
 	defaultMaxBody = 4 << 20 // bytes; the largest recorded bodies, with OCR, are a hundredth of it

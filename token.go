@@ -20,6 +20,8 @@ import (
 )
 
 const (
+	tokenParameter = "token" // of the URL's query
+
 	minKeySize   = 32      // bytes; RFC 7518 §3.2: a key of the hash's size or larger
 	maxTokenSize = 8 << 10 // bytes; what common servers allow a request line to have
 )
