@@ -3,22 +3,19 @@ package main
 import (
 	"fmt"
 	"net/url"
-	"os"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
-// Names of variables. The token key's name is the same in all programs of this
-// repository.
+// Names of variables.
 const (
-	secretVariable = "CLOUDINARY_API_SECRET" //nolint:gosec // a variable's name
-	apiKeyVariable = "CLOUDINARY_API_KEY"    //nolint:gosec // as above
+	secretVariable = secrets.APISecret
+	apiKeyVariable = "CLOUDINARY_API_KEY" //nolint:gosec // a variable's name
 	cloudVariable  = "CLOUDINARY_CLOUD_NAME"
 	urlVariable    = "CLOUDINARY_URL"
-	keyVariable    = "CLOUDINARYHOOK_TOKEN_KEY"
-
-	// Rotation has names of its own, and not a list in one variable: a token key
-	// may hold any byte, so no separator is safe.
-	previousSuffix = "_PREVIOUS"
-	fileSuffix     = "_FILE"
+	keyVariable    = secrets.TokenKey
+	previousSuffix = secrets.PreviousSuffix
+	fileSuffix     = secrets.FileSuffix
 )
 
 // A named value says where it came from, and so a message can name it without
@@ -27,37 +24,21 @@ type named struct{ name, value string }
 
 // lookup returns a variable's value, or what is in the file that the variable
 // with _FILE at its end names. It trims nothing: the receiver does not either,
-// and here is where people look for the difference. The value is empty if
-// neither variable is set.
+// and here is where people look for the difference.
 func (p *process) lookup(name string) (named, error) {
-	value, file := p.getenv(name), p.getenv(name+fileSuffix)
-	switch {
-	case file == "":
-		return named{name, value}, nil
-	case value != "":
-		return named{}, fmt.Errorf("%s and %s are both set: unset one of them", name, name+fileSuffix)
-	}
-	content, err := os.ReadFile(file) //nolint:gosec // the user names the file
-	if err != nil {
-		return named{}, fmt.Errorf("%s%s: %w", name, fileSuffix, err)
-	}
-	return named{name + fileSuffix, string(content)}, nil
+	v, err := secrets.Lookup(p.getenv, name)
+	return named{v.From, v.Value}, err
 }
 
 // lookupAll returns the value of name and the one before it, as far as they are
 // set, newest first.
 func (p *process) lookupAll(name string) ([]named, error) {
+	values, err := secrets.LookupAll(p.getenv, name)
 	var all []named
-	for _, n := range []string{name, name + previousSuffix} {
-		value, err := p.lookup(n)
-		if err != nil {
-			return nil, err
-		}
-		if value.value != "" {
-			all = append(all, value)
-		}
+	for _, v := range values {
+		all = append(all, named{v.From, v.Value})
 	}
-	return all, nil
+	return all, err
 }
 
 // An account is what Cloudinary's console shows of a product environment. What is

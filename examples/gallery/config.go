@@ -6,18 +6,20 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/service"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 const (
-	secretVariable = "CLOUDINARY_API_SECRET" //nolint:gosec // a variable's name
-	keyVariable    = "CLOUDINARYHOOK_TOKEN_KEY"
-	previousSuffix = "_PREVIOUS"
+	secretVariable = secrets.APISecret
+	keyVariable    = secrets.TokenKey
+	previousSuffix = secrets.PreviousSuffix
 
 	// A delivery must be known for as long as it could be replayed: the replay
 	// window of two hours, and some for clocks that disagree.
@@ -26,18 +28,17 @@ const (
 
 // config is what flags and environment say.
 type config struct {
-	addr     string
-	admin    string // address of the pages, or "": they are at addr too
-	public   bool   // others may see the pages
-	db       string
-	keep     time.Duration
-	giveUp   time.Duration
-	drain    time.Duration // how long it is not ready before it takes no new connections
-	logLevel slog.Level
-	logJSON  bool
-	demo     bool
-	secrets  []string
-	keys     [][]byte
+	addr    string
+	admin   string // address of the pages, or "": they are at addr too
+	public  bool   // others may see the pages
+	db      string
+	keep    time.Duration
+	giveUp  time.Duration
+	drain   time.Duration // how long it is not ready before it takes no new connections
+	log     service.Log
+	demo    bool
+	secrets []string
+	keys    [][]byte
 
 	temporary string // folder of the demo's database, or ""
 }
@@ -79,7 +80,7 @@ func (c *config) flags(stderr io.Writer) *flag.FlagSet {
 	flags := flag.NewFlagSet("gallery", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: gallery [flags]\n\nEnvironment: %s, and %s with 32 bytes at least. While one is\nrotated, the same name with %s at its end has the old one. Without both it is a demo.\n\n", secretVariable, keyVariable, previousSuffix)
+		fmt.Fprintf(stderr, "usage: gallery [flags]\n\nEnvironment: %s, and %s with 32 bytes at least. While one is\nrotated, the same name with %s at its end has the old one. With %s at its end\na name has a file that holds the value. Without both it is a demo.\n\n", secretVariable, keyVariable, previousSuffix, secrets.FileSuffix)
 		flags.PrintDefaults()
 	}
 	flags.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to listen on")
@@ -90,13 +91,7 @@ func (c *config) flags(stderr io.Writer) *flag.FlagSet {
 	flags.DurationVar(&c.keep, "keep", 30*24*time.Hour, "how long completed deliveries are kept")
 	flags.DurationVar(&c.giveUp, "give-up", 7*24*time.Hour, "how long a delivery that fails is tried again; then it is rejected; 0: for ever")
 	flags.DurationVar(&c.drain, "drain", 0, "how long to answer as before after SIGTERM, while /readyz already says no; above what a load balancer takes to notice")
-	flags.TextVar(&c.logLevel, "log-level", slog.LevelInfo, "`level` from which lines are logged: debug, info, warn or error")
-	flags.Func("log-format", "`format` of the log: text or json (default text)", func(format string) error {
-		if c.logJSON = format == "json"; !c.logJSON && format != "text" {
-			return errors.New("it is text or json")
-		}
-		return nil
-	})
+	c.log.Register(flags)
 	return flags
 }
 
@@ -104,29 +99,33 @@ func (c *config) flags(stderr io.Writer) *flag.FlagSet {
 // makes them up for a demo. Where a database was named, a demo must be asked for:
 // secrets that are missing by mistake must not put made-up images among real ones.
 func (c *config) readSecrets(getenv func(string) string, named bool) error {
-	secret, key := getenv(secretVariable), getenv(keyVariable)
+	secret, err := secrets.Lookup(getenv, secretVariable)
+	key, keyErr := secrets.Lookup(getenv, keyVariable)
+	hasSecret, hasKey := secret.Value != "", key.Value != ""
 	switch {
-	case secret == "" && key == "" && named && !c.demo:
+	case err != nil || keyErr != nil:
+		return errors.Join(err, keyErr)
+	case !hasSecret && !hasKey && named && !c.demo:
 		return fmt.Errorf("%s and %s are not set: set both, or add -demo if -db may be filled with made-up images", secretVariable, keyVariable)
-	case secret == "" && key == "":
+	case !hasSecret && !hasKey:
 		c.demo = true
 		c.secrets, c.keys = []string{rand.Text()}, [][]byte{[]byte(rand.Text() + rand.Text())}
 		return nil
 	case c.demo:
 		return fmt.Errorf("-demo makes up its own secrets: unset %s and %s", secretVariable, keyVariable)
-	case secret == "":
+	case !hasSecret:
 		return fmt.Errorf("%s is set and %s is not: set both, or neither for a demo", keyVariable, secretVariable)
-	case key == "":
+	case !hasKey:
 		return fmt.Errorf("%s is set and %s is not: set both, or neither for a demo", secretVariable, keyVariable)
 	}
-	c.secrets, c.keys = []string{secret}, [][]byte{[]byte(key)}
-	if previous := getenv(secretVariable + previousSuffix); previous != "" {
-		c.secrets = append(c.secrets, previous)
+	if c.secrets, err = secrets.Required(getenv, secretVariable); err != nil {
+		return err
 	}
-	if previous := getenv(keyVariable + previousSuffix); previous != "" {
-		c.keys = append(c.keys, []byte(previous))
+	keys, err := secrets.Required(getenv, keyVariable)
+	for _, key := range keys {
+		c.keys = append(c.keys, []byte(key))
 	}
-	return nil
+	return err
 }
 
 // checkAddresses keeps other people's data where nobody else can see it, unless

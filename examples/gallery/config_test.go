@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/service"
 )
 
 func TestParseConfig(t *testing.T) {
@@ -27,10 +29,11 @@ func TestParseConfig(t *testing.T) {
 		{"flags", "-addr localhost:1 -db x.db -keep 3h -give-up 0 -drain 5s", both, func(c *config) {
 			c.addr, c.db, c.keep, c.giveUp, c.drain = "localhost:1", "x.db", 3*time.Hour, 0, 5*time.Second
 		}, ""},
-		{"log", "-log-level WARN -log-format json", both, func(c *config) { c.logLevel, c.logJSON = slog.LevelWarn, true }, ""},
+		{"log", "-log-level WARN -log-format json", both, func(c *config) { c.log = service.Log{Level: slog.LevelWarn, JSON: true} }, ""},
 		{"IPv6", "-addr [::1]:1", both, func(c *config) { c.addr = "[::1]:1" }, ""},
 		{"public", "-addr :80 -public", both, func(c *config) { c.addr, c.public = ":80", true }, ""},
 		{"only the hook is public", "-addr :80 -admin 127.0.0.1:81", both, func(c *config) { c.addr, c.admin = ":80", "127.0.0.1:81" }, ""},
+		{"files", "", map[string]string{secretVariable + "_FILE": "config_test.go", keyVariable: key, keyVariable + "_PREVIOUS_FILE": "nowhere"}, nil, keyVariable + "_PREVIOUS_FILE"},
 		{"rotation", "", map[string]string{secretVariable: "new", secretVariable + "_PREVIOUS": "old", keyVariable: key, keyVariable + "_PREVIOUS": "an old key"}, func(c *config) {
 			c.secrets, c.keys = []string{"new", "old"}, [][]byte{[]byte(key), []byte("an old key")}
 		}, ""},

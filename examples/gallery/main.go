@@ -30,7 +30,6 @@ import (
 	"io"
 	"iter"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"strings"
@@ -40,6 +39,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/service"
 )
 
 const (
@@ -67,13 +67,13 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	defer cfg.cleanUp()
-	logger, sumUp := newLogger(stderr, cfg.logLevel, cfg.logJSON)
-	defer sumUp()
-	listeners, err := listen(cfg.addr, cfg.admin) // first: if it fails, no database is made for nothing
+	logger, stop := cfg.log.Open(stderr, causeOf)
+	defer stop()
+	listeners, err := service.Listen(cfg.addr, cfg.admin) // first: if it fails, no database is made for nothing
 	if err != nil {
 		return err
 	}
-	defer closeAll(listeners)
+	defer service.CloseAll(listeners)
 	db, err := database.Open(ctx, cfg.db)
 	if err != nil {
 		return err
@@ -94,7 +94,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	defer background.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	background.Go(func() { every(ctx, sumUpEvery, sumUp) })
 	background.Go(func() { resume(ctx, processor, db, monitor, logger) })
 	background.Go(func() { prune(ctx, db, cfg.keep, monitor, logger) })
 	background.Go(func() { sample(ctx, monitor, db) })
@@ -102,31 +101,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		background.Go(func() { newDemo("http://"+hook+hookPath, cfg.secrets[0], cfg.keys[0]).run(ctx, logger) })
 	}
 	if len(listeners) == 1 {
-		return app.serve(ctx, cfg.drain, site{listeners[0], app.handler(true, true)})
+		return app.service.Serve(ctx, service.Site{Listener: listeners[0], Handler: app.handler(true, true)})
 	}
-	return app.serve(ctx, cfg.drain, site{listeners[0], app.handler(true, false)}, site{listeners[1], app.handler(false, true)})
-}
-
-// listen listens on each address that is given.
-func listen(addrs ...string) (listeners []net.Listener, err error) {
-	for _, addr := range addrs {
-		if addr == "" {
-			continue
-		}
-		listener, err := net.Listen("tcp", addr)
-		if err != nil {
-			closeAll(listeners)
-			return nil, err
-		}
-		listeners = append(listeners, listener)
-	}
-	return listeners, nil
-}
-
-func closeAll(listeners []net.Listener) {
-	for _, listener := range listeners {
-		_ = listener.Close()
-	}
+	return app.service.Serve(ctx,
+		service.Site{Listener: listeners[0], Handler: app.handler(true, false)},
+		service.Site{Listener: listeners[1], Handler: app.handler(false, true)})
 }
 
 // announce says where the gallery is and what to do next. It says none of the
@@ -189,7 +168,7 @@ func counted(all iter.Seq2[*cloudinaryhook.Delivery, error], tell func(n int)) i
 
 // sample has the page notice what came of no request: work that was resumed.
 func sample(ctx context.Context, monitor *monitor, db *database.DB) {
-	every(ctx, sampleEvery, func() {
+	service.Every(ctx, sampleEvery, func() {
 		if s, err := db.Stats(ctx); err == nil {
 			monitor.sample(s)
 		}
@@ -208,18 +187,5 @@ func prune(ctx context.Context, db *database.DB, keep time.Duration, monitor *mo
 		}
 	}
 	once()
-	every(ctx, pruneEvery, once)
-}
-
-func every(ctx context.Context, interval time.Duration, f func()) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			f()
-		}
-	}
+	service.Every(ctx, pruneEvery, once)
 }

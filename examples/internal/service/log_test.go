@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"bytes"
@@ -38,11 +38,19 @@ func logLines(t *testing.T, log *bytes.Buffer) (all []string) {
 	return all
 }
 
+func cause(err error) string {
+	if errors.Is(err, cloudinaryhook.ErrSave) {
+		return "saving failed"
+	}
+	return "other"
+}
+
 // TestFloodsAreSummedUp: of one kind a few lines are written, and how many more
 // there were; another kind, and what is no failure, is written all the same.
 func TestFloodsAreSummedUp(t *testing.T) {
 	var log bytes.Buffer
-	logger, sumUp := newLogger(&log, slog.LevelInfo, true)
+	handler := (&Log{JSON: true}).handler(&log, cause)
+	logger := slog.New(handler)
 	with := logger.With("with", "x")
 	for i := range 1000 {
 		logger.Error("failed", "error", fmt.Errorf("%w: %d", cloudinaryhook.ErrSave, i))
@@ -53,8 +61,8 @@ func TestFloodsAreSummedUp(t *testing.T) {
 		logger.Info("accepted")
 		logger.Debug("not written")
 	}
-	sumUp()
-	sumUp()
+	handler.sumUp()
+	handler.sumUp()
 	logger.Error("failed", "error", cloudinaryhook.ErrSave)
 	want := []string{"ERROR failed", "ERROR failed", "ERROR failed", "ERROR failed", "ERROR failed", "ERROR failed with x",
 		"INFO accepted", "INFO accepted", "INFO accepted", "INFO accepted", "INFO accepted", "INFO accepted", "INFO accepted",
@@ -66,7 +74,8 @@ func TestFloodsAreSummedUp(t *testing.T) {
 
 func TestLogLevelAndFormat(t *testing.T) {
 	var log bytes.Buffer
-	logger, _ := newLogger(&log, slog.LevelWarn, false)
+	logger, stop := (&Log{Level: slog.LevelWarn}).Open(&log, cause)
+	defer stop()
 	logger.Info("one")
 	logger.WithGroup("g").Warn("two", "a", 1)
 	if got := log.String(); strings.Contains(got, "one") || !strings.Contains(got, `level=WARN msg=two g.a=1`) {

@@ -1,7 +1,9 @@
-package main
+package service
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"io"
 	"log/slog"
 	"sync"
@@ -13,16 +15,45 @@ const (
 	writtenAll = 5 // how many lines of one kind are written in that time; the rest is counted
 )
 
-// newLogger makes the program's log, and what says how often a line was left out:
-// it is to be called every sumUpEvery, and at the end.
-func newLogger(w io.Writer, level slog.Level, asJSON bool) (logger *slog.Logger, sumUp func()) {
-	options := &slog.HandlerOptions{Level: level}
+// A Log is what flags say about a program's log.
+type Log struct {
+	Level slog.Level
+	JSON  bool
+}
+
+// Register adds the flags -log-level and -log-format.
+func (l *Log) Register(flags *flag.FlagSet) {
+	flags.TextVar(&l.Level, "log-level", slog.LevelInfo, "`level` from which lines are logged: debug, info, warn or error")
+	flags.Func("log-format", "`format` of the log: text or json (default text)", func(format string) error {
+		if l.JSON = format == "json"; !l.JSON && format != "text" {
+			return errors.New("it is text or json")
+		}
+		return nil
+	})
+}
+
+// Open makes the log, which sums up failures of one kind: those of the same level,
+// message and cause. The function cause gives each error one of a bounded set of
+// names. Call stop at the end of the program: it writes what was not yet summed up.
+func (l *Log) Open(w io.Writer, cause func(error) string) (logger *slog.Logger, stop func()) {
+	h := l.handler(w, cause)
+	ctx, cancel := context.WithCancel(context.Background())
+	var summing sync.WaitGroup
+	summing.Go(func() { Every(ctx, sumUpEvery, h.sumUp) })
+	return slog.New(h), func() {
+		cancel()
+		summing.Wait()
+		h.sumUp()
+	}
+}
+
+func (l *Log) handler(w io.Writer, cause func(error) string) *summingHandler {
+	options := &slog.HandlerOptions{Level: l.Level}
 	var lines slog.Handler = slog.NewTextHandler(w, options)
-	if asJSON {
+	if l.JSON {
 		lines = slog.NewJSONHandler(w, options)
 	}
-	log := &summingHandler{lines, &lineCounts{counts: make(map[lineKind]int)}}
-	return slog.New(log), log.sumUp
+	return &summingHandler{lines, &lineCounts{cause: cause, counts: make(map[lineKind]int)}}
 }
 
 // A summingHandler writes the first lines of each kind and counts the others. A
@@ -36,6 +67,7 @@ type summingHandler struct {
 
 // lineCounts are those since the last sumUp.
 type lineCounts struct {
+	cause  func(error) string
 	mu     sync.Mutex
 	counts map[lineKind]int
 }
@@ -48,7 +80,7 @@ type lineKind struct {
 
 // Handle implements slog.Handler.
 func (h *summingHandler) Handle(ctx context.Context, line slog.Record) error {
-	if line.Level >= slog.LevelWarn && !h.count(kindOf(line)) {
+	if line.Level >= slog.LevelWarn && !h.count(h.kindOf(line)) {
 		return nil
 	}
 	return h.Handler.Handle(ctx, line)
@@ -65,11 +97,11 @@ func (h *summingHandler) WithGroup(name string) slog.Handler {
 }
 
 // kindOf tells lines by their message and by the cause of their error.
-func kindOf(line slog.Record) lineKind {
+func (c *lineCounts) kindOf(line slog.Record) lineKind {
 	kind := lineKind{level: line.Level, message: line.Message}
 	line.Attrs(func(a slog.Attr) bool {
 		if err, ok := a.Value.Any().(error); ok {
-			kind.cause = causeOf(err)
+			kind.cause = c.cause(err)
 		}
 		return kind.cause == ""
 	})
@@ -94,6 +126,20 @@ func (h *summingHandler) sumUp() {
 		if n > writtenAll {
 			slog.New(h.Handler).Log(context.Background(), kind.level, kind.message+", and more of the same",
 				"cause", kind.cause, "left_out", n-writtenAll)
+		}
+	}
+}
+
+// Every calls f after each interval until ctx ends.
+func Every(ctx context.Context, interval time.Duration, f func()) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			f()
 		}
 	}
 }
