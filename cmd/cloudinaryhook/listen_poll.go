@@ -56,6 +56,7 @@ func (c *listenCommand) poll(ctx context.Context) error {
 		}
 	}
 	fmt.Fprintln(c.stderr, "polling; Ctrl-C ends it")
+	defer context.AfterFunc(ctx, func() { fmt.Fprintln(c.stderr, "interrupted; finishing what is in hand") })()
 	return p.run(ctx)
 }
 
@@ -75,11 +76,11 @@ func (p *poller) prepare() (err error) {
 
 // run polls until ctx ends, and then finishes what it has in hand.
 func (p *poller) run(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for {
 		begun := time.Now()
 		messages, err := p.client.Receive(ctx)
 		if ctx.Err() != nil {
-			break
+			return nil //nolint:nilerr // Ctrl-C is how it ends
 		}
 		if err != nil {
 			return err
@@ -92,7 +93,6 @@ func (p *poller) run(ctx context.Context) error {
 			_ = sleep(ctx, idlePause-time.Since(begun))
 		}
 	}
-	return nil
 }
 
 // round posts messages at the same time, and acknowledges those that the app has

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,11 +14,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/poll"
 )
 
 // A listener is the program, listening.
@@ -165,6 +168,31 @@ func TestListenAcknowledges(t *testing.T) {
 	}
 }
 
+// TestListenFinishesWhatItHasInHand: Ctrl-C loses no answer that is on its way.
+func TestListenFinishesWhatItHasInHand(t *testing.T) {
+	received, interrupted := make(chan struct{}), make(chan struct{})
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(received)
+		<-interrupted
+		w.WriteHeader(http.StatusCreated)
+	}))
+	defer app.Close()
+	api := cloudinaryhooktest.NewPollServer(t)
+	api.Send("dev", "", []byte(`{"notification_type":"delete"}`))
+	l := pollEnvironment().listen(t, "-api", api.URL, "-channel", "dev", "-forward-to", app.URL, "-tokenless")
+	<-received
+	if err := l.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	l.until(`^interrupted`) // the signal has arrived
+	close(interrupted)
+	_, _ = io.Copy(&l.read, l.out)
+	_ = l.cmd.Wait()
+	if got := l.cmd.ProcessState.ExitCode(); got != 0 || api.Acknowledged() != 1 {
+		t.Errorf("got %d and %d acknowledged, want 0 and 1:\n%s", got, api.Acknowledged(), &l.read)
+	}
+}
+
 // TestListenComesBack: what the app failed to take is posted again.
 func TestListenComesBack(t *testing.T) {
 	answers := make(chan int, 2)
@@ -271,6 +299,42 @@ func TestListenReceives(t *testing.T) {
 	resp.Body.Close()
 	if got, status := l.interrupt(); status != 0 {
 		t.Errorf("Ctrl-C got %d, want 0:\n%s", status, got)
+	}
+}
+
+// TestEachTokenHasItsOwnTime: one that is made later is valid for longer.
+func TestEachTokenHasItsOwnTime(t *testing.T) {
+	c := &listenCommand{forwardTo: "http://127.0.0.1:1"}
+	p := &poller{listenCommand: c, key: []byte(testKey), claims: claimSet{members: map[string]json.RawMessage{"album_id": []byte("7")}}}
+	if _, err := p.notification(new(poll.Message)); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(p.claims.members); got != 1 {
+		t.Errorf("got %d claims for the next token, want 1", got)
+	}
+}
+
+// TestRecording: what is read is what was written, and when it came.
+func TestRecording(t *testing.T) {
+	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	request := cloudinaryhooktest.NewRequest(t, "https://app.example/hook?a=%20b", nil)
+	request.Header.Set("Content-Length", "7")
+	request.Header.Set("Date", "Thu, 01 Jan 1970 00:00:00 GMT")
+	var file bytes.Buffer
+	if err := (&recording{request, []byte(oddBody), at}).write(&file); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readRecording(file.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !got.at.Equal(at) || string(got.body) != oddBody || got.Host != "app.example" || got.URL.RequestURI() != request.URL.RequestURI() {
+		t.Errorf("got %v, %q, %s and %s", got.at, got.body, got.Host, got.URL)
+	}
+	for _, name := range []string{cloudinaryhook.SignatureHeader, cloudinaryhook.TimestampHeader, "Content-Type"} {
+		if got, want := got.Header.Get(name), request.Header.Get(name); got != want {
+			t.Errorf("%s got %q, want %q", name, got, want)
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,20 +16,18 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 )
 
-var program string // the built command
+// program is what tests run: this test binary, which then is the command. So it
+// has the race detector in it, and a change of any line of it makes tests run anew.
+// TestBuilt runs the command as "go build" makes it.
+var program = os.Args[0]
+
+const asProgram = "CLOUDINARYHOOK_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
-	folder, err := os.MkdirTemp("", "cloudinaryhook")
-	if err != nil {
-		panic(err)
+	if os.Getenv(asProgram) != "" {
+		main()
 	}
-	program = filepath.Join(folder, "cloudinaryhook")
-	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("%v: %s", err, out))
-	}
-	code := m.Run()
-	os.RemoveAll(folder)
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
 // An environment is all that the program gets to see of one.
@@ -41,8 +38,9 @@ func testEnvironment() environment {
 }
 
 func (e environment) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	// Without a umask, so that who may read a file is the program's own choice.
+	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `umask 0; exec "$0" "$@"`, program}, args...)...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), asProgram + "=1"}
 	for name, value := range e {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
@@ -120,8 +118,15 @@ func checkRefusals(t *testing.T, command string, refusals []refusal) {
 	}
 }
 
-// TestExitStatus: 0 is done, 1 refused or failed, 2 wrong usage.
-func TestExitStatus(t *testing.T) {
+// TestBuilt: the command as it is installed. Its exit status is 0 if it is done, 1
+// if something was refused or failed, and 2 for wrong usage.
+func TestBuilt(t *testing.T) {
+	binary := program
+	defer func() { program = binary }()
+	program = filepath.Join(t.TempDir(), "cloudinaryhook")
+	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 	tests := []struct {
 		args []string
 		want int
@@ -136,6 +141,9 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"send", "-no-such-flag"}, 2, "not defined: -no-such-flag"},
 		{[]string{"token", "argument"}, 2, "takes no arguments"},
 		{[]string{"send", "-url", "http://127.0.0.1:1/", "upload"}, 1, "nothing answered"},
+		{[]string{"token", "-claims", "{}"}, 0, "eyJ"},
+		{[]string{"explain", "-request", os.DevNull}, 1, "not an HTTP request"},
+		{[]string{"listen"}, 2, "exactly one of"},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {

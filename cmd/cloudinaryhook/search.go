@@ -167,7 +167,7 @@ func fromLatin1(body []byte) string {
 		if r > 0xff {
 			return string(body)
 		}
-		out = append(out, byte(r))
+		out = append(out, byte(r)) //nolint:gosec // it fits
 	}
 	return string(out)
 }

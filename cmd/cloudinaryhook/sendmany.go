@@ -32,7 +32,7 @@ func (c *sendCommand) sendMany(ctx context.Context) error {
 	sent := tally{byAnswer: make(map[string][]attempt)}
 	start := time.Now()
 	var taken, done atomic.Int64
-	stopProgress := showProgress(c.stderr, &done, c.count)
+	stopProgress := showProgress(ctx, c.stderr, &done, c.count)
 	var workers sync.WaitGroup
 	for range c.workers {
 		workers.Go(func() {
@@ -74,11 +74,11 @@ func (c *sendCommand) sendAnother(ctx context.Context, t *tally) {
 }
 
 // showProgress writes how far it is, where somebody sees it, until it is stopped.
-func showProgress(w io.Writer, done *atomic.Int64, count int) (stop func()) {
+func showProgress(ctx context.Context, w io.Writer, done *atomic.Int64, count int) (stop func()) {
 	if !isTerminal(w) {
 		return func() {}
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(ctx)
 	var shown sync.WaitGroup
 	shown.Go(func() {
 		for sleep(ctx, 200*time.Millisecond) == nil {
