@@ -3,15 +3,22 @@ package main
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"os"
+	"os/exec"
+	"path"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -320,30 +327,107 @@ func TestSchedule(t *testing.T) {
 	})
 }
 
-// TestPostgres is the whole function on a real database.
-func TestPostgres(t *testing.T) {
-	server := postgrestest.Start(t)
-	env := map[string]string{
-		"CLOUDINARY_API_SECRET":    "old," + cloudinaryhooktest.DefaultSecret,
-		"CLOUDINARYHOOK_TOKEN_KEY": cloudinaryhooktest.DefaultKey,
-		"DATABASE_URL":             server.Database(t),
+// mainVariable has this test binary be the program.
+const mainVariable = "LAMBDA_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(mainVariable) != "" {
+		main()
+		return
 	}
-	f, err := open(t.Context(), func(name string) string { return env[name] })
+	os.Exit(m.Run())
+}
+
+// A runtimeAPI is what Lambda has for a program to fetch events from and to answer to.
+type runtimeAPI struct {
+	events  chan any
+	answers chan string // "response" or "error", and the data
+}
+
+func (a *runtimeAPI) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if path.Base(r.URL.Path) == "next" {
+		select {
+		case event := <-a.events:
+			w.Header().Set("Lambda-Runtime-Aws-Request-Id", "1")
+			w.Header().Set("Lambda-Runtime-Deadline-Ms", strconv.FormatInt(time.Now().Add(20*time.Second).UnixMilli(), 10))
+			_ = json.NewEncoder(w).Encode(event)
+		case <-r.Context().Done():
+		}
+		return
+	}
+	data, _ := io.ReadAll(r.Body)
+	w.WriteHeader(http.StatusAccepted)
+	select {
+	case a.answers <- path.Base(r.URL.Path) + " " + string(data):
+	case <-r.Context().Done():
+	}
+}
+
+// start runs the program, and returns a function that invokes it.
+func (a *runtimeAPI) start(t *testing.T, env ...string) (invoke func(event any) string) {
+	t.Helper()
+	server := httptest.NewServer(a)
+	program := exec.Command(os.Args[0])
+	program.Env = append(os.Environ(), append(env, mainVariable+"=1", "AWS_LAMBDA_RUNTIME_API="+server.Listener.Addr().String())...)
+	var log bytes.Buffer
+	program.Stdout, program.Stderr = &log, &log
+	if err := program.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		_ = program.Wait()
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		_ = program.Process.Kill()
+		<-ended
+		server.Close()
+	})
+	return func(event any) string {
+		select {
+		case a.events <- event:
+			select {
+			case got := <-a.answers:
+				return got
+			case <-ended:
+			}
+		case <-ended:
+		}
+		t.Fatalf("the program ended:\n%s", &log)
+		return ""
+	}
+}
+
+// TestProgram runs the program on a real database: the same notification comes
+// twice, and then a schedule's event.
+func TestProgram(t *testing.T) {
+	database := postgrestest.Start(t).Database(t)
+	body, err := fs.ReadFile(cloudinaryhooktest.Bodies(), "upload-latin1.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	body, err := fs.ReadFile(cloudinaryhooktest.Bodies(), "upload-full.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	api := &runtimeAPI{events: make(chan any), answers: make(chan string)}
+	invoke := api.start(t, "DATABASE_URL="+database,
+		"CLOUDINARY_API_SECRET=old,"+cloudinaryhooktest.DefaultSecret, "CLOUDINARYHOOK_TOKEN_KEY="+cloudinaryhooktest.DefaultKey)
+	notification := kinds[0].make(cloudinaryhooktest.NewRequest(t, "/", body), base64.StdEncoding.EncodeToString(body), true)
 	for range 2 {
-		r := cloudinaryhooktest.NewRequest(t, "/", body)
-		if answer, err := invoke(t, f, kinds[0].make(r, base64.StdEncoding.EncodeToString(body), true)); err != nil || answer.StatusCode != 201 {
-			t.Errorf("got status %d (%v), want 201", answer.StatusCode, err)
+		if got, want := invoke(notification), `response {"statusCode":201,`; !strings.HasPrefix(got, want) {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-	var count int
-	if err := f.config.Processor.Images.(images).db.QueryRowContext(t.Context(), `SELECT count(*) FROM images WHERE album_id = 'test-album'`).Scan(&count); err != nil || count != 1 {
-		t.Errorf("got %d images (%v), want 1", count, err)
+	if got, want := invoke(events.EventBridgeEvent{Source: "aws.events"}), "response null"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+
+	db, err := sql.Open("pgx", database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var images, deliveries int
+	if err := db.QueryRowContext(t.Context(), `SELECT (SELECT count(*) FROM images WHERE album_id = 'test-album'), (SELECT count(*) FROM cloudinary_deliveries)`).
+		Scan(&images, &deliveries); err != nil || images != 1 || deliveries != 1 {
+		t.Errorf("got %d images and %d deliveries (%v), want 1 of each", images, deliveries, err)
 	}
 }
