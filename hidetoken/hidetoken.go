@@ -1,9 +1,10 @@
 // Package hidetoken keeps the token of a notification URL out of logs.
 //
 // Cloudinary sends a notification to a URL whose query holds a token. Most access
-// logs, recoverers and tracers write URLs down, and many people read logs. A token
-// that is read there admits to the hook only bodies that Cloudinary signed, but it
-// also says whom they are for, and it is often valid for years.
+// logs, recoverers and tracers write URLs down, and many people read logs. Who has a
+// token cannot forge a notification, since its body must be signed. But any signed
+// body will do: whoever may upload to the same product environment puts an image of
+// their own where the token says. Such a token is often valid for months.
 //
 // [From] goes around the whole app, outside of all that logs. [ShowTo] goes around
 // the hook, inside of all that logs:
@@ -60,9 +61,9 @@ var urlHeaders = []string{"Referer", "X-Forwarded-Uri", "X-Original-Uri", "X-Ori
 type queryKey struct{}
 
 // From returns a handler that calls app with requests whose URL, RequestURI and
-// Referer have no token. Requests that have none are passed on as they are. The
-// request that it was called with is not changed. It is safe for concurrent use if
-// app is.
+// Referer have no token. Requests that have none are passed on as they are, and so is
+// every ResponseWriter. The request that it was called with is not changed. It is
+// safe for concurrent use if app is. The app must not be nil.
 func From(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		app.ServeHTTP(w, hide(r))
@@ -71,7 +72,8 @@ func From(app http.Handler) http.Handler {
 
 // ShowTo returns a handler that calls hook with the query as it came to [From]. All
 // else is as the handlers in between left it. Without From around it, it calls hook
-// with the request as it is. It is safe for concurrent use if hook is.
+// with the request as it is. It is safe for concurrent use if hook is. The hook must
+// not be nil.
 func ShowTo(hook http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if query, ok := r.Context().Value(queryKey{}).(string); ok {

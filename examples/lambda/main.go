@@ -16,6 +16,9 @@
 // DATABASE_URL. While a secret is rotated, CLOUDINARY_API_SECRET holds both,
 // separated by a comma.
 //
+// Then give it an address: a function URL (with the authentication type NONE, for the
+// hook authenticates), or a route of API Gateway or of a load balancer.
+//
 // The timeout of 20 seconds is what Cloudinary waits. The hook takes 4 seconds less
 // than the function has, and 15 seconds at most. With Lambda's default of 3 seconds
 // every invocation fails, and the log says why.

@@ -65,12 +65,12 @@ func (p Proxy) Start(t testing.TB, dir, upstream string) string {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(p.Name, append(p.args, path)...)
+	cmd := exec.Command(p.Name, append(p.args, path)...) //nolint:gosec // a name and arguments of Proxies
 	if cmd.Err != nil && os.Getenv("CI") == "" {
 		t.Skipf("%s is not installed; CI installs it", p.Name)
 	}
 	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir) // what Caddy keeps
-	if cmd.Stdout, err = os.Create(output); err != nil {
+	if cmd.Stdout, err = os.Create(output); err != nil {                                      //nolint:gosec // in the test's own folder
 		t.Fatal(err)
 	}
 	cmd.Stderr = cmd.Stdout
@@ -92,7 +92,7 @@ func (p Proxy) Start(t testing.TB, dir, upstream string) string {
 		select {
 		case err := <-exited:
 			exited <- err
-			said, _ := os.ReadFile(output)
+			said, _ := os.ReadFile(output) //nolint:gosec // in the test's own folder
 			t.Fatalf("%s ended with %v:\n%s", p.Name, err, said)
 		case <-time.After(10 * time.Millisecond):
 		}
