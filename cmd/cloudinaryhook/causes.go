@@ -55,6 +55,10 @@ var causes = []cause{
 	{"digest-prefix", "The signature has more around it than the digest.", "It is not Cloudinary's: send the hexadecimal digest alone."},
 	{"sha1-refused", "The signature is SHA-1, and the receiver takes SHA-256 only.", "Have Cloudinary's support set the environment to SHA-256, and leave SHA256Only unset until then."},
 
+	// The body itself.
+	{"body-large", "The body is larger than a receiver takes unless MaxBody is set.", "Set Config.MaxBody, and the limit of what is in front of it."},
+	{"body-malformed", "The body is signed, but it is not one JSON object with unique names.", "A trigger with a payload_template makes it: mend the template."},
+
 	// What the timestamp says.
 	{"timestamp-missing", "There is no timestamp.", "A proxy drops it, or the sender is not Cloudinary: pass X-Cld-Timestamp on."},
 	{"timestamp-milliseconds", "The timestamp is in milliseconds.", "Cloudinary's is in seconds: mend the sender."},

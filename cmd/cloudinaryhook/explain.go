@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
 // explainFlags say what there is to explain, and how the receiver is set up.
@@ -134,7 +136,11 @@ func (x *examination) explain(ctx context.Context, r *recording, w io.Writer) er
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if token == nil && signature == nil && r.Method == http.MethodPost {
+	var body error
+	if signature == nil {
+		body = x.examineSignedBody(r.body)
+	}
+	if token == nil && signature == nil && body == nil && r.Method == http.MethodPost {
 		fmt.Fprintln(w, wrap("", "Accepted: signature and token are right for this environment. If the receiver refuses this request, it has other secrets, another clock or other settings, or it does not see these bytes."))
 		x.report(w)
 		return nil
@@ -142,7 +148,7 @@ func (x *examination) explain(ctx context.Context, r *recording, w io.Writer) er
 	for _, part := range []struct {
 		name string
 		err  error
-	}{{"signature", signature}, {"token", token}} {
+	}{{"signature", signature}, {"body", body}, {"token", token}} {
 		if part.err != nil {
 			why, _, _ := strings.Cut(reason(part.err), ";") // what follows is guessed, and better below
 			fmt.Fprintln(w, wrap("", "The "+part.name+" is refused: "+why+"."))
@@ -153,6 +159,20 @@ func (x *examination) explain(ctx context.Context, r *recording, w io.Writer) er
 		x.whatIsLeft(r, w)
 	}
 	return errSilent
+}
+
+// examineSignedBody finds why a body is refused although its signature is right.
+func (x *examination) examineSignedBody(body []byte) error {
+	const maxBody = 4 << 20 // bytes; the package's default
+	if len(body) > maxBody {
+		x.found("body-large", fmt.Sprintf("It has %d bytes, more than %d.", len(body), maxBody))
+		return cloudinaryhook.ErrBodyTooLarge
+	}
+	_, err := cloudinaryhook.NewDelivery(body, nil, x.at)
+	if err != nil {
+		x.found("body-malformed", "")
+	}
+	return err
 }
 
 // whatIsLeft says how to tell a wrong secret from a changed body, which nobody can

@@ -159,6 +159,12 @@ func bodyCases() []explainCase {
 			s.body = body
 		}
 	}
+	signed := func(body string) func(*testing.T, *sample) {
+		return func(_ *testing.T, s *sample) {
+			s.body = body
+			s.sign(testSecret)
+		}
+	}
 	add := func(before, after string) func(string) string {
 		return func(body string) string { return before + body + after }
 	}
@@ -216,6 +222,9 @@ func bodyCases() []explainCase {
 		{"body-base64", "base64", came(base64Of), nil},
 		{"body-percent", "percent", came(url.QueryEscape), nil},
 		{"body-percent", "form", came(func(b string) string { return "payload=" + url.QueryEscape(b) }), nil},
+		{"body-malformed", "a template's text", signed("hello"), nil},
+		{"body-malformed", "a name twice", signed(`{"public_id":"a","public_id":"b"}`), nil},
+		{"body-large", "5 MB", signed(`{"a":"` + strings.Repeat("a", 5<<20) + `"}`), nil},
 		{"body-none", "nothing signed", was(func(string) string { return "" }), nil},
 		{"body-empty", "eaten", came(func(string) string { return "" }), nil},
 		{"body-cut", "cut off", came(func(b string) string { return b[:60] }), nil},

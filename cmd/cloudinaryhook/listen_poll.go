@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,9 @@ const (
 	idlePause   = time.Second      // so that an API that answers at once is not flooded
 	recheckTime = 30 * time.Second // how long a message that was left stays away, beside -timeout
 )
+
+// Bodies may hold tokens too: those of errors repeat the notification URL.
+var tokenLike = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*`)
 
 // A poller posts what a channel has to an app.
 type poller struct {
@@ -146,7 +150,7 @@ func (p *poller) handle(ctx context.Context, m *poll.Message) (acknowledge bool)
 	if p.forwardTo == "" {
 		text := line(begun, m.Body, "left", 0)
 		if p.printOnly {
-			text += "\n" + indent(m.Body)
+			text += "\n" + tokenLike.ReplaceAllString(indent(m.Body), "TOKEN")
 		}
 		p.say(text)
 		return false

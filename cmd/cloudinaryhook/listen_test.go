@@ -229,6 +229,8 @@ func TestListenShows(t *testing.T) {
 	l := pollEnvironment().listen(t, "-api", api.URL, "-channel", "dev", "-print")
 	l.until(`upload  .*  left  `)
 	l.until(`"format": "jpg"`)
+	api.Send("dev", "", []byte(`{"params":{"notification_url":"https://app.example/hook?token=eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2lnbmF0dXJl&a=1"}}`))
+	l.until(`hook\?token=TOKEN&a=1"`)
 	api.Send("dev", "", []byte(`hello`))
 	api.Redeliver()
 	l.until(`-  no JSON object  left  `)

@@ -19,7 +19,7 @@
 //	CLOUDINARYHOOK_TOKEN_KEY   the key that signs tokens, of 32 bytes at least
 //	CLOUDINARY_API_KEY         the API key that the secret belongs to
 //	CLOUDINARY_CLOUD_NAME      the product environment
-//	CLOUDINARY_URL             cloudinary://KEY:SECRET@CLOUD, for those of the three that are not set
+//	CLOUDINARY_URL             cloudinary://KEY:SECRET@CLOUD, for what the variables above do not say
 //
 // While a secret is rotated, CLOUDINARY_API_SECRET_PREVIOUS and
 // CLOUDINARYHOOK_TOKEN_KEY_PREVIOUS hold the old one. A name with _FILE at its
