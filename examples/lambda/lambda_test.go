@@ -409,7 +409,7 @@ func TestProgram(t *testing.T) {
 	}
 	api := &runtimeAPI{events: make(chan any), answers: make(chan string)}
 	invoke := api.start(t, "DATABASE_URL="+database,
-		"CLOUDINARY_API_SECRET=old,"+cloudinaryhooktest.DefaultSecret, "CLOUDINARYHOOK_TOKEN_KEY="+cloudinaryhooktest.DefaultKey)
+		"CLOUDINARY_API_SECRET=new", "CLOUDINARY_API_SECRET_PREVIOUS="+cloudinaryhooktest.DefaultSecret, "CLOUDINARYHOOK_TOKEN_KEY="+cloudinaryhooktest.DefaultKey)
 	notification := kinds[0].make(cloudinaryhooktest.NewRequest(t, "/", body), base64.StdEncoding.EncodeToString(body), true)
 	for range 2 {
 		if got, want := invoke(notification), `response {"statusCode":201,`; !strings.HasPrefix(got, want) {

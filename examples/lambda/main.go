@@ -13,8 +13,8 @@
 //		--timeout 20 --role "$ROLE_ARN" --environment file://environment.json
 //
 // environment.json sets CLOUDINARY_API_SECRET, CLOUDINARYHOOK_TOKEN_KEY and
-// DATABASE_URL. While a secret is rotated, CLOUDINARY_API_SECRET holds both,
-// separated by a comma.
+// DATABASE_URL. While one of the first two is rotated, the same name with _PREVIOUS
+// at its end has the old one.
 //
 // Then give it an address: a function URL (with the authentication type NONE, for the
 // hook authenticates), or a route of API Gateway or of a load balancer.
@@ -63,13 +63,13 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-lambda-go/lambda"
 	_ "github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
 )
 
@@ -87,6 +87,18 @@ func main() {
 
 // open connects to the database, and makes the tables if they are missing.
 func open(ctx context.Context, getenv func(string) string) (*function, error) {
+	apiSecrets, err := secrets.Required(getenv, secrets.APISecret)
+	if err != nil {
+		return nil, err
+	}
+	tokenKeys, err := secrets.Required(getenv, secrets.TokenKey)
+	if err != nil {
+		return nil, err
+	}
+	var keys [][]byte
+	for _, key := range tokenKeys {
+		keys = append(keys, []byte(key))
+	}
 	db, err := sql.Open("pgx", getenv("DATABASE_URL"))
 	if err != nil {
 		return nil, errors.New("DATABASE_URL is malformed") // err may quote its password
@@ -104,8 +116,8 @@ func open(ctx context.Context, getenv func(string) string) (*function, error) {
 	}
 	f := &function{
 		config: cloudinaryhook.Config{
-			Signature: &cloudinaryhook.SignatureVerifier{Secrets: strings.Split(getenv("CLOUDINARY_API_SECRET"), ",")},
-			Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(getenv("CLOUDINARYHOOK_TOKEN_KEY"))}, Require: []string{"album_id"}},
+			Signature: &cloudinaryhook.SignatureVerifier{Secrets: apiSecrets},
+			Token:     &cloudinaryhook.TokenVerifier{Keys: keys, Require: []string{"album_id"}},
 			Processor: &cloudinaryhook.Processor{Store: store, Images: images{db}, Logger: slog.Default()},
 			Logger:    slog.Default(),
 		},
