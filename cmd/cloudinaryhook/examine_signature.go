@@ -33,7 +33,7 @@ func (x *examination) examineSignature(ctx context.Context, header http.Header, 
 		return cloudinaryhook.ErrMissingSignature
 	}
 	signature, timestamp := signatures[0], header.Get(cloudinaryhook.TimestampHeader)
-	err := x.verifySignature(body, timestamp, signature)
+	err := x.verifier().Verify(body, timestamp, signature)
 	if err == nil {
 		return nil
 	}
@@ -65,23 +65,12 @@ func (x *examination) examineMissingSignature(header http.Header) {
 	}
 }
 
-// verifySignature tries one secret at a time, so that one that the package refuses
-// does not hide another.
-func (x *examination) verifySignature(body []byte, timestamp, signature string) error {
-	err := fmt.Errorf("%w: no API secret is set", cloudinaryhook.ErrNoSecrets)
-	for i, secret := range x.secrets {
-		v := x.signature
-		v.Secrets = []string{secret.value}
-		v.Now = func() time.Time { return x.at }
-		e := v.Verify(body, timestamp, signature)
-		if e == nil {
-			return nil
-		}
-		if i == 0 || errors.Is(e, cloudinaryhook.ErrNoSecrets) {
-			err = e
-		}
-	}
-	return err
+// verifier is the receiver's, which refuses all if it refuses one of the secrets.
+func (x *examination) verifier() *cloudinaryhook.SignatureVerifier {
+	v := x.signature
+	v.Secrets = values(x.secrets)
+	v.Now = func() time.Time { return x.at }
+	return &v
 }
 
 func (x *examination) examineTimestamp(timestamp string) {

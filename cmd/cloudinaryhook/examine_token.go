@@ -77,7 +77,7 @@ func (x *examination) examineToken(query string) error {
 		return cloudinaryhook.ErrInvalidToken
 	}
 	token, before := tokens[0], len(x.findings)
-	err := x.verifyToken(token)
+	_, err := x.tokenVerifier().Verify(token)
 	if err == nil {
 		return nil
 	}
@@ -89,6 +89,9 @@ func (x *examination) examineToken(query string) error {
 	} else {
 		x.examineSpelling(token)
 	}
+	if errors.Is(err, cloudinaryhook.ErrNoSecrets) && !strings.Contains(strings.Join(ids(x.findings), " "), "key-") {
+		x.examineOddKeys()
+	}
 	if len(x.findings) == before {
 		x.found("token-malformed", "")
 	}
@@ -97,23 +100,29 @@ func (x *examination) examineToken(query string) error {
 
 const maxToken = 8 << 10 // bytes, as the package has it
 
-// verifyToken tries one key at a time, so that one that the package refuses does
-// not hide another. The error is that of the key that comes nearest.
-func (x *examination) verifyToken(token string) error {
-	nearest := fmt.Errorf("%w: no token key is set", cloudinaryhook.ErrNoSecrets)
-	for i, key := range x.keys {
-		v := x.token
-		v.Keys = [][]byte{[]byte(key.value)}
-		v.Now = func() time.Time { return x.at }
-		_, err := v.Verify(token)
-		if err == nil {
-			return nil
-		}
-		if t, ok := readToken(token); i == 0 || ok && t.signedWith(key.value) {
-			nearest = err
+// tokenVerifier is the receiver's, which refuses all if it refuses one of the keys.
+func (x *examination) tokenVerifier() *cloudinaryhook.TokenVerifier {
+	v := x.token
+	for _, key := range x.keys {
+		v.Keys = append(v.Keys, []byte(key.value))
+	}
+	v.Now = func() time.Time { return x.at }
+	return &v
+}
+
+// examineOddKeys names keys that the package refuses whatever they sign.
+func (x *examination) examineOddKeys() {
+	for _, key := range x.keys {
+		v := cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(key.value)}}
+		_, err := v.Verify("")
+		switch {
+		case !errors.Is(err, cloudinaryhook.ErrNoSecrets):
+		case len(key.value) < 32:
+			x.found("key-short", fmt.Sprintf("%s has %d.", key.name, len(key.value)))
+		default:
+			x.found("key-odd", fmt.Sprintf("%s: %s.", key.name, reason(err)))
 		}
 	}
-	return nearest
 }
 
 func (x *examination) examineMissingToken(query string) {
@@ -220,7 +229,7 @@ func (x *examination) examineKey(t *tokenText, token string) {
 	}
 	for _, key := range x.keys {
 		if t.signedWith(key.value) {
-			x.examineRightKey(t, key, token)
+			x.examineRightKey(t, token)
 			return
 		}
 	}
@@ -248,20 +257,14 @@ func (x *examination) examineKey(t *tokenText, token string) {
 	}
 }
 
-func (x *examination) examineRightKey(t *tokenText, key named, token string) {
+// examineRightKey looks at a token that one of the keys has signed.
+func (x *examination) examineRightKey(t *tokenText, token string) {
 	switch {
 	case t.algorithm != "HS256":
 		x.found("token-algorithm", fmt.Sprintf("It is %q, with the right key.", t.algorithm))
-	case len(key.value) < 32:
-		x.found("key-short", fmt.Sprintf("%s has %d.", key.name, len(key.value)))
 	case strings.Contains(token, "="):
 		x.found("token-padding", "")
 	case bytes.Contains(t.header, []byte(`"crit"`)) || bytes.Contains(t.header, []byte(`"b64"`)):
 		x.found("token-header", "")
-	default:
-		v := cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(key.value)}}
-		if _, err := v.Verify(""); errors.Is(err, cloudinaryhook.ErrNoSecrets) {
-			x.found("key-odd", fmt.Sprintf("%s: %s.", key.name, reason(err)))
-		}
 	}
 }

@@ -21,14 +21,7 @@ type explainFlags struct {
 
 func runExplain(ctx context.Context, p *process, args []string) error {
 	var f explainFlags
-	flags := flag.NewFlagSet("explain", flag.ContinueOnError)
-	flags.StringVar(&f.request, "request", "", "a `file` with the recorded request as raw HTTP; - is standard input")
-	flags.StringVar(&f.body, "body", "", "instead of -request, a `file` with the body alone; - is standard input")
-	flags.StringVar(&f.signature, "signature", "", "with -body: the `text` of X-Cld-Signature")
-	flags.StringVar(&f.timestamp, "timestamp", "", "with -body: the `text` of X-Cld-Timestamp")
-	flags.StringVar(&f.at, "at", "", "the `time` when it came, as 2026-01-31T12:00:00Z; default: its Date header, or now")
-	flags.BoolVar(&f.x.all, "all", false, "show all findings, not only the likeliest")
-	f.x.receiverFlags(flags)
+	flags := f.flags()
 	if err := p.parse(flags, "", args, "It exits with 0 if this environment accepts the request, and with 1 if not."); err != nil {
 		return err
 	}
@@ -46,6 +39,18 @@ func runExplain(ctx context.Context, p *process, args []string) error {
 		return err
 	}
 	return f.x.explain(ctx, r, p.stdout)
+}
+
+func (f *explainFlags) flags() *flag.FlagSet {
+	flags := flag.NewFlagSet("explain", flag.ContinueOnError)
+	flags.StringVar(&f.request, "request", "", "a `file` with the recorded request as raw HTTP; - is standard input")
+	flags.StringVar(&f.body, "body", "", "instead of -request, a `file` with the body alone; - is standard input")
+	flags.StringVar(&f.signature, "signature", "", "with -body: the `text` of X-Cld-Signature")
+	flags.StringVar(&f.timestamp, "timestamp", "", "with -body: the `text` of X-Cld-Timestamp")
+	flags.StringVar(&f.at, "at", "", "the `time` when it came, as 2026-01-31T12:00:00Z; default: its Date header, or now")
+	flags.BoolVar(&f.x.all, "all", false, "show all findings, not only the likeliest")
+	f.x.receiverFlags(flags)
+	return flags
 }
 
 // receiverFlags are the settings of the receiver that explain stands in for.

@@ -12,8 +12,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"slices"
@@ -140,6 +142,9 @@ func secretCases() []explainCase {
 			s.sign(`"quoted"`)
 		}, nil},
 		{"secret-odd", "quotes, and another secret", withSecret(`"something else"`), nil},
+		{"secret-odd", "the previous one has quotes", func(_ *testing.T, s *sample) {
+			s.env[secretVariable+previousSuffix] = `"older"`
+		}, nil},
 		{"", "the previous secret", func(_ *testing.T, s *sample) {
 			s.env[secretVariable], s.env[secretVariable+previousSuffix] = "a new secret", testSecret
 		}, nil},
@@ -350,6 +355,12 @@ func tokenCases() []explainCase {
 		{"key-other", "the API secret", func(t *testing.T, s *sample) {
 			s.token(t, jwt.SigningMethodHS256, testSecret, jwt.MapClaims{})
 		}, nil},
+		{"key-odd", "the previous one has quotes", func(_ *testing.T, s *sample) {
+			s.env[keyVariable+previousSuffix] = `"` + testKey + `"`
+		}, nil},
+		{"key-short", "the previous one is short", func(_ *testing.T, s *sample) {
+			s.env[keyVariable+previousSuffix] = "a short key"
+		}, nil},
 		{"", "the previous key", func(_ *testing.T, s *sample) {
 			s.env[keyVariable], s.env[keyVariable+previousSuffix] = strings.Repeat("k", 32), testKey
 		}, nil},
@@ -434,6 +445,9 @@ func TestExplain(t *testing.T) {
 			if first != tt.want || status != wantStatus {
 				t.Errorf("got %q and %d, want %q and %d:\n%s", first, status, tt.want, wantStatus, got)
 			}
+			if accepted := acceptedByHandler(t, s, tt.args); accepted != (status == 0) {
+				t.Errorf("a handler accepts it: %t, and explain got %d:\n%s", accepted, status, got)
+			}
 			checkScreen(t, got)
 			for _, secret := range []string{"eyJ", testSecret, testKey} {
 				if strings.Contains(got, secret) {
@@ -447,6 +461,41 @@ func TestExplain(t *testing.T) {
 			t.Errorf("no case has the cause %s", c.id)
 		}
 	}
+}
+
+// acceptedByHandler is what explain speaks of: a handler with the same secrets,
+// keys and settings, and the same request.
+func acceptedByHandler(t *testing.T, s *sample, args []string) bool {
+	t.Helper()
+	var f explainFlags
+	if err := f.flags().Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.x.readEnvironment(&process{getenv: func(name string) string { return s.env[name] }}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := readRecording([]byte(s.file()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.x.at, err = f.time(r); err != nil {
+		t.Fatal(err)
+	}
+	config := cloudinaryhook.Config{
+		Signature: f.x.verifier(), Tokenless: f.x.tokenless,
+		Processor: &cloudinaryhook.Processor{Store: new(cloudinaryhooktest.MemoryStore), Deferred: true},
+	}
+	if !config.Tokenless {
+		config.Token = f.x.tokenVerifier()
+	}
+	handler, err := cloudinaryhook.NewHandler(config)
+	if err != nil {
+		return false
+	}
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(r.body)), int64(len(r.body))
+	w := httptest.NewRecorder()
+	handler.ServeHTTP(w, r.Request)
+	return w.Code == http.StatusCreated
 }
 
 // checkScreen: a terminal shows 24 lines of 80 characters.

@@ -22,6 +22,15 @@ const (
 // showing it.
 type named struct{ name, value string }
 
+// values are those of several.
+func values(all []named) []string {
+	var values []string
+	for _, n := range all {
+		values = append(values, n.value)
+	}
+	return values
+}
+
 // lookup returns a variable's value, or what is in the file that the variable
 // with _FILE at its end names. It trims nothing: the receiver does not either,
 // and here is where people look for the difference.
