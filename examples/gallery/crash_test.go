@@ -27,18 +27,20 @@ var testDatabases = map[string]func(*testing.T) *testDatabase{
 
 func newSQLite(folder string) *testDatabase {
 	path := filepath.Join(folder, "gallery.db")
-	return &testDatabase{url: path, check: func(t *testing.T) {
-		t.Helper()
-		db, err := sql.Open("sqlite", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		var got string
-		if err := db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&got); err != nil || got != "ok" {
-			t.Errorf("PRAGMA integrity_check got %q and %v, want ok", got, err)
-		}
-	}}
+	return &testDatabase{url: path, check: func(t *testing.T) { checkSQLite(t, path) }}
+}
+
+func checkSQLite(t *testing.T, path string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var got string
+	if err := db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&got); err != nil || got != "ok" {
+		t.Errorf("PRAGMA integrity_check got %q and %v, want ok", got, err)
+	}
 }
 
 func newPostgres(t *testing.T) *testDatabase {

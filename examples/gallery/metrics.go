@@ -97,10 +97,9 @@ func (m metrics) observe(o cloudinaryhook.Outcome, name, cause string) {
 
 // causes names errors, for people and for metrics, and tells people where to
 // look. Stages come first: what an app's own error wraps says less.
-var causes = []struct {
-	err        error
-	name, hint string
-}{
+var causes = []namedCause{
+	{cloudinaryhook.ErrPending, "listing what is pending failed", "Look at the database; it is tried again every minute."},
+	{cloudinaryhook.ErrGaveUp, "gave up", "It was pending for longer than -give-up. Mend what it failed with and reopen it."},
 	{cloudinaryhook.ErrSave, "saving failed", "Look at the database; Cloudinary tries again."},
 	{cloudinaryhook.ErrCreateImage, "creating the image failed", "It is saved, and is resumed every minute."},
 	{cloudinaryhook.ErrNotify, "notifying failed", "It is saved, and is resumed every minute."},
@@ -122,6 +121,11 @@ var causes = []struct {
 	{cloudinaryhook.ErrBodyTimeout, "body late", "It did not arrive within the timeout."},
 	{cloudinaryhook.ErrBodyRead, "body not read", "The connection broke."},
 	{cloudinaryhook.ErrMalformedBody, "body malformed", "Signed, but not one JSON object."},
+}
+
+type namedCause struct {
+	err        error
+	name, hint string
 }
 
 const otherCause = "other"
