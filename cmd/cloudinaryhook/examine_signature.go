@@ -54,6 +54,9 @@ func (x *examination) examineSignature(ctx context.Context, header http.Header, 
 	return err
 }
 
+// examineMissingSignature tells by what is there who has dropped what is not. A
+// trigger's auth_scheme decides which headers Cloudinary sends: eddsa_v2 sends the
+// timestamp and X-Cld-Signature_v2, which nginx drops unless told otherwise.
 func (x *examination) examineMissingSignature(header http.Header) {
 	switch {
 	case header.Get(cloudinaryhook.SignatureV2Header) != "":
@@ -73,6 +76,8 @@ func (x *examination) verifier() *cloudinaryhook.SignatureVerifier {
 	return &v
 }
 
+// examineTimestamp looks at what is refused whatever is signed. If nobody knows
+// when the request came, an old one is no news: it may be a recording.
 func (x *examination) examineTimestamp(timestamp string) {
 	seconds, err := strconv.ParseInt(timestamp, 10, 64)
 	signed := time.Unix(seconds, 0).UTC()
@@ -96,7 +101,8 @@ func (x *examination) examineTimestamp(timestamp string) {
 	}
 }
 
-// hashes by the length of their digests.
+// hashes by the length of their digests, since nothing else tells the algorithm.
+// Only SHA-1 and SHA-256 are Cloudinary's.
 var hashes = map[int]func() hash.Hash{
 	md5.Size: md5.New, sha1.Size: sha1.New, sha256.Size: sha256.New, sha512.Size384: sha512.New384, sha512.Size: sha512.New,
 }
@@ -119,6 +125,7 @@ func readDigest(signature string) (digest []byte, cause string) {
 			return d, "digest-base64"
 		}
 	}
+	// Others write sha1=DIGEST, or t=TIME,v1=DIGEST.
 	bare := strings.Trim(signature[strings.LastIndexAny(signature, "=, ")+1:], spaceAndMore+quotes)
 	if d, err := hex.DecodeString(bare); err == nil && hashes[len(d)] != nil {
 		return d, "digest-prefix"

@@ -125,6 +125,8 @@ func (x *examination) examineOddKeys() {
 	}
 }
 
+// examineMissingToken looks for a token that is there and was not read. For
+// instance, net/url drops a parameter with a semicolon in it, as in "amp;token".
 func (x *examination) examineMissingToken(query string) {
 	unescaped, _ := url.QueryUnescape(query)
 	switch {
@@ -241,7 +243,7 @@ func (x *examination) examineKey(t *tokenText, token string) {
 			}
 		}
 	}
-	for _, secret := range x.secrets {
+	for _, secret := range x.secrets { // whoever signs tokens with it gives it to all who make them
 		if t.signedWith(secret.value) {
 			x.found("key-other", "The key is the value of "+secret.name+".")
 			return

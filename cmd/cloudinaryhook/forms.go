@@ -16,6 +16,8 @@ type form struct {
 
 var encodings = []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding}
 
+// What the package refuses around a secret, as far as it can be typed or pasted:
+// among it a byte order mark, a no-break space and a zero-width space.
 const (
 	spaceAndMore = " \t\r\n\v\f\x00\ufeff\u00a0\u200b"
 	quotes       = "\"'`“”‘’"
@@ -23,18 +25,19 @@ const (
 
 // forms are the other spellings of a secret or a key that people have in their
 // environment by mistake. Kind is "secret" or "key". That the value itself fits
-// was tried before.
+// was tried before. What explains more is tried first, so that a form which two
+// mistakes make has the name of the one that people can find.
 func forms(kind string, v named) []form {
 	var all []form
-	seen := map[string]bool{v.value: true, "": true}
+	seen := map[string]bool{v.value: true, "": true} // an empty secret would fit what anybody signs
 	add := func(cause, value, detail string) {
 		if !seen[value] {
 			seen[value] = true
 			all = append(all, form{value, kind + "-" + cause, detail})
 		}
 	}
-	without := v.name + " fits without it."
-	add("newline", strings.TrimRight(v.value, "\r\n"), without)
+	// A file's last newline; and one that an .env file has as two characters.
+	add("newline", strings.TrimRight(v.value, "\r\n"), v.name+" fits without it.")
 	add("newline", strings.TrimSuffix(v.value, `\n`), v.name+` fits without the two characters \n.`)
 	bare := strings.Trim(v.value, spaceAndMore)
 	add("space", bare, v.name+" fits without them.")
@@ -43,30 +46,41 @@ func forms(kind string, v named) []form {
 		add("quotes", unquoted, v.name+" fits without them.")
 		add("quotes", strings.Trim(unquoted, spaceAndMore), v.name+" fits without them, and without white space.")
 	}
+	// Here the other side has the newline.
 	add("newline", v.value+"\n", "The sender has it: "+v.name+" fits with a newline after it.")
-	for _, encoding := range encodings {
-		if decoded, err := encoding.DecodeString(bare); err == nil {
-			add("base64", string(decoded), v.name+" fits once it is decoded.")
-			add("base64", strings.TrimRight(string(decoded), "\r\n"), v.name+" fits once it is decoded, without the newline at its end.")
-		}
-	}
-	if decoded, err := hex.DecodeString(bare); err == nil {
-		add("hex", string(decoded), v.name+" fits once it is decoded.")
-	}
-	if decoded, err := url.PathUnescape(bare); err == nil {
-		add("percent", decoded, v.name+" fits once it is decoded.")
-	}
-	if decoded, err := url.QueryUnescape(bare); err == nil {
-		add("percent", decoded, v.name+" fits once it is decoded, with + for a space.")
+	for _, d := range decodings(bare) {
+		add(d.cause, d.value, v.name+" fits once it is decoded"+d.detail)
 	}
 	for _, part := range parts(bare) {
 		add("more", strings.Trim(part, spaceAndMore+quotes), "A part of "+v.name+" fits.")
 	}
-	if kind == "key" {
+	if kind == "key" { // which the app makes itself, so that either side may decode it
 		for _, encoding := range encodings {
 			add("base64", encoding.EncodeToString([]byte(v.value)), v.name+" fits once it is encoded.")
 		}
 		add("hex", hex.EncodeToString([]byte(v.value)), v.name+" fits once it is encoded.")
+	}
+	return all
+}
+
+// decodings are what a value may be an encoding of.
+func decodings(value string) []form {
+	var all []form
+	for _, encoding := range encodings {
+		if decoded, err := encoding.DecodeString(value); err == nil {
+			// "echo SECRET | base64" has encoded a newline too.
+			all = append(all, form{string(decoded), "base64", "."},
+				form{strings.TrimRight(string(decoded), "\r\n"), "base64", ", without the newline at its end."})
+		}
+	}
+	if decoded, err := hex.DecodeString(value); err == nil {
+		all = append(all, form{string(decoded), "hex", "."})
+	}
+	if decoded, err := url.PathUnescape(value); err == nil {
+		all = append(all, form{decoded, "percent", "."})
+	}
+	if decoded, err := url.QueryUnescape(value); err == nil {
+		all = append(all, form{decoded, "percent", ", with + for a space."})
 	}
 	return all
 }
@@ -80,9 +94,10 @@ func parts(value string) []string {
 			all = append(all, secret)
 		}
 	}
-	if _, right, ok := strings.Cut(value, "="); ok {
+	if _, right, ok := strings.Cut(value, "="); ok { // a whole line of an .env file
 		all = append(all, right)
 	}
+	// Programs that take a list for rotation separate it by these.
 	for _, separator := range []string{",", ";", "\n", " "} {
 		all = append(all, strings.Split(value, separator)...)
 	}

@@ -36,6 +36,8 @@ func (c *listenCommand) receive(ctx context.Context) error {
 	return <-stopped
 }
 
+// serve answers as a receiver would, so that Cloudinary's own log of deliveries
+// shows what explain shows here.
 func (c *listenCommand) serve(w http.ResponseWriter, r *http.Request) {
 	begun := time.Now()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRecorded))

@@ -99,7 +99,7 @@ func (p *poller) run(ctx context.Context) error {
 	}
 }
 
-// round posts messages at the same time, and acknowledges those that the app has
+// round posts messages at the same time, since their order means nothing, and acknowledges those that the app has
 // answered with 2xx.
 func (p *poller) round(ctx context.Context, messages []poll.Message) (acknowledged int, err error) {
 	var mu sync.Mutex
@@ -120,6 +120,7 @@ func (p *poller) round(ctx context.Context, messages []poll.Message) (acknowledg
 		})
 	}
 	posts.Wait()
+	// With the client's own retries; what is not acknowledged in time comes again.
 	ctx, cancel := context.WithTimeout(ctx, ackTime)
 	defer cancel()
 	err = p.client.Acknowledge(ctx, handles...)

@@ -11,6 +11,10 @@ import (
 	"unicode/utf8"
 )
 
+// Whoever verifies JSON after a parser has seen it verifies other bytes than those
+// that were signed. Which encoder has written them can be told: each has habits, and
+// what Cloudinary signed is found by writing the same values in another's.
+
 // A style is how an encoder writes JSON. What it writes is the same in all: names
 // in their order, and numbers with their digits.
 type style struct {
@@ -25,11 +29,11 @@ type style struct {
 // with their usual options; compact ones first.
 func styles() iter.Seq[style] {
 	layouts := []style{
-		{comma: ",", colon: ":"},
-		{comma: ", ", colon: ": "},
-		{comma: ",", colon: ": ", indent: "  "},
-		{comma: ",", colon: ": ", indent: "    "},
-		{comma: ",", colon: ": ", indent: "\t"},
+		{comma: ",", colon: ":"},                  // JSON.stringify, json_encode, to_json, Go
+		{comma: ", ", colon: ": "},                // json.dumps
+		{comma: ",", colon: ": ", indent: "  "},   // JSON.stringify(v, null, 2), JSON.pretty_generate
+		{comma: ",", colon: ": ", indent: "    "}, // JSON_PRETTY_PRINT, json.dumps(indent=4)
+		{comma: ",", colon: ": ", indent: "\t"},   // json.MarshalIndent, as it is mostly called
 	}
 	return func(yield func(style) bool) {
 		for _, s := range layouts {

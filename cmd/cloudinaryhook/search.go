@@ -63,6 +63,8 @@ func deviating(forms ...form) []form {
 	return slices.DeleteFunc(forms, func(f form) bool { return f.cause == "" })
 }
 
+// timestampForms are the texts that senders of people's own sign instead of the
+// header's. JavaScript's Date.now() has milliseconds.
 func timestampForms(timestamp string) []form {
 	all := []form{{value: timestamp}, {"", "digest-no-timestamp", ""}}
 	if t := strings.TrimSpace(timestamp); t != timestamp {
@@ -76,7 +78,10 @@ func timestampForms(timestamp string) []form {
 	return append(all, form{timestamp + "000", "digest-timestamp", "It signs milliseconds and sends seconds."})
 }
 
-// otherDigest tries what is made of the right parts in a wrong way.
+// otherDigest tries what is made of the right parts in a wrong way, as test senders
+// do that were written from memory. Cloudinary's documentation itself speaks of an
+// HMAC, and other services sign one over body, over timestamp and body, or with a
+// dot between them.
 func otherDigest(newHash func() hash.Hash, body, timestamp, secret string, digest []byte) (form, bool) {
 	for _, message := range []string{body + timestamp, body, timestamp + body, timestamp + "." + body} {
 		mac := hmac.New(newHash, []byte(secret))
@@ -105,6 +110,7 @@ func bodyForms(body []byte) iter.Seq[form] {
 			}
 		}
 		try(came, "", "")
+		// What makes text of bytes: editors, templates, shells, git.
 		try(strings.TrimRight(came, "\r\n"), "body-newline", "It was added.")
 		try(came+"\n", "body-newline", "It was taken off.")
 		try(came+"\r\n", "body-newline", "CR and LF were taken off.")
@@ -113,6 +119,7 @@ func bodyForms(body []byte) iter.Seq[form] {
 		try(strings.ReplaceAll(came, "\r\n", "\n"), "body-crlf", "They were LF.")
 		try(strings.ReplaceAll(strings.ReplaceAll(came, "\r\n", "\n"), "\n", "\r\n"), "body-crlf", "They were CRLF.")
 		try(strings.Trim(came, spaceAndMore), "body-space", "It was added.")
+		// What recodes bytes: proxies, frameworks that decode to text, API Gateway.
 		try(gunzipped(body), "body-gzip", "It came compressed, and was signed before that.")
 		try(fromLatin1(body), "body-latin1", "It came as UTF-8 of Latin-1.")
 		try(toUTF8(body), "body-latin1", "It came as Latin-1.")
@@ -125,16 +132,19 @@ func bodyForms(body []byte) iter.Seq[form] {
 		for _, f := range percentForms(came) {
 			try(f, "body-percent", "")
 		}
+		// What decodes JSON before the check sees it. There are many of these.
 		for f := range reencodings(body) {
 			try(f.value, f.cause, f.detail)
 			try(f.value+"\n", f.cause, f.detail) // of a text file
 		}
-		if !enough {
+		if !enough { // the naive reader's: var body []byte; r.Body.Read(body)
 			yield(form{"", "body-none", ""})
 		}
 	}
 }
 
+// percentForms are what a body may have been before a form was made of it, or out
+// of it: the Content-Type that Cloudinary sends invites frameworks to do so.
 func percentForms(body string) []string {
 	var all []string
 	_, value, _ := strings.Cut(body, "=") // of a form field
@@ -184,6 +194,8 @@ func toUTF8(body []byte) string {
 	return b.String()
 }
 
+// exponent finds numbers as Go and JavaScript write large floats. Cloudinary's have
+// all their digits.
 var exponent = regexp.MustCompile(`:\s*-?[0-9.]+e\+[0-9]+`)
 
 // signingKey is the API key whose secret has signed the body, as that says.

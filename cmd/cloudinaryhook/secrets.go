@@ -58,6 +58,8 @@ type account struct {
 	secrets []named // newest first
 }
 
+// account reads what is set. A variable of its own counts more than its part of
+// CLOUDINARY_URL.
 func (p *process) account() (account, error) {
 	secrets, err := p.lookupAll(secretVariable)
 	if err != nil {

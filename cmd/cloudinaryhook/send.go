@@ -130,6 +130,8 @@ func newClient(timeout time.Duration, connections int) *http.Client {
 	}
 }
 
+// readSecrets refuses a secret of the environment that a receiver refuses too. One
+// that -secret gives may be anything: tests send what must be refused.
 func (c *sendCommand) readSecrets(secret string, tokenless bool) error {
 	if secret == "" {
 		account, err := c.account()
@@ -154,6 +156,8 @@ func (c *sendCommand) readSecrets(secret string, tokenless bool) error {
 	return err
 }
 
+// readClaims takes those of the flag, else those of a stored Delivery, so that what
+// is sent again is for the same album, else those of tests.
 func (c *sendCommand) readClaims(text string) (err error) {
 	if text == "" && c.source.claims == nil {
 		text = `{"organization_id":"test-organization","album_id":"test-album"}`

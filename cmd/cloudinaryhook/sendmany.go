@@ -59,6 +59,7 @@ func (c *sendCommand) sendMany(ctx context.Context) error {
 	return nil
 }
 
+// sendAnother sends one more. Each has a body of its own, unless -same was given.
 func (c *sendCommand) sendAnother(ctx context.Context, t *tally) {
 	n, err := c.notification()
 	if err != nil {
