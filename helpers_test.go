@@ -1,28 +1,10 @@
 package cloudinaryhook
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"iter"
 	"sync"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
-
-// members yields the members of a valid object.
-func members(object jsontext.Value) iter.Seq2[string, jsontext.Value] {
-	return func(yield func(string, jsontext.Value) bool) {
-		dec := jsontext.NewDecoder(bytes.NewBuffer(object), jsonOptions)
-		_ = readObject(dec, func(quoted jsontext.Value) error {
-			name := string(unquote(quoted))
-			if value, err := dec.ReadValue(); err != nil || !yield(name, value) {
-				return errors.ErrUnsupported // to stop
-			}
-			return nil
-		})
-	}
-}
 
 // memory is the smallest Store that keeps the contract. The tests of this
 // package cannot use cloudinaryhooktest.MemoryStore, which imports it.

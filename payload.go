@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -73,9 +71,6 @@ type Asset struct {
 }
 
 // Rest is what no field of a payload took.
-//
-// encoding/json writes it, and reads it back, as two members of these names. A
-// body has neither: [ParsePayload] reads bodies.
 type Rest struct {
 	// Extra holds top-level members as raw JSON, byte for byte: those that have
 	// no field, and those of which something is in Mismatched. Of a name that
@@ -222,10 +217,7 @@ func decodeWithin(data jsontext.Value, v any) (mismatched []jsontext.Pointer, er
 		if dec.StackDepth() == 0 {
 			return errSkip // this is data itself
 		}
-		value, err := dec.ReadValue()
-		if err != nil {
-			return err
-		}
+		value, _ := dec.ReadValue() // data is valid
 		paths := decode(value, v)
 		if len(paths) == 0 {
 			return nil
@@ -253,7 +245,8 @@ var errSkip = errors.ErrUnsupported
 type envelope struct {
 	*Notification
 
-	given fieldSet // the members that are there, and not null
+	seen  fieldSet // the members that the body has
+	given fieldSet // those that are not null
 	odd   fieldSet // those of which the field does not say all
 
 	texts    strings.Builder // one allocation for all strings of the Notification
@@ -269,13 +262,15 @@ func parseEnvelope(body []byte, n *Notification) (*envelope, error) {
 	if jsonv2.Unmarshal(body, env, jsonOptions) != nil {
 		return nil, ErrMalformedBody // without the JSON error, which quotes the body
 	}
+	if name := "notification_type"; env.Type == "" && env.seen.has(name) && (env.odd.has(name) || !env.given.has(name)) {
+		env.Type = TypeInvalid // not absent: absent would let it be taken for an upload
+	}
 	return env, nil
 }
 
 // UnmarshalJSONFrom reads the whole body.
-func (env *envelope) UnmarshalJSONFrom(dec *jsontext.Decoder) (err error) {
-	env.given, env.odd, err = env.readStruct(dec, reflect.ValueOf(env.Notification).Elem(), notificationFields)
-	return err
+func (env *envelope) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	return env.readStruct(dec, reflect.ValueOf(env.Notification).Elem(), notificationFields)
 }
 
 // A fieldSet has a bit for each field of a struct.
@@ -316,7 +311,7 @@ func fieldsOf[T any]() *fields {
 func (all *fields) find(name []byte) *field {
 	if len(name) < len(all) {
 		for _, f := range all[len(name)] {
-			if f.name == string(name) {
+			if f.name[0] == name[0] && f.name == string(name) {
 				return f
 			}
 		}
@@ -326,116 +321,87 @@ func (all *fields) find(name []byte) *field {
 
 // readStruct reads an object. At the top level a name that has a field must not
 // repeat.
-func (env *envelope) readStruct(dec *jsontext.Decoder, v reflect.Value, all *fields) (given, odd fieldSet, err error) {
-	top, seen := dec.StackDepth() == 0, fieldSet(0)
-	err = readObject(dec, func(quoted jsontext.Value) error {
-		name, _ := env.unquote(quoted)
+func (env *envelope) readStruct(dec *jsontext.Decoder, v reflect.Value, all *fields) error {
+	top := dec.StackDepth() == 0
+	return readObject(dec, func(quoted jsontext.Value) error {
+		name, _ := unquoteInto(&env.unquoted, quoted)
 		f := all.find(name)
 		if f == nil {
 			_, err := dec.ReadValue() // SkipValue takes longer
 			return err
 		}
-		if top && seen&f.bit != 0 {
+		if top && env.seen&f.bit != 0 {
 			return ErrMalformedBody
 		}
-		seen |= f.bit
-		if dec.PeekKind() != 'n' {
-			given |= f.bit
-		}
-		fits, err := env.read(dec, v.FieldByIndex(f.index))
-		if !fits {
-			odd |= f.bit
+		given, fits, err := env.read(dec, v.FieldByIndex(f.index))
+		if top {
+			env.seen |= f.bit
+			if given {
+				env.given |= f.bit
+			}
+			if !fits {
+				env.odd |= f.bit
+			}
 		}
 		return err
 	})
-	return given, odd, err
 }
 
-// readObject calls member after each name; member reads the value. Names, which
-// are in quotes, and values alias what is decoded.
-func readObject(dec *jsontext.Decoder, member func(quoted jsontext.Value) error) error {
-	if start, err := dec.ReadToken(); err != nil || start.Kind() != '{' {
-		return ErrMalformedBody
+// read reads a value into its field. It reports whether the value is given, which
+// null is not, and whether the field says all that it does. A value of the wrong
+// kind leaves the field zero: whoever asks for the payload finds it again.
+func (env *envelope) read(dec *jsontext.Decoder, v reflect.Value) (given, fits bool, err error) {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Struct, reflect.Slice:
+		return env.readOther(dec, v)
 	}
-	for dec.PeekKind() != '}' {
-		quoted, err := dec.ReadValue()
-		if err != nil {
-			return err
-		}
-		if err := member(quoted); err != nil {
-			return err
-		}
+	value, err := dec.ReadValue()
+	kind := value.Kind()
+	switch v.Kind() {
+	case reflect.String:
+		var text string
+		text, fits = env.text(value)
+		v.SetString(text)
+	case reflect.Int64:
+		var n int64
+		n, fits = parseInt(value)
+		v.SetInt(n)
+	case reflect.Bool:
+		v.SetBool(kind == 't')
+		fits = kind == 't' || kind == 'f'
 	}
-	_, err := dec.ReadToken()
-	return err
+	return kind != 'n', fits || kind == 'n', err
 }
 
-// read reads a value into its field, and reports whether the field says all that
-// the value does. A value of the wrong kind leaves it zero: whoever asks for the
-// payload finds it again, and names it.
-func (env *envelope) read(dec *jsontext.Decoder, v reflect.Value) (fits bool, err error) {
+func (env *envelope) readOther(dec *jsontext.Decoder, v reflect.Value) (given, fits bool, err error) {
 	kind := dec.PeekKind()
 	if v.Kind() == reflect.Pointer && kind != 'n' {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
-	field := v.Addr().Interface()
-	if kind == '{' {
-		if all := innerFields[v.Type()]; all != nil {
-			_, _, err = env.readStruct(dec, v, all)
-			return true, err
-		}
+	if all := innerFields[v.Type()]; all != nil && kind == '{' {
+		return true, true, env.readStruct(dec, v, all)
 	}
-	if list, ok := field.(*[]string); ok && kind == '[' {
-		return true, env.readTexts(dec, list)
-	}
-	if v.Kind() == reflect.Struct {
-		v.SetZero()
-	}
-	if at, ok := field.(*time.Time); ok {
-		return jsonv2.UnmarshalDecode(dec, at) == nil, nil // an error of syntax comes again
-	}
-	value, err := dec.ReadValue()
-	if err != nil {
-		return false, err
-	}
-	return env.set(field, value) || kind == 'n', nil
-}
-
-func (env *envelope) readTexts(dec *jsontext.Decoder, list *[]string) error {
-	*list = []string{}
-	_, err := dec.ReadToken()
-	for err == nil && dec.PeekKind() != ']' {
-		var value jsontext.Value
-		value, err = dec.ReadValue()
-		text, _ := env.text(value)
-		*list = append(*list, text)
-	}
-	if err == nil {
-		_, err = dec.ReadToken()
-	}
-	return err
-}
-
-func (env *envelope) set(field any, value jsontext.Value) (fits bool) {
-	switch field := field.(type) {
-	case *NotificationType:
-		// Of another kind, it makes the type unknown, not absent: absent would
-		// let a body without a type be taken for an upload.
-		if *field = TypeInvalid; value.Kind() == '"' {
-			return env.set((*string)(field), value)
-		}
+	v.SetZero()
+	switch field := v.Addr().Interface().(type) {
 	case *NotificationError:
-		return env.set(&field.Message, value)
-	case *string:
-		*field, fits = env.text(value)
-	case *int64:
-		*field, fits = parseInt(value)
-	case *bool:
-		*field = value.Kind() == 't'
-		fits = *field || value.Kind() == 'f'
+		if kind == '"' {
+			return env.read(dec, reflect.ValueOf(&field.Message).Elem())
+		}
+	case *time.Time:
+		err := jsonv2.UnmarshalDecode(dec, field)
+		return kind != 'n', err == nil, nil // an error of syntax comes again
+	case *[]string:
+		if kind == '[' {
+			*field = []string{}
+			return true, true, readEach(dec, func(value jsontext.Value) error {
+				text, _ := env.text(value)
+				*field = append(*field, text)
+				return nil
+			})
+		}
 	}
-	return fits
+	return kind != 'n', kind == 'n', dec.SkipValue()
 }
 
 // text returns the text of a JSON string, and nothing of any other value.
@@ -443,39 +409,9 @@ func (env *envelope) text(value jsontext.Value) (text string, fits bool) {
 	if value.Kind() != '"' {
 		return "", false
 	}
-	b, err := env.unquote(value)
+	b, err := unquoteInto(&env.unquoted, value)
 	start := env.texts.Len()
 	env.texts.Grow(len(b)) // which doubles; Write grows by a quarter
 	env.texts.Write(b)
 	return env.texts.String()[start:], err == nil // the text stays when the builder grows
-}
-
-// unquote is as below, and what it returns is valid until it is called again.
-// The error reports bytes that are not UTF-8, which are replaced.
-func (env *envelope) unquote(quoted jsontext.Value) (text []byte, err error) {
-	if bytes.IndexByte(quoted, '\\') < 0 && utf8.Valid(quoted) {
-		return quoted[1 : len(quoted)-1], nil
-	}
-	env.unquoted, err = jsontext.AppendUnquote(env.unquoted[:0], quoted)
-	return env.unquoted, err
-}
-
-// unquote returns the text of a JSON string. It aliases the input if it can,
-// and copies if there are escapes or bytes that are not UTF-8.
-func unquote(quoted jsontext.Value) []byte {
-	text, _ := new(envelope).unquote(quoted)
-	return text
-}
-
-// parseInt takes an integer, bare or in quotes.
-func parseInt(value jsontext.Value) (int64, bool) {
-	text := []byte(value)
-	if value.Kind() == '"' {
-		text = unquote(value)
-	}
-	n, err := strconv.ParseInt(string(text), 10, 64)
-	if err != nil || text[0] == '+' {
-		return 0, false // ParseInt saturates, and a wrong number is worse than none
-	}
-	return n, true
 }
