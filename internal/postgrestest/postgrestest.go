@@ -88,6 +88,43 @@ func New() (*Server, error) {
 	return s, nil
 }
 
+// Standby starts a server that follows this one and takes no writes. It ends with
+// the test.
+func (s *Server) Standby(tb testing.TB) *Server {
+	tb.Helper()
+	folder, err := os.MkdirTemp("", "postgres")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	standby := &Server{Password: s.Password, bin: s.bin, folder: folder, log: new(buffer)}
+	tb.Cleanup(func() {
+		if err := standby.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	cmd := exec.Command(filepath.Join(s.bin, "pg_basebackup"), "--write-recovery-conf", "--checkpoint=fast", "--no-sync", //nolint:gosec // a program for tests
+		"--pgdata", standby.Data(), "-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-U", superuser)
+	cmd.Env = append(os.Environ(), "PGPASSWORD="+s.Password, "PGSSLMODE=disable")
+	if err := asServerUser(cmd, folder); err != nil {
+		tb.Fatal(err)
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		tb.Fatalf("pg_basebackup: %v\n%s", err, out)
+	}
+	if err := errors.Join(standby.choosePort(), standby.Start()); err != nil {
+		tb.Fatal(err)
+	}
+	return standby
+}
+
+// Promote has a standby take writes. It returns when it does.
+func (s *Server) Promote() error {
+	return s.query(context.Background(), "postgres", "SELECT 1 / pg_promote()::int")
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
+
 // findBinaries looks where Debian keeps them too, which is not in PATH.
 func findBinaries() (folder string, err error) {
 	if path, err := exec.LookPath("initdb"); err == nil {

@@ -1,0 +1,287 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/postgrestest"
+)
+
+// A proxy is a name that points at one server or another.
+type proxy struct {
+	net.Listener
+	mu     sync.Mutex
+	target string
+	conns  []net.Conn
+}
+
+func newProxy(t *testing.T, target string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{Listener: listener, target: target}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { p.serve(client) })
+		}
+	})
+	t.Cleanup(func() {
+		_ = listener.Close()
+		p.cut()
+		wg.Wait()
+	})
+	return p
+}
+
+func (p *proxy) serve(client net.Conn) {
+	defer client.Close()
+	p.mu.Lock()
+	server, err := net.Dial("tcp", p.target)
+	if err == nil {
+		p.conns = append(p.conns, client, server)
+	}
+	p.mu.Unlock()
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go func() {
+		_, _ = io.Copy(server, client)
+		_ = server.Close()
+	}()
+	_, _ = io.Copy(client, server)
+}
+
+// point has new connections go elsewhere. Those that are open stay.
+func (p *proxy) point(target string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.target = target
+}
+
+// cut ends all connections.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, conn := range p.conns {
+		_ = conn.Close()
+	}
+	p.conns = nil
+}
+
+// recovery is how soon a store must save again once the database can.
+const recovery = time.Second
+
+// A failover is a store behind a name.
+type failover struct {
+	*Store
+	*proxy
+	tried, saved int
+}
+
+// try saves another delivery.
+func (f *failover) try(t *testing.T) error {
+	f.tried++
+	_, err := f.Save(t.Context(), upload(t, f.tried))
+	if err == nil {
+		f.saved++
+	}
+	return err
+}
+
+// wantSave wants the next save to succeed, soon.
+func (f *failover) wantSave(t *testing.T, when string) {
+	t.Helper()
+	start := time.Now()
+	if err := f.try(t); err != nil {
+		t.Fatalf("the next Save %s got %v, want nil", when, err)
+	}
+	if took := time.Since(start); took > recovery {
+		t.Errorf("the next Save %s took %v, want %v at most", when, took, recovery)
+	}
+	if err := f.Ping(t.Context()); err != nil {
+		t.Errorf("Ping %s got %v, want nil", when, err)
+	}
+}
+
+func (f *failover) wantReadOnly(t *testing.T, when string) {
+	t.Helper()
+	if err := f.try(t); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("Save %s got %v, want %v", when, err, ErrReadOnly)
+	}
+	if err := f.Ping(t.Context()); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("Ping %s got %v, want %v", when, err, ErrReadOnly)
+	}
+}
+
+// fillPool has the app's readers open what connections the pool may keep.
+func (f *failover) fillPool(t *testing.T) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() { _, _ = f.db.ExecContext(t.Context(), "SELECT pg_sleep(0.1)") })
+	}
+	wg.Wait()
+}
+
+// TestFailover: whatever the name points at meanwhile, the store saves again as
+// soon as that takes writes, with database/sql alone.
+func TestFailover(t *testing.T) {
+	primary := postgrestest.Start(t)
+	address := primary.Database(t)
+	standby := primary.Standby(t)
+	p := newProxy(t, primary.Addr())
+	name := strings.Replace(address, primary.Addr(), p.Addr().String(), 1)
+	f := &failover{Store: open(t, Postgres, name), proxy: p}
+	f.db.SetMaxIdleConns(8)
+	f.wantSave(t, "at first")
+
+	for range 3 {
+		f.fillPool(t)
+		f.cut()
+		f.wantSave(t, "after all connections were cut")
+	}
+	for range 3 {
+		f.point(standby.Addr())
+		f.cut()
+		f.fillPool(t)
+		f.wantReadOnly(t, "while the name points at a standby")
+		f.fillPool(t)
+		f.point(primary.Addr()) // connections to the standby stay open
+		f.wantSave(t, "after the name points at the primary again")
+	}
+
+	admin := openDB(t, Postgres, primary.URL("postgres"))
+	for _, readOnly := range []string{"on", "off"} {
+		for _, statement := range []string{"ALTER SYSTEM SET default_transaction_read_only = " + readOnly, "SELECT pg_reload_conf()"} {
+			conn, err := admin.Conn(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := execAll(t.Context(), conn, []string{"SET default_transaction_read_only = off", statement}); err != nil {
+				t.Fatal(err)
+			}
+			_ = conn.Close()
+		}
+		waitForSetting(t, f, readOnly)
+		if readOnly == "on" {
+			f.wantReadOnly(t, "while the server is read-only")
+		} else {
+			f.wantSave(t, "after the server is no longer read-only")
+		}
+	}
+
+	waitForStandby(t, standby, address, f)
+	primary.Kill()
+	if err := f.try(t); err == nil {
+		t.Error("Save without a server got nil, want an error")
+	}
+	f.point(standby.Addr())
+	f.wantReadOnly(t, "before the standby was promoted")
+	if err := standby.Promote(); err != nil {
+		t.Fatal(err)
+	}
+	f.wantSave(t, "after the standby was promoted")
+	if got := stats(t, f.Store).Deliveries; got != int64(f.saved) {
+		t.Errorf("the standby has %d deliveries, want the %d that were saved", got, f.saved)
+	}
+}
+
+// waitForSetting returns when the sessions of the server have read it again.
+func waitForSetting(t *testing.T, f *failover, readOnly string) {
+	t.Helper()
+	for {
+		var got string
+		if err := f.db.QueryRowContext(t.Context(), "SHOW default_transaction_read_only").Scan(&got); err != nil {
+			t.Fatal(err)
+		}
+		if got == readOnly {
+			return
+		}
+	}
+}
+
+// waitForStandby returns when the standby has all that was saved.
+func waitForStandby(t *testing.T, standby *postgrestest.Server, address string, f *failover) {
+	t.Helper()
+	database := address[strings.LastIndex(address, "/")+1 : strings.Index(address, "?")]
+	db := openDB(t, Postgres, standby.URL(database))
+	want := stats(t, f.Store).Deliveries
+	for {
+		var got int64
+		if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM cloudinary_deliveries").Scan(&got); err != nil {
+			t.Fatal(err)
+		}
+		if got == want {
+			return
+		}
+	}
+}
+
+// TestCutUnderLoad: connections that are cut in the middle of commits cost
+// errors, and nothing that was acknowledged.
+func TestCutUnderLoad(t *testing.T) {
+	server := postgres(t)
+	address := server.Database(t)
+	p := newProxy(t, server.Addr())
+	s := open(t, Postgres, strings.Replace(address, server.Addr(), p.Addr().String(), 1))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var number, failed atomic.Int64
+	var mu sync.Mutex
+	acknowledged := make(map[string]bool)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				d := upload(t, int(number.Add(1)))
+				if _, err := s.Save(ctx, d); err != nil {
+					failed.Add(1)
+					continue
+				}
+				mu.Lock()
+				acknowledged[d.ID] = true
+				mu.Unlock()
+			}
+		})
+	}
+	count := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(acknowledged)
+	}
+	for range 10 {
+		for before := count(); count() < before+50; {
+			time.Sleep(time.Millisecond)
+		}
+		p.cut()
+	}
+	stop()
+	wg.Wait()
+	t.Logf("%d saves were acknowledged, %d failed", len(acknowledged), failed.Load())
+	for id := range acknowledged {
+		var found int
+		if err := s.db.QueryRow("SELECT count(*) FROM cloudinary_deliveries WHERE id = $1", id).Scan(&found); err != nil || found != 1 {
+			t.Fatalf("delivery %s, which was acknowledged, is there %d times and %v, want once", id, found, err)
+		}
+	}
+	var rows int64
+	if err := s.db.QueryRow("SELECT count(*) FROM cloudinary_deliveries").Scan(&rows); err != nil {
+		t.Fatal(err)
+	}
+	wantStats(t, s, totals{Deliveries: rows, Pending: rows})
+}
