@@ -33,7 +33,8 @@ type write struct {
 // the sync that makes them durable, which is what costs time. One that waits
 // alone is not made to wait for others.
 type committer struct {
-	store *Store
+	store    *Store
+	maxBatch int
 
 	mu     sync.RWMutex // held for reading while sending to writes
 	closed bool
@@ -42,7 +43,7 @@ type committer struct {
 }
 
 func newCommitter(s *Store) *committer {
-	c := &committer{store: s, writes: make(chan *write, maxBatch), done: make(chan struct{})}
+	c := &committer{store: s, maxBatch: maxBatch, writes: make(chan *write, maxBatch), done: make(chan struct{})}
 	go c.run()
 	return c
 }
@@ -100,7 +101,7 @@ func (c *committer) run() {
 // gather adds what waits by now.
 func (c *committer) gather(first *write) []*write {
 	batch := []*write{first}
-	for size := first.size; len(batch) < maxBatch && size < maxBatchBytes; {
+	for size := first.size; len(batch) < c.maxBatch && size < maxBatchBytes; {
 		select {
 		case w, more := <-c.writes:
 			if !more {

@@ -143,7 +143,7 @@ func TestOneTransaction(t *testing.T) {
 // TestLargeBatch: what waits together is not made one transaction whatever its
 // size.
 func TestLargeBatch(t *testing.T) {
-	c := &committer{writes: make(chan *write, maxBatch)}
+	c := &committer{maxBatch: maxBatch, writes: make(chan *write, maxBatch)}
 	for range maxBatch {
 		c.writes <- &write{size: maxBatchBytes/2 - 1}
 	}

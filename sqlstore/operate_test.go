@@ -79,9 +79,9 @@ func TestPruneHasPages(t *testing.T) {
 // their number, completed_at and cause as SQL says of n.
 func fill(tb testing.TB, s *Store, n int, completedAt, cause, receivedAt string) {
 	tb.Helper()
-	data := "CAST('{}' AS BLOB)"
+	data := "zeroblob(1000)"
 	if s.dialect == Postgres {
-		data = "'{}'"
+		data = "convert_to(repeat('x', 1000), 'UTF8')"
 	}
 	if _, err := s.db.ExecContext(tb.Context(), s.sql(fmt.Sprintf(`
 		WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < %d)
