@@ -10,10 +10,10 @@
 //
 // # What it needs of the database
 //
-// The store keeps one connection of db for itself and commits over it, so db
-// must allow two at least ([sql.DB.SetMaxOpenConns]). The readers of a page that
-// is asked for often then never keep a notification waiting for a connection.
-// They still share the database's processor: give db a limit.
+// The store keeps one connection of db for itself and commits over it. However
+// many pages read from db, no notification waits for a connection. Set
+// [sql.DB.SetMaxOpenConns]: to two at least, and on SQLite, whose readers take
+// your program's own processors, to no more than there are of them.
 //
 // On SQLite use a write-ahead log, and begin transactions of your own with the
 // write lock. With modernc.org/sqlite that is

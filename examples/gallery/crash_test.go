@@ -87,9 +87,10 @@ func (db *testDatabase) endLeases(t *testing.T) {
 	}
 }
 
-// TestCrashes: what was answered 201 is there, once, whenever the programs died.
+// TestCrashes: what was answered 201 is there, once, whenever the programs died:
+// in the larger size each of them ten times.
 func TestCrashes(t *testing.T) {
-	rounds := size(10, 3)
+	rounds := size(15, 3)
 	for name, newDatabase := range testDatabases {
 		t.Run(name, func(t *testing.T) {
 			db := newDatabase(t)

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -22,12 +23,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
 )
 
-const (
-	connectTimeout = 5 * time.Second
-	// readers are the connections beside the store's own. More of them would
-	// take the processor from it, and serve no page sooner.
-	readers = 4
-)
+const connectTimeout = 5 * time.Second
 
 var errEarlier = errors.New("an earlier gallery made it, and this one cannot read it: name another database, or move it away")
 
@@ -150,7 +146,7 @@ func openSQLite(path string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(1 + readers)
+	db.SetMaxOpenConns(max(2, runtime.GOMAXPROCS(0))) // one of them writes; more readers would take the processor from it
 	return db, nil
 }
 
