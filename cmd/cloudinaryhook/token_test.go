@@ -81,7 +81,7 @@ func TestCheck(t *testing.T) {
 	older := strings.Repeat("older", 8)
 	rotated := testEnvironment()
 	rotated[keyVariable+previousSuffix] = older
-	good := sign(jwt.MapClaims{"album_id": "7", "exp": 4102444800}, cloudinaryhooktest.DefaultKey)
+	good := sign(jwt.MapClaims{"album_id": "7", "exp": int64(4102444800)}, cloudinaryhooktest.DefaultKey)
 	tests := []struct {
 		name, input string
 		env         environment

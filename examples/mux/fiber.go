@@ -9,7 +9,6 @@ import (
 
 	"github.com/gofiber/fiber/v3"
 	"github.com/gofiber/fiber/v3/middleware/adaptor"
-	"github.com/gofiber/fiber/v3/middleware/compress"
 	"github.com/gofiber/fiber/v3/middleware/logger"
 	recoverer "github.com/gofiber/fiber/v3/middleware/recover"
 )
@@ -21,7 +20,7 @@ func newFiber(hook http.Handler, logs io.Writer) server {
 	app := fiber.New(fiber.Config{ReadTimeout: 15 * time.Second, BodyLimit: bodyLimit})
 	app.Use(logger.New(logger.Config{Stream: logs, DisableColors: true}))
 	app.Use(recoverer.New())
-	app.Use(compress.New())
+	useCompression(app)
 	app.All(hookPath, adaptor.HTTPHandler(hook))
 	return fiberServer{app}
 }
