@@ -257,7 +257,7 @@ type TokenVerifier struct {
 
 	// RequireExpiry refuses tokens without exp. An exp that is there is always
 	// honoured, and so is nbf. Leave room for Cloudinary's work and its retries,
-	// the last of them 18 minutes after the first attempt.
+	// the last of them about 18 minutes after the first attempt.
 	RequireExpiry bool
 
 	// Require names claims that must be present and neither empty nor blank, as

@@ -16,7 +16,7 @@ const (
 	deadSubject = "cloudinary.dead"
 	workersName = "workers" // the durable consumer that all workers share
 
-	// Cloudinary's last retry comes 18 minutes after the first try.
+	// Cloudinary's last retry comes about 18 minutes after the first try.
 	dedupeWindow = 30 * time.Minute
 )
 

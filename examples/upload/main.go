@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string) error {
 // asset's public ID. The image itself is made when the notification comes: that
 // is the moment from which Cloudinary has the file for good.
 func upload(ctx context.Context, cld *cloudinary.Cloudinary, file, endpoint string, key []byte, claims cloudinaryhook.Claims) (string, error) {
-	// Room for Cloudinary's work, and for its retries, which take 18 minutes.
+	// Room for Cloudinary's work, and for its retries, which take about 18 minutes.
 	claims.ExpiresAt = jwt.NewNumericDate(time.Now().Add(2 * time.Hour))
 	token, err := cloudinaryhook.SignToken(key, &claims)
 	if err != nil {
