@@ -45,8 +45,8 @@ type Config struct {
 	// that the claims belong to, after the token was verified; Signature.Secrets
 	// is empty then. So one handler serves many environments, and a secret is
 	// rotated without a restart. It is called once a request, concurrently, and
-	// before the body is read: keep what it returns for a while. Its context ends
-	// with the request, or after Timeout.
+	// before the body is read: a slow look-up needs a cache. Its context ends with
+	// the request, or after Timeout.
 	//
 	// No secrets and no error mean that nobody has these claims:
 	// [ErrUnknownTenant], 401. An error, a panic, and a secret that
@@ -57,9 +57,10 @@ type Config struct {
 	MaxBody int64
 
 	// Timeout runs from a request's arrival. The body must be there within it,
-	// where the connection allows a read deadline; Save, CreateImage and Notify
-	// share what is left, through their context. Complete has three seconds of its
-	// own. 0 means 15 s, since Cloudinary waits for 20.
+	// where the connection allows a read deadline; a shorter ReadTimeout of the
+	// http.Server holds. Save, CreateImage and Notify share what is left, through
+	// their context. Complete has three seconds of its own. 0 means 15 s, since
+	// Cloudinary waits for 20.
 	Timeout time.Duration
 
 	// SuccessStatus is 201 or 200; 0 means 201, as the recorded system answers.
@@ -71,9 +72,10 @@ type Config struct {
 	Logger *slog.Logger
 
 	// Observe is told each request's outcome once, for metrics. A panic in it is
-	// contained. The answer is sent before Logger and Observe are called, where
-	// the ResponseWriter can flush. What still waits for both is the next request
-	// on the same HTTP/1.1 connection, and the end of the stream in HTTP/2.
+	// contained, and its context is not canceled. The answer is sent before Logger
+	// and Observe are called, where the ResponseWriter can flush. What still waits
+	// for both is the next request on the same HTTP/1.1 connection, and the end of
+	// the stream in HTTP/2.
 	Observe func(context.Context, Outcome)
 }
 

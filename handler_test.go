@@ -636,6 +636,11 @@ func TestWhoIsToldMayPanic(t *testing.T) {
 	if w.Code != http.StatusCreated || told != 1 {
 		t.Errorf("status got %d and Observe was called %d times, want 201 and once", w.Code, told)
 	}
+	w = httptest.NewRecorder()
+	h.ServeHTTP(panicDeadline{w}, newRequest(untypedImage)) // before anything is authenticated
+	if w.Code != http.StatusInternalServerError || w.Header().Get("X-Delivery-ID") != "" || told != 2 {
+		t.Errorf("status got %d and Observe was called %d times, want 500 and twice", w.Code, told)
+	}
 	if err := h.config.Processor.Process(t.Context(), nil); !errors.Is(err, ErrInvalidDelivery) {
 		t.Errorf("Process got %v, want %v", err, ErrInvalidDelivery)
 	}
@@ -649,6 +654,10 @@ func (panicLogger) Handle(context.Context, slog.Record) error { panic("boom") }
 type panicFlusher struct{ *httptest.ResponseRecorder }
 
 func (panicFlusher) FlushError() error { panic("boom") }
+
+type panicDeadline struct{ *httptest.ResponseRecorder }
+
+func (panicDeadline) SetReadDeadline(time.Time) error { panic("boom") }
 
 func TestHandlerLogs(t *testing.T) {
 	tests := []struct {
