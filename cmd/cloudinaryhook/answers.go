@@ -16,17 +16,17 @@ const checkThree = `check three things:
      expired, and its claims must have what TokenVerifier asks for: Issuer, Audience, Require.
   3. What is in between: clocks that differ by more than the receiver's MaxSkew (5 minutes) or
      MaxAge (2 hours); a proxy that changes the body, the query or a header.
-The answer never says which it was. The receiver's log has the error; if that is a signature
-that does not match, it cannot tell a wrong secret from a changed body: the command
+The answer never says which it was. The receiver's log has the error. If the signature does
+not match, the log cannot tell a wrong secret from a changed body. The command
 "cloudinaryhook explain" can. If the log has no line about it, something in front of the
 receiver asked for a login.`
 
 // answers says what a status means, and what to do about it.
 var answers = map[int]string{
-	http.StatusNoContent: `accepted, as far as the receiver is concerned, but Cloudinary's documentation asks for 200
-and may take this for a failure, and send three times more.`,
+	http.StatusNoContent: `the receiver accepted it. But Cloudinary's documentation asks for 200, so Cloudinary may take
+this for a failure and send it three more times.`,
 
-	http.StatusBadRequest: `the receiver knows who it is from but cannot take it: the body is not exactly one JSON
+	http.StatusBadRequest: `the receiver knows who it is from but cannot use it: the body is not exactly one JSON
 object, repeats a name at its top level, or was cut off on the way. Sending it again will not help.`,
 
 	http.StatusUnauthorized: "refused: the receiver does not believe it; " + checkThree,
@@ -37,7 +37,7 @@ receiver itself never answers 403.`,
 	http.StatusNotFound: `nothing is mounted at this path. Check the path of -url, and the method with which the
 receiver is mounted: some routers answer 404 where they have another method.`,
 
-	http.StatusMethodNotAllowed: `something is mounted at this path, but takes no POST.`,
+	http.StatusMethodNotAllowed: `something is mounted at this path, but it does not accept POST.`,
 
 	http.StatusRequestTimeout: `the body did not arrive within the receiver's Timeout. Cloudinary would send it again.`,
 
@@ -50,29 +50,29 @@ Cloudinary would send it again; what was saved is pending until then, or until R
 
 	http.StatusBadGateway: `a proxy in front of the receiver could not reach it. Cloudinary would send it again.`,
 
-	http.StatusServiceUnavailable: `the receiver is overloaded or not up, or a handler around it (http.TimeoutHandler) lost
-patience. Cloudinary would send it again.`,
+	http.StatusServiceUnavailable: `the receiver is overloaded or not up, or a handler around it (http.TimeoutHandler) stopped
+waiting. Cloudinary would send it again.`,
 
-	http.StatusGatewayTimeout: `a proxy in front of the receiver lost patience. Cloudinary would send it again.`,
+	http.StatusGatewayTimeout: `a proxy in front of the receiver stopped waiting. Cloudinary would send it again.`,
 }
 
-// explanation puts what is known here to be amiss before what explainAttempt says.
+// explanation adds to explainAttempt the fault that this program knows of.
 func (c *sendCommand) explanation(a attempt) string {
-	cause := c.amiss(time.Now())
+	cause := c.fault(time.Now())
 	if a.err != nil || a.answer.Status != http.StatusUnauthorized || cause == "" {
 		return explainAttempt(a)
 	}
 	return "refused: " + cause + "\nIf that is not why, " + checkThree
 }
 
-// amiss is what a receiver refuses and this program knows, or "". What it cannot
-// know is the receiver's secret, its key, and which claims it asks for.
-func (c *sendCommand) amiss(now time.Time) string {
+// fault returns a reason for a receiver to refuse, or "". This program cannot
+// know the receiver's secret, its key, and which claims it asks for.
+func (c *sendCommand) fault(now time.Time) string {
 	const maxAge, maxSkew = 2 * time.Hour, 5 * time.Minute // the receiver's, unless it has others
 	exp := c.claims.date("exp")
 	switch {
 	case c.sender.Key == nil:
-		return "it was sent without a token, which only a Tokenless receiver takes."
+		return "it was sent without a token. Only a Tokenless receiver accepts that."
 	case !exp.IsZero() && now.After(exp):
 		return "its token has expired: exp in the claims is " + exp.Format(time.RFC3339) + "."
 	case c.sender.Age > maxAge:
@@ -98,9 +98,9 @@ func explainAttempt(a attempt) string {
 	case 2:
 		return answers[http.StatusNoContent]
 	case 3:
-		return fmt.Sprintf("redirected to %q. Nobody knows that Cloudinary follows redirects: upload with the final URL.", a.answer.Location)
+		return fmt.Sprintf("redirected to %q. It is not known whether Cloudinary follows redirects: upload with the final URL.", a.answer.Location)
 	case 4:
-		return "something refused it, and it was not the receiver, which has no such answer."
+		return "something refused it. It was not the receiver, which never gives this answer."
 	}
 	return "something failed. Cloudinary would send it again."
 }

@@ -11,7 +11,7 @@ import (
 const troubleshooting = "../../docs/troubleshooting.md"
 
 // rows are those of the tables in a document, by the first name in backticks that
-// one of their cells begins with. A row without a cause or a mend has no use.
+// one of their cells begins with. A row without a cause or a fix has no use.
 func rows(t *testing.T, document string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(document)
