@@ -1,12 +1,12 @@
 // Gallery is an app as a user of cloudinaryhook would have one: albums of
 // organizations, in which images appear as Cloudinary announces them.
 //
-//	go run ./examples/gallery [-addr 127.0.0.1:8080] [-db gallery.db] [-keep 720h] [-public]
-//	go run ./examples/gallery -db postgres://gallery@db.internal/gallery
+//	go run ./examples/gallery [-addr 127.0.0.1:8080] [-db gallery.db] [-keep 720h]
+//	go run ./examples/gallery -addr :8080 -admin 127.0.0.1:9090 -db postgres://gallery@db.internal/gallery
 //
-// With neither CLOUDINARY_API_SECRET nor CLOUDINARYHOOK_TOKEN_KEY set it is a demo that
-// notifies itself. With both it takes what comes from outside, as from
-// "cloudinaryhook send" in another terminal with the same two set:
+// If neither CLOUDINARY_API_SECRET nor CLOUDINARYHOOK_TOKEN_KEY is set, it is a
+// demo that notifies itself. With both it takes what comes from outside, for
+// example from "cloudinaryhook send" in another terminal with the same two set:
 //
 //	export CLOUDINARY_API_SECRET=test CLOUDINARYHOOK_TOKEN_KEY=$(openssl rand -hex 32)
 //	go run ./examples/gallery
@@ -16,10 +16,14 @@
 // token key is yours: its bytes are used as they are, not decoded, and there must
 // be 32 at least.
 //
-// Completed deliveries are forgotten after -keep; images stay. The page has no
-// login, so an address that others can reach needs -public. Several galleries may
-// share a Postgres database. Its password is better left to PGPASSWORD or a
-// password file than to the URL, which other users of the machine can see.
+// Completed deliveries are forgotten after -keep; images stay. The pages have no
+// login: -admin gives them an address of their own, and only with -public do they
+// answer others than this machine. Several galleries may share a Postgres
+// database. Its password is better left to PGPASSWORD or a password file than to
+// the URL, which other users of the machine can see.
+//
+// docs/operations.md says how to run it: health checks, stopping, logs, alerts,
+// backups.
 package main
 
 import (
