@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,17 +8,16 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
@@ -35,10 +32,10 @@ type bench struct {
 
 func runBench(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	b := &bench{out: stdout}
-	flags := newFlags("bench", stderr)
+	flags := newFlags("bench")
 	flags.IntVar(&b.messages, "messages", 2000, "notifications in each measurement")
 	flags.IntVar(&b.rounds, "rounds", 5, "measurements of each kind; their median counts")
-	if err := parseFlags(flags, args); err != nil {
+	if err := parseFlags(flags, args, stderr); err != nil {
 		return err
 	}
 	if b.messages < 100 || b.rounds < 1 {
@@ -120,46 +117,13 @@ func (b *bench) receive(ctx context.Context, notifications int) (cpu time.Durati
 	}
 	defer s.Shutdown()
 	secret, tokenKey := newSecrets()
-	cmd, said, err := startSelf(ctx, []string{secretVariable + "=" + secret, keyVariable + "=" + string(tokenKey)},
+	cmd, said, err := startSelf(ctx, []string{secrets.APISecret + "=" + secret, secrets.TokenKey + "=" + string(tokenKey)},
 		"receive", "-addr", "127.0.0.1:0", "-nats", s.ClientURL(), "-replicas", "1", "-max-bytes", "1073741824")
 	if err != nil {
 		return 0, err
 	}
 	err = flood(ctx, newLoad(secret, tokenKey, time.Second, said), notifications)
 	return stopSelf(cmd), err
-}
-
-// startSelf runs this program once more, and returns what its first line says
-// after the colon.
-func startSelf(ctx context.Context, env []string, args ...string) (cmd *exec.Cmd, said string, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, "", err
-	}
-	cmd = exec.CommandContext(ctx, self, args...) //nolint:gosec // itself
-	cmd.Env = append(os.Environ(), env...)
-	var log bytes.Buffer
-	cmd.Stderr = &log
-	stdout, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		return nil, "", fmt.Errorf("%s: %w: %s", args[0], errors.Join(err, cmd.Wait()), log.String())
-	}
-	_, said, _ = strings.Cut(line, ": ")
-	return cmd, strings.TrimSpace(said), nil
-}
-
-// stopSelf ends such a program, and returns the CPU time it has used.
-func stopSelf(cmd *exec.Cmd) time.Duration {
-	_ = cmd.Process.Signal(os.Interrupt)
-	_ = cmd.Wait()
-	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 }
 
 // flood sends so many notifications as fast as they are answered.
@@ -193,26 +157,17 @@ func parallel(workers, n int, f func(i int) error) error {
 	return errors.Join(errs...)
 }
 
-// A benchCluster is three nodes, each a process of its own.
+// A benchCluster is three nodes, each a process of its own, with both streams.
 type benchCluster struct {
-	nodes     []node
-	processes []*exec.Cmd
-	conn      *connection
-	q         *queue
+	*processes
+	conn *connection
+	q    *queue
 }
 
 func startBenchCluster(ctx context.Context, dir string, lazySync bool) (c *benchCluster, err error) {
 	c = new(benchCluster)
-	if c.nodes, err = newNodes(dir); err != nil {
+	if c.processes, err = startProcesses(ctx, dir, lazySync); err != nil {
 		return c, err
-	}
-	for _, n := range c.nodes {
-		n.lazySync = lazySync
-		cmd, _, err := startSelf(ctx, nil, n.args()...)
-		if err != nil {
-			return c, err
-		}
-		c.processes = append(c.processes, cmd)
 	}
 	if c.conn, err = connect(clusterConfig{urls: urls(c.nodes)}, "bench", slog.New(slog.DiscardHandler)); err != nil {
 		return c, err
@@ -230,11 +185,7 @@ func (c *benchCluster) close() (cpu time.Duration) {
 	if c.conn != nil {
 		c.conn.Close()
 	}
-	for _, cmd := range c.processes {
-		cpu += stopSelf(cmd)
-	}
-	c.processes = nil
-	return cpu
+	return c.processes.stop()
 }
 
 // nodes is the CPU time of all three, for each notification that comes in and
@@ -352,7 +303,8 @@ func (b *bench) through(ctx context.Context, c *benchCluster, inFlight int) (rat
 				return nil
 			}),
 		},
-		concurrency: inFlight, timeout: time.Minute, maxTries: maxTries, backoff: backoff, logger: slog.New(slog.DiscardHandler),
+		concurrency: inFlight, timeout: time.Minute, maxTries: maxTries, backoff: backoff, ackWait: ackWait,
+		count: func(string) {}, logger: slog.New(slog.DiscardHandler),
 	}
 	working := make(chan error, 1)
 	go func() { working <- w.run(ctx, c.conn) }()

@@ -31,6 +31,8 @@ type node struct {
 	advertise  string   // where the others are told to find it, if not at routeAddr
 	lazySync   bool     // to disk, every two minutes, as nats-server does unless told otherwise
 	maxPayload int32    // 0: maxPayload
+	maxStore   int64    // bytes that it may keep; 0: what the disk has
+	password   string   // of all clients; "": none
 }
 
 func (n node) url() string { return "nats://" + n.clientAddr }
@@ -58,10 +60,13 @@ func (n node) options() (o *server.Options, err error) {
 		ServerName: n.name,
 		JetStream:  true,
 		StoreDir:   n.dir,
-		SyncAlways: !n.lazySync,
-		MaxPayload: cmp.Or(n.maxPayload, maxPayload),
-		NoLog:      true,
-		NoSigs:     true,
+
+		JetStreamMaxStore: n.maxStore,
+		Authorization:     n.password,
+		SyncAlways:        !n.lazySync,
+		MaxPayload:        cmp.Or(n.maxPayload, maxPayload),
+		NoLog:             true,
+		NoSigs:            true,
 	}
 	if o.Host, o.Port, err = splitAddr(n.clientAddr); err != nil || len(n.routes) == 0 {
 		return o, err
@@ -140,7 +145,7 @@ func urls(nodes []node) string {
 func runNode(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var n node
 	var routes string
-	flags := newFlags("node", stderr)
+	flags := newFlags("node")
 	flags.StringVar(&n.name, "name", "", "its `name` in the cluster")
 	flags.StringVar(&n.dir, "dir", "", "`folder` to keep messages in")
 	flags.StringVar(&n.clientAddr, "addr", "127.0.0.1:4222", "`address` for clients")
@@ -148,7 +153,7 @@ func runNode(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	flags.StringVar(&n.advertise, "advertise", "", "`address` that other nodes are told, if not that of -cluster")
 	flags.StringVar(&routes, "routes", "", "comma-separated `addresses` of the other nodes")
 	flags.BoolVar(&n.lazySync, "lazy-sync", false, "sync every two minutes: acknowledged messages may be lost with the power")
-	if err := parseFlags(flags, args); err != nil {
+	if err := parseFlags(flags, args, stderr); err != nil {
 		return err
 	}
 	if n.name == "" || n.dir == "" || routes == "" {

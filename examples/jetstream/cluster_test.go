@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/service"
 	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
@@ -179,11 +180,11 @@ func (c *testCluster) cut(i int) (heal func()) {
 func startReceiver(t *testing.T, nc *connection, secret string, tokenKey []byte) string {
 	t.Helper()
 	q := mustQueue(t, nc, time.Second)
-	handler, err := (&receiver{secrets: []string{secret}, tokenKey: tokenKey}).handler(q, 2500*time.Millisecond, quiet)
+	handler, err := (&receiver{secrets: []string{secret}, keys: [][]byte{tokenKey}}).handler(q, 2500*time.Millisecond, nil, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(newMux(handler, nc.Conn))
+	s := httptest.NewServer(newMux(&service.Service{Logger: quiet}, handler))
 	t.Cleanup(s.Close)
 	return s.URL + hookPath
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +19,9 @@ type connection struct {
 
 // connect joins the cluster by any of the nodes in the comma-separated urls.
 func connect(c clusterConfig, name string, logger *slog.Logger) (*connection, error) {
+	if err := checkURLs(c.urls); err != nil {
+		return nil, err
+	}
 	options := []nats.Option{
 		nats.Name("cloudinaryhook " + name),
 		nats.MaxReconnects(-1),
@@ -41,6 +46,22 @@ func connect(c clusterConfig, name string, logger *slog.Logger) (*connection, er
 		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
 	return &connection{Conn: nc}, nil
+}
+
+// checkURLs refuses what is not the URL of a node, without quoting it: a password
+// may be in it. NATS's own error quotes it. Where a password has a "/", "?" or "#"
+// in it, a part of it would pass for a port or a host, which other errors name.
+func checkURLs(urls string) error {
+	for i, text := range strings.Split(urls, ",") {
+		if text = strings.TrimSpace(text); !strings.Contains(text, "://") {
+			text = "nats://" + text
+		}
+		u, err := url.Parse(text)
+		if err != nil || u.Hostname() == "" || strings.Trim(u.Path, "/")+u.RawQuery+u.Fragment != "" {
+			return fmt.Errorf("-nats: URL %d is not of the form nats://HOST:PORT; a password's special characters are written as %%XX", i+1)
+		}
+	}
+	return nil
 }
 
 // number counts nodes that the connection was with before this one.

@@ -7,16 +7,17 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/service"
 )
 
 const (
@@ -24,21 +25,21 @@ const (
 	demoInterval = 100 * time.Millisecond // of each client
 )
 
-// A demo is a cluster, a receiver, two workers and Cloudinary, in one process.
+// A demo is a cluster of three processes, and in one process a receiver, two
+// workers and Cloudinary.
 type demo struct {
 	out     io.Writer
 	started time.Time
-	nodes   []node
-	servers []*server.Server
+	cluster *processes
 	db      *database.DB
 	conn    *connection
 	js      jetstream.JetStream
 	load    *load
 
-	stopped string             // the node that was, last
-	stop    context.CancelFunc // of receiver and workers
-	tasks   sync.WaitGroup
-	errs    chan error
+	killed string             // the node that was, last
+	stop   context.CancelFunc // of receiver and workers
+	tasks  sync.WaitGroup
+	errs   chan error
 }
 
 // runDemo ends by itself after about half a minute. It needs nothing but a
@@ -65,17 +66,11 @@ func (d *demo) say(format string, args ...any) {
 }
 
 func (d *demo) startCluster(ctx context.Context, dir string) (err error) {
-	if d.nodes, err = newNodes(dir); err != nil {
+	if d.cluster, err = startProcesses(ctx, dir, false); err != nil {
 		return err
 	}
-	d.servers = make([]*server.Server, len(d.nodes))
-	for i, n := range d.nodes {
-		if d.servers[i], err = n.start(); err != nil {
-			return err
-		}
-	}
 	quiet := slog.New(slog.DiscardHandler)
-	if d.conn, err = connect(clusterConfig{urls: urls(d.nodes)}, "demo", quiet); err != nil {
+	if d.conn, err = connect(clusterConfig{urls: urls(d.cluster.nodes)}, "demo", quiet); err != nil {
 		return err
 	}
 	if d.js, err = jetstream.New(d.conn.Conn); err != nil {
@@ -95,17 +90,18 @@ func (d *demo) startPrograms(ctx context.Context, dir string) (err error) {
 	}
 	ctx, d.stop = context.WithCancel(ctx)
 	for i := range 2 {
-		nc, err := connect(clusterConfig{urls: urls(d.nodes)}, fmt.Sprintf("worker %d", i), quiet)
+		nc, err := connect(clusterConfig{urls: urls(d.cluster.nodes)}, fmt.Sprintf("worker %d", i), quiet)
 		if err != nil {
 			return err
 		}
 		w := &worker{
 			processor: &cloudinaryhook.Processor{Store: d.db, Images: d.db}, concurrency: 8,
-			timeout: 5 * time.Second, maxTries: maxTries, backoff: backoff, logger: quiet,
+			timeout: 5 * time.Second, maxTries: maxTries, backoff: backoff, ackWait: ackWait,
+			count: func(string) {}, logger: quiet,
 		}
 		d.task(func() error { defer nc.Close(); return w.run(ctx, nc) })
 	}
-	nc, err := connect(clusterConfig{urls: urls(d.nodes)}, "receiver", quiet)
+	nc, err := connect(clusterConfig{urls: urls(d.cluster.nodes)}, "receiver", quiet)
 	if err != nil {
 		return err
 	}
@@ -114,8 +110,8 @@ func (d *demo) startPrograms(ctx context.Context, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	r := receiver{secrets: []string{secret}, tokenKey: tokenKey}
-	handler, err := r.handler(q, 0, quiet)
+	r := receiver{secrets: []string{secret}, keys: [][]byte{tokenKey}}
+	handler, err := r.handler(q, 0, nil, quiet)
 	if err != nil {
 		return err
 	}
@@ -124,7 +120,13 @@ func (d *demo) startPrograms(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	d.load = newLoad(secret, tokenKey, time.Second, "http://"+listener.Addr().String()+hookPath)
-	d.task(func() error { defer nc.Close(); return serve(ctx, listener, newMux(handler, nc.Conn), quiet) })
+	mux := http.NewServeMux()
+	mux.Handle(hookPath, handler)
+	program := &service.Service{Logger: quiet}
+	d.task(func() error {
+		defer nc.Close()
+		return program.Serve(ctx, service.Site{Listener: listener, Handler: mux})
+	})
 	return nil
 }
 
@@ -144,19 +146,14 @@ func (d *demo) close() {
 	if d.conn != nil {
 		d.conn.Close()
 	}
-	for _, s := range d.servers {
-		if s != nil {
-			s.Shutdown()
-			s.WaitForShutdown()
-		}
-	}
+	d.cluster.stop()
 	if d.db != nil {
 		_ = d.db.Close()
 	}
 }
 
-// script is what the demo shows: the node that leads the stream goes and comes
-// back, then another.
+// script is what the demo shows: the node that leads the stream is killed and
+// comes back, then another.
 func (d *demo) script(ctx context.Context) error {
 	d.say("three nodes, each with its own files; a receiver; two workers; %d senders", demoClients)
 	sending, stop := context.WithCancel(ctx)
@@ -171,8 +168,8 @@ func (d *demo) script(ctx context.Context) error {
 	}
 	steps := []func(context.Context) error{
 		func(ctx context.Context) error { return d.watch(ctx, 4) },
-		func(ctx context.Context) error { return d.restart(ctx, true) },
-		func(ctx context.Context) error { return d.restart(ctx, false) },
+		func(ctx context.Context) error { return d.crash(ctx, true) },
+		func(ctx context.Context) error { return d.crash(ctx, false) },
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -206,22 +203,21 @@ func (d *demo) watch(ctx context.Context, seconds int) error {
 	return nil
 }
 
-// restart stops the node that leads the stream, or one that does not and was not
-// stopped before, and starts it again.
-func (d *demo) restart(ctx context.Context, leads bool) error {
+// crash kills the node that leads the stream, or one that does not and was not
+// killed before, and starts it again.
+func (d *demo) crash(ctx context.Context, leads bool) error {
 	i, err := d.find(ctx, leads)
 	if err != nil {
 		return err
 	}
 	role := map[bool]string{true: "which leads the stream", false: "which follows"}[leads]
-	d.say("-- node %s, %s, is stopped", d.nodes[i].name, role)
-	d.servers[i].Shutdown()
-	d.servers[i].WaitForShutdown()
+	d.say("-- node %s, %s, is killed", d.cluster.nodes[i].name, role)
+	d.cluster.kill(i)
 	if err := d.watch(ctx, 6); err != nil {
 		return err
 	}
-	d.say("-- node %s is started again", d.nodes[i].name)
-	if d.servers[i], err = d.nodes[i].start(); err != nil {
+	d.say("-- node %s is started again", d.cluster.nodes[i].name)
+	if err := d.cluster.start(ctx, i); err != nil {
 		return err
 	}
 	if err := d.watch(ctx, 2); err != nil {
@@ -230,7 +226,7 @@ func (d *demo) restart(ctx context.Context, leads bool) error {
 	if err := until(ctx, func(ctx context.Context) error { return allCurrent(ctx, d.js) }); err != nil {
 		return err
 	}
-	d.say("-- node %s has caught up", d.nodes[i].name)
+	d.say("-- node %s has caught up", d.cluster.nodes[i].name)
 	return nil
 }
 
@@ -240,9 +236,9 @@ func (d *demo) find(ctx context.Context, leads bool) (int, error) {
 		leader, err = streamLeader(ctx, d.js)
 		return err
 	})
-	for i, n := range d.nodes {
-		if (n.name == leader) == leads && n.name != d.stopped {
-			d.stopped = n.name
+	for i, n := range d.cluster.nodes {
+		if (n.name == leader) == leads && n.name != d.killed {
+			d.killed = n.name
 			return i, err
 		}
 	}

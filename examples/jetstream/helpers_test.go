@@ -147,8 +147,8 @@ func openDB(t *testing.T) *database.DB {
 // newTestHandler is a receiver's, for requests of cloudinaryhooktest.
 func newTestHandler(t *testing.T, store cloudinaryhook.Store, timeout time.Duration) http.Handler {
 	t.Helper()
-	r := receiver{secrets: []string{cloudinaryhooktest.DefaultSecret}, tokenKey: []byte(cloudinaryhooktest.DefaultKey)}
-	handler, err := r.handler(store, timeout, quiet)
+	r := receiver{secrets: []string{cloudinaryhooktest.DefaultSecret}, keys: [][]byte{[]byte(cloudinaryhooktest.DefaultKey)}}
+	handler, err := r.handler(store, timeout, nil, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,7 @@
 //	go run ./examples/jetstream demo      a cluster, a receiver and two workers in one process
 //	go run ./examples/jetstream receive   authenticate and queue
 //	go run ./examples/jetstream work      create images; holds no secret
-//	go run ./examples/jetstream dead      list what no worker could process, or put it back
+//	go run ./examples/jetstream dead      list what no worker could process, put it back, or discard it
 //	go run ./examples/jetstream bench     measure what docs/scaling.md computes with
 package main
 
@@ -14,9 +14,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -39,22 +39,21 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if len(args) == 0 {
 		return errors.New(usage)
 	}
-	logger := slog.New(slog.NewTextHandler(stderr, nil))
 	switch command, args := args[0], args[1:]; command {
 	case "receive":
 		r, err := parseReceiver(args, getenv, stderr)
 		if err != nil {
 			return err
 		}
-		return r.run(ctx, stdout, logger)
+		return r.run(ctx, stdout, stderr)
 	case "work":
 		c, err := parseWorker(args, stderr)
 		if err != nil {
 			return err
 		}
-		return c.run(ctx, logger)
+		return c.run(ctx, stdout, stderr)
 	case "dead":
-		return runDead(ctx, args, stdout, stderr, logger)
+		return runDead(ctx, args, stdout, stderr)
 	case "demo":
 		return runDemo(ctx, stdout)
 	case "bench":
@@ -80,21 +79,42 @@ func (c *clusterConfig) register(flags *flag.FlagSet) {
 	flags.StringVar(&c.credentials, "creds", "", "NATS credentials `file`")
 	flags.StringVar(&c.rootCAs, "ca", "", "`file` of certificates that the nodes' are signed with, for tls:// URLs")
 	flags.IntVar(&c.replicas, "replicas", 3, "copies of each notification; fewer than 3 do not survive the loss of a node")
-	flags.Int64Var(&c.maxBytes, "max-bytes", 16<<30, "`size` of the stream; when it is full, notifications are answered 500")
+	flags.Int64Var(&c.maxBytes, "max-bytes", 16<<30, "`size` of the stream, which each node must have free, and an eighth more for dead letters; when it is full, notifications are answered 500")
 }
 
-func newFlags(command string, stderr io.Writer) *flag.FlagSet {
-	flags := flag.NewFlagSet("jetstream "+command, flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	return flags
+// check refuses what no stream could keep its promise with.
+func (c *clusterConfig) check() error {
+	if c.replicas < 1 || c.maxBytes < 2*largestMessage {
+		return fmt.Errorf("-replicas must be 1 at least, and -max-bytes %d: two of the largest notifications", 2*largestMessage)
+	}
+	return nil
 }
 
-func parseFlags(flags *flag.FlagSet, args []string) error {
-	if err := flags.Parse(args); err != nil {
+func newFlags(command string) *flag.FlagSet {
+	return flag.NewFlagSet("jetstream "+command, flag.ContinueOnError)
+}
+
+// parse returns errors that quote no URL: there may be a password in it.
+func parse(flags *flag.FlagSet, args []string, stderr io.Writer) error {
+	flags.SetOutput(io.Discard) // the package would print the error, and all flags after it
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		flags.SetOutput(stderr)
+		flags.Usage()
+	case err != nil && strings.ContainsAny(err.Error(), "@/"):
+		return errors.New("a URL or a path stands where none belongs; -h lists the flags")
+	}
+	return err
+}
+
+// parseFlags is parse for commands without arguments.
+func parseFlags(flags *flag.FlagSet, args []string, stderr io.Writer) error {
+	if err := parse(flags, args, stderr); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	if flags.NArg() > 0 { // not quoted: it may be the URL of a flag that was forgotten
+		return errors.New("there are arguments that belong to no flag; -h lists the flags")
 	}
 	return nil
 }

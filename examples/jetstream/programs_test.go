@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -19,6 +22,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 	"github.com/cloudinaryhook/cloudinaryhook/internal/postgrestest"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 // stop asks the program to end, and returns all it has said.
@@ -49,7 +53,7 @@ func testPrograms(t *testing.T, dbName string) {
 	n := startAlone(t)
 	secret, tokenKey := newSecrets()
 	cluster := []string{"-nats", n.url(), "-replicas", "1", "-max-bytes", "67108864"}
-	receiver := start(t, binary, []string{secretVariable + "=" + secret + "," + rand.Text(), keyVariable + "=" + string(tokenKey)},
+	receiver := start(t, binary, []string{secrets.APISecret + "=" + rand.Text(), secrets.APISecret + secrets.PreviousSuffix + "=" + secret, secrets.TokenKey + "=" + string(tokenKey)},
 		append([]string{"receive", "-addr", "127.0.0.1:0"}, cluster...)...)
 	hook := receiver.expect(t, "receive: ")
 
@@ -67,7 +71,23 @@ func testPrograms(t *testing.T, dbName string) {
 	}
 	waitEmpty(t, js)
 
-	checkHealth(t, strings.TrimSuffix(hook, hookPath))
+	base := strings.TrimSuffix(hook, hookPath)
+	status(t, base+"/healthz", http.StatusOK)
+	status(t, base+"/readyz", http.StatusOK)
+	for _, want := range []string{`cloudinary_notifications_total{status="201"} 50`, "cloudinary_queue_messages 0", "cloudinary_dead_letters 0",
+		"cloudinary_cluster_ready 1", "go_goroutines", "process_open_fds"} {
+		waitFor(t, base+"/metrics", want)
+	}
+	done := 0
+	for _, w := range workers {
+		page := w.expect(t, "work: ")
+		status(t, strings.Replace(page, "/metrics", "/readyz", 1), http.StatusOK)
+		waitFor(t, page, "cloudinary_queue_oldest_seconds 0")
+		done += value(t, page, `cloudinary_deliveries_total{result="done"}`)
+	}
+	if done != 50 {
+		t.Errorf("the workers say that %d deliveries are done, want 50", done)
+	}
 	said := receiver.stop(t)
 	for _, w := range workers {
 		said += w.stop(t)
@@ -88,15 +108,93 @@ func testPrograms(t *testing.T, dbName string) {
 	}
 }
 
-func checkHealth(t *testing.T, receiver string) {
+// get returns an answer's status and body.
+func get(t *testing.T, url string) (int, string) {
 	t.Helper()
-	resp, err := http.Get(receiver + "/healthz")
+	resp, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		t.Errorf("/healthz got %d, want 200", resp.StatusCode)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// status waits until the answer has it.
+func status(t *testing.T, url string, want int) {
+	t.Helper()
+	wait(t, url, func(context.Context) error {
+		if got, body := get(t, url); got != want {
+			return fmt.Errorf("got %d, %q, want %d", got, body, want)
+		}
+		return nil
+	})
+}
+
+// waitFor waits until the answer holds a text.
+func waitFor(t *testing.T, url, want string) {
+	t.Helper()
+	wait(t, url, func(context.Context) error {
+		if _, body := get(t, url); !strings.Contains(body, want) {
+			return fmt.Errorf("there is no %s in:\n%s", want, body)
+		}
+		return nil
+	})
+}
+
+// value is a metric's, or 0 if there is none.
+func value(t *testing.T, url, metric string) (n int) {
+	t.Helper()
+	_, body := get(t, url)
+	if _, rest, ok := strings.Cut(body, metric+" "); ok {
+		_, _ = fmt.Sscan(rest, &n)
+	}
+	return n
+}
+
+// TestNoPasswordInMessages: URLs with a password are given in the wrong place,
+// malformed, or with one that the node does not take.
+func TestNoPasswordInMessages(t *testing.T) {
+	guarded := startNode(t, node{name: "guarded", dir: t.TempDir(), clientAddr: "127.0.0.1:-1", password: "right"})
+	const password = "hunter2"
+	db := filepath.Join(t.TempDir(), "db")
+	tests := []string{
+		"postgres://u:hunter2@h/db", "work postgres://u:hunter2@h/db", "receive nats://u:hunter2@h", "dead nats://u:hunter2@h", "bench nats://u:hunter2@h",
+		"work -postgres://u:hunter2@h/db", "work -concurrency postgres://u:hunter2@h/db", "work -log-format u:hunter2@h", "work -log-level=u:hunter2@h",
+		"work -db postgres://u:hunter2@127.0.0.1:1/db", "work -db postgres://u:hunter2%zz@127.0.0.1:1/db", "work -db postgres://u:hunter2@127.0.0.1:x/db",
+		"work -db " + db + " -nats nats://u:hunter2%zz@h", "work -db " + db + " -nats nats://u:hunter2/@h", "work -db " + db + " -nats nats://u:1?hunter2@h",
+		"work -db " + db + " -nats u:hunter2#@h", "work -db " + db + " -nats nats://u:1/hunter2@h", "work -db " + db + " -nats nats://u:hunter2@h:hunter2",
+		"work -db " + db + " -nats nats://u:hunter2@" + guarded.clientAddr, "dead -nats nats://u:hunter2@" + guarded.clientAddr,
+		"dead -nats nats://u:hunter2@127.0.0.1:1",
+	}
+	for _, args := range tests {
+		t.Run(args, func(t *testing.T) {
+			var out bytes.Buffer
+			env := map[string]string{secrets.APISecret: "s", secrets.TokenKey: strings.Repeat("k", 32)}
+			err := run(t.Context(), strings.Fields(args), func(name string) string { return env[name] }, &out, &out)
+			if err == nil || strings.Contains(err.Error()+out.String(), password) {
+				t.Errorf("got %v and the output %q, want an error without the password", err, out.String())
+			}
+		})
+	}
+}
+
+// TestNoRoom: the message names the setting, which the node's own error does not.
+func TestNoRoom(t *testing.T) {
+	small := startNode(t, node{name: "small", dir: t.TempDir(), clientAddr: "127.0.0.1:-1", maxStore: 10 << 30})
+	env := map[string]string{secrets.APISecret: "s", secrets.TokenKey: strings.Repeat("k", 32)}
+	err := run(t.Context(), []string{"receive", "-replicas", "1", "-nats", small.url()}, func(name string) string { return env[name] }, io.Discard, io.Discard)
+	for _, want := range []string{"-max-bytes 17179869184 reserves 16.00 GiB on each of 1 nodes", "max_file_store"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q in it", err, want)
+		}
+	}
+	inCluster := &jetstream.APIError{ErrorCode: 10005, Description: "no suitable peers for placement, insufficient storage"}
+	if err := (clusterConfig{replicas: 3, maxBytes: 1 << 30}).explain(inCluster); !strings.Contains(err.Error(), "-max-bytes") || !errors.Is(err, inCluster) {
+		t.Errorf("in a cluster got %v, want an error about -max-bytes", err)
 	}
 }
 
@@ -112,14 +210,24 @@ func TestMisuse(t *testing.T) {
 	}{
 		{"no command", "", nil, "usage"},
 		{"unknown command", "receiv", nil, "usage"},
-		{"no secret", "receive", map[string]string{keyVariable: key}, secretVariable},
-		{"an empty secret", "receive", map[string]string{keyVariable: key, secretVariable: "a,,b"}, secretVariable},
-		{"a short key", "receive", map[string]string{keyVariable: "short", secretVariable: "a"}, "fewer than 32"},
-		{"an argument too many", "work now", nil, `"now"`},
+		{"no secret", "receive", map[string]string{secrets.TokenKey: key}, secrets.APISecret},
+		{"a blank secret", "receive", map[string]string{secrets.TokenKey: key, secrets.APISecret: " "}, secrets.APISecret},
+		{"no key", "receive", map[string]string{secrets.APISecret: "a"}, secrets.TokenKey},
+		{"no new key", "receive", map[string]string{secrets.APISecret: "a", secrets.TokenKey + "_PREVIOUS": key}, secrets.TokenKey},
+		{"no file", "receive", map[string]string{secrets.APISecret + "_FILE": "nowhere", secrets.TokenKey: key}, secrets.APISecret + "_FILE"},
+		{"a short key", "receive", map[string]string{secrets.TokenKey: "short", secrets.APISecret: "a"}, secrets.TokenKey},
+		{"an argument too many", "work now", nil, "arguments"},
 		{"no concurrency", "work -concurrency 0", nil, "-concurrency"},
+		{"no drain", "receive -drain -1s", nil, "-drain"},
+		{"no place for metrics", "work -admin=", nil, "-admin"},
+		{"a stream for nothing", "work -max-bytes 1000", nil, "-max-bytes"},
+		{"an unknown flag", "work -what", nil, "-what"},
+		{"a letter without a number", "dead -requeue all", nil, "numbers"},
+		{"discard without a number", "dead -discard", nil, "numbers"},
+		{"discard and requeue", "dead -discard -requeue 1", nil, "-requeue"},
 		{"no time", "work -timeout 0s", nil, "-timeout"},
 		{"a node without others", "node -name a -dir b", nil, "-routes"},
-		{"a node that takes 1 MB", "receive -nats " + small.url(), map[string]string{keyVariable: key, secretVariable: "a"}, "max_payload: 8MB"},
+		{"a node that takes 1 MB", "receive -nats " + small.url(), map[string]string{secrets.TokenKey: key, secrets.APISecret: "a"}, "max_payload: 8MB"},
 		{"more replicas than nodes", "work -db " + filepath.Join(t.TempDir(), "db") + " -nats " + small.url(), nil, streamName},
 		{"too few to measure", "bench -messages 1", nil, "-messages"},
 	}
@@ -146,9 +254,10 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("%v:\n%s", err, out)
 	}
 	for _, want := range []string{
-		`node [abc], which leads the stream, is stopped`, `node [abc], which follows, is stopped`,
+		`node [abc], which leads the stream, is killed`, `node [abc], which follows, is killed`,
 		`(?s)is started again.*has caught up.*is started again.*has caught up`,
 		`sent [1-9]\d*, acknowledged [1-9]\d*, lost 0, doubled 0;`,
+		`longest gap without a 201 ([2-9]|\d\d)[.\d]*s`, // a node that hands over leaves none
 	} {
 		if !regexp.MustCompile(want).Match(out) {
 			t.Errorf("the demo does not say %q:\n%s", want, out)

@@ -6,56 +6,74 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/service"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 const (
-	hookPath        = "/api/v1/cloudinary"
-	secretVariable  = "CLOUDINARY_API_SECRET" //nolint:gosec // a variable's name
-	keyVariable     = "CLOUDINARY_TOKEN_KEY"
-	maxBody         = 4 << 20
-	inFlight        = 4096
-	shutdownTimeout = 20 * time.Second // a request in flight has 18 s at most
+	hookPath = "/api/v1/cloudinary"
+	maxBody  = 4 << 20
+	inFlight = 4096
+
+	// As JSON a body is a third longer, in base64; the rest is for claims and
+	// headers.
+	largestMessage = maxBody/3*4 + 256<<10
 )
 
 // A receiver authenticates notifications and queues them. It keeps nothing, so
 // any number of them run side by side.
 type receiver struct {
-	addr     string
-	secrets  []string
-	tokenKey []byte
-	cluster  clusterConfig
+	addr    string
+	admin   string // address of /metrics, or "": it is at addr
+	drain   time.Duration
+	secrets []string
+	keys    [][]byte
+	cluster clusterConfig
+	log     service.Log
 }
 
 func parseReceiver(args []string, getenv func(string) string, stderr io.Writer) (*receiver, error) {
 	r := new(receiver)
-	flags := newFlags("receive", stderr)
+	flags := newFlags("receive")
 	flags.StringVar(&r.addr, "addr", "127.0.0.1:8080", "`address` to listen on")
+	flags.StringVar(&r.admin, "admin", "", "`address` for /metrics; -addr then has the hook and the health checks alone")
+	flags.DurationVar(&r.drain, "drain", 0, "how long to answer as before after SIGTERM, while /readyz already says no; above what a load balancer takes to notice")
+	r.log.Register(flags)
 	r.cluster.register(flags)
-	if err := parseFlags(flags, args); err != nil {
+	if err := parseFlags(flags, args, stderr); err != nil {
 		return nil, err
 	}
-	for secret := range strings.SplitSeq(getenv(secretVariable), ",") {
-		r.secrets = append(r.secrets, strings.TrimSpace(secret))
+	if r.drain < 0 {
+		return nil, errors.New("-drain cannot be negative")
 	}
-	if slices.Contains(r.secrets, "") {
-		return nil, fmt.Errorf("%s is not set, or has an empty secret between its commas", secretVariable)
+	if err := r.cluster.check(); err != nil {
+		return nil, err
 	}
-	if r.tokenKey = []byte(getenv(keyVariable)); len(r.tokenKey) < 32 {
-		return nil, fmt.Errorf("%s has %d bytes, fewer than 32", keyVariable, len(r.tokenKey))
-	}
-	return r, nil
+	return r, r.readSecrets(getenv)
 }
 
-func (r *receiver) run(ctx context.Context, stdout io.Writer, logger *slog.Logger) error {
+func (r *receiver) readSecrets(getenv func(string) string) (err error) {
+	if r.secrets, err = secrets.Required(getenv, secrets.APISecret); err != nil {
+		return err
+	}
+	keys, err := secrets.Required(getenv, secrets.TokenKey)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		r.keys = append(r.keys, []byte(key))
+	}
+	_, err = r.handler(new(queue), 0, nil, nil) // which refuses what is no secret or no key
+	return err
+}
+
+func (r *receiver) run(ctx context.Context, stdout, stderr io.Writer) error {
+	logger, stop := r.log.Open(stderr, causeOf)
+	defer stop()
 	nc, err := connect(r.cluster, "receiver", logger)
 	if err != nil {
 		return err
@@ -71,75 +89,65 @@ func (r *receiver) run(ctx context.Context, stdout io.Writer, logger *slog.Logge
 	if err := openStreams(ctx, q.js, r.cluster); err != nil {
 		return err
 	}
-	handler, err := r.handler(q, 0, logger)
+	listeners, err := service.Listen(r.addr, r.admin)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", r.addr)
+	defer service.CloseAll(listeners)
+	w := newWatcher(nc, q.js, r.cluster, logger)
+	numbers := newMetrics(w)
+	handler, err := r.handler(q, 0, numbers.receiver(), logger)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "receive: http://%s%s\n", listener.Addr(), hookPath)
-	return serve(ctx, listener, newMux(handler, nc.Conn), logger)
+	program := &service.Service{Logger: logger, Ready: w.ready, Drain: r.drain}
+	fmt.Fprintf(stdout, "receive: http://%s%s\n", listeners[0].Addr(), hookPath)
+	stopWatching := w.start(ctx)
+	defer stopWatching()
+	admin := newMux(program, handler)
+	sites := []service.Site{{Listener: listeners[0], Handler: admin}}
+	if r.admin != "" {
+		admin = newMux(program, nil)
+		sites = append(sites, service.Site{Listener: listeners[1], Handler: admin})
+		fmt.Fprintf(stdout, "receive: http://%s/metrics\n", listeners[1].Addr())
+	}
+	admin.Handle("GET /metrics", numbers.handler())
+	return program.Serve(ctx, sites...)
 }
 
 // handler waits for the queue, within timeout; 0 is the library's own.
-func (r *receiver) handler(q cloudinaryhook.Store, timeout time.Duration, logger *slog.Logger) (*cloudinaryhook.Handler, error) {
-	return cloudinaryhook.NewHandler(cloudinaryhook.Config{
+func (r *receiver) handler(q cloudinaryhook.Store, timeout time.Duration, count func(context.Context, cloudinaryhook.Outcome), logger *slog.Logger) (*cloudinaryhook.Handler, error) {
+	handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
 		Signature: &cloudinaryhook.SignatureVerifier{Secrets: r.secrets},
-		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{r.tokenKey}, Require: []string{"album_id"}},
+		Token:     &cloudinaryhook.TokenVerifier{Keys: r.keys, Require: []string{"album_id"}},
 		Processor: &cloudinaryhook.Processor{Store: q, Deferred: true},
 		MaxBody:   maxBody,
 		Timeout:   timeout,
 		Logger:    logger,
+		Observe:   count,
 	})
+	if err != nil {
+		return nil, fmt.Errorf("%s and %s: %w", secrets.APISecret, secrets.TokenKey, err)
+	}
+	return handler, nil
 }
 
-// newMux tells a load balancer on /healthz whether this receiver has a node to
-// publish to.
-func newMux(hook http.Handler, nc *nats.Conn) *http.ServeMux {
+// newMux has the health checks, and the hook if it is not nil.
+func newMux(program *service.Service, hook http.Handler) *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.Handle("POST "+hookPath, hook)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if !nc.IsConnected() {
-			http.Error(w, "not connected to the cluster", http.StatusServiceUnavailable)
-		}
-	})
+	program.RegisterHealth(mux)
+	if hook != nil {
+		mux.Handle(hookPath, hook) // every method: the hook says which is right
+	}
 	return mux
 }
 
 // checkPayload refuses a cluster that could not take every body that the handler
-// lets in. NATS allows 1 MB unless told otherwise, and as JSON a body is a third
-// longer, in base64; the rest is for claims and headers.
+// lets in. NATS allows 1 MB unless told otherwise.
 func checkPayload(maxPayload int64) error {
-	const need = maxBody/3*4 + 256<<10
-	if maxPayload < need {
+	if maxPayload < largestMessage {
 		return fmt.Errorf("%w: max_payload is %d, and a body of %d bytes needs %d; set max_payload: 8MB on every node",
-			errTooLarge, maxPayload, maxBody, need)
-	}
-	return nil
-}
-
-func serve(ctx context.Context, listener net.Listener, handler http.Handler, logger *slog.Logger) error {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
-	defer cancel()
-	if err := server.Shutdown(ctx); err != nil {
-		return fmt.Errorf("requests were cut off: %w", errors.Join(err, server.Close()))
+			errTooLarge, maxPayload, maxBody, largestMessage)
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -60,30 +59,9 @@ func TestSave(t *testing.T) {
 	}
 }
 
-func TestConcurrentSaves(t *testing.T) {
-	q := openQueue(t)
-	for range 10 {
-		d := announced(t, "same")
-		states := make([]cloudinaryhook.State, 16)
-		var saving sync.WaitGroup
-		for i := range states {
-			saving.Go(func() {
-				var err error
-				if states[i], err = q.Save(t.Context(), d); err != nil {
-					t.Error(err)
-				}
-			})
-		}
-		saving.Wait()
-		count := make(map[cloudinaryhook.State]int)
-		for _, state := range states {
-			count[state]++
-		}
-		want := map[cloudinaryhook.State]int{cloudinaryhook.StateNew: 1, cloudinaryhook.StatePending: len(states) - 1}
-		if diff := cmp.Diff(want, count); diff != "" {
-			t.Fatalf("states of concurrent Saves differ (-want +got):\n%s", diff)
-		}
-	}
+// TestDeferredStore: the queue keeps what a Deferred receiver needs of a Store.
+func TestDeferredStore(t *testing.T) {
+	cloudinaryhooktest.TestDeferredStore(t, func(t *testing.T) cloudinaryhook.Store { return openQueue(t) })
 }
 
 func TestComplete(t *testing.T) {

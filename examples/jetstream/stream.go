@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,7 +21,11 @@ const (
 	dedupeWindow = 30 * time.Minute
 )
 
-var errUnsafeStream = errors.New("the stream does not keep what the receivers promise")
+var (
+	errUnsafeStream = errors.New("the stream does not keep what the receivers promise")
+	errNoQuorum     = errors.New("most of its nodes are away")
+	errFull         = errors.New("the stream is full")
+)
 
 // streams are the configurations of both streams: of notifications that wait for
 // a worker, and of those that no worker could process.
@@ -46,6 +51,12 @@ func (c clusterConfig) streams() []jetstream.StreamConfig {
 // which an operator may have tuned, but refuses those that could lose what was
 // acknowledged.
 func openStreams(ctx context.Context, js jetstream.JetStream, c clusterConfig) error {
+	_, err := c.open(ctx, js)
+	return err
+}
+
+// open is openStreams, and returns what the cluster says about both streams.
+func (c clusterConfig) open(ctx context.Context, js jetstream.JetStream) (infos []*jetstream.StreamInfo, err error) {
 	for _, want := range c.streams() {
 		stream, err := js.Stream(ctx, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -55,11 +66,60 @@ func openStreams(ctx context.Context, js jetstream.JetStream, c clusterConfig) e
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("stream %s: %w", want.Name, err)
+			return nil, fmt.Errorf("stream %s: %w", want.Name, c.explain(err))
 		}
-		if err := checkStream(stream.CachedInfo().Config, want); err != nil {
-			return err
+		info := stream.CachedInfo()
+		if err := checkStream(info.Config, want); err != nil {
+			return nil, err
 		}
+		infos = append(infos, info)
+	}
+	return infos, nil
+}
+
+// explain names the setting behind an error that says only that there is not
+// enough storage. JetStream reserves a stream's size when it creates the stream.
+func (c clusterConfig) explain(err error) error {
+	const accountLimits = 10002
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok || api.ErrorCode != accountLimits && !strings.Contains(api.Description, "insufficient storage") {
+		return err
+	}
+	const gib = 1 << 30
+	return fmt.Errorf("-max-bytes %d reserves %.2f GiB on each of %d nodes for the notifications, and an eighth of it for the dead letters, which the nodes do not have free: give a smaller -max-bytes, or raise the nodes' max_file_store: %w",
+		c.maxBytes, float64(c.maxBytes)/gib, c.replicas, err)
+}
+
+// checkNodes refuses a stream whose leader has not heard of enough other nodes
+// for a majority. It would still answer questions for a while.
+func checkNodes(info *jetstream.StreamInfo) error {
+	if info.Cluster == nil {
+		return nil // the node stands alone
+	}
+	const silent = 5 * time.Second // nodes of a stream talk every second
+	here := 0
+	for _, replica := range info.Cluster.Replicas {
+		if !replica.Offline && replica.Active < silent {
+			here++
+		}
+	}
+	if info.Cluster.Leader != "" {
+		here++
+	}
+	if here <= info.Config.Replicas/2 {
+		return fmt.Errorf("stream %s: %w", info.Config.Name, errNoQuorum)
+	}
+	return nil
+}
+
+// checkRoom refuses a stream that may not take the next notification.
+func checkRoom(info *jetstream.StreamInfo) error {
+	limit, used := info.Config.MaxBytes, info.State.Bytes
+	if limit > 0 && used+largestMessage > uint64(limit) {
+		return fmt.Errorf("%w: %d of %d bytes are in use", errFull, used, limit)
+	}
+	if limit := info.Config.MaxMsgs; limit > 0 && info.State.Msgs >= uint64(limit) {
+		return fmt.Errorf("%w: it holds %d messages", errFull, info.State.Msgs)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,9 +14,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/service"
 )
 
 const (
@@ -26,6 +29,11 @@ const (
 	// acknowledged. So many may, and hold up no other; where more do, it is no
 	// longer about single messages, and workers pause.
 	maxUnacknowledged = 10_000
+
+	// A message is given to another worker when nothing was heard of it for so
+	// long. While it is worked on, its worker says so three times as often, so a
+	// worker's -timeout is its own business.
+	ackWait = 30 * time.Second
 
 	// A dead letter is the message as it came, and these headers.
 	causeHeader = "Cloudinary-Dead-Cause"
@@ -48,19 +56,20 @@ type worker struct {
 	timeout     time.Duration              // of one delivery's work
 	maxTries    uint64                     // of one delivery
 	backoff     func(uint64) time.Duration // after so many tries
+	ackWait     time.Duration              // the same in all workers
+	count       func(result string)        // of each try
 	logger      *slog.Logger
 
 	js jetstream.JetStream
 }
 
 // consumer is the workers' common place in the stream. A message that no worker
-// answers for within AckWait goes to another one. The server counts tries but
-// never stops, since what it stops to deliver would lie in the stream for ever.
+// speaks of within AckWait goes to another one. The server counts tries but never
+// stops, since what it stops to deliver would lie in the stream for ever.
 func (w *worker) consumer() jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable: workersName, AckPolicy: jetstream.AckExplicitPolicy,
-		AckWait:    w.timeout + 5*time.Second, // Complete has 3 s of its own
-		MaxDeliver: -1, MaxAckPending: maxUnacknowledged,
+		AckWait: w.ackWait, MaxDeliver: -1, MaxAckPending: maxUnacknowledged,
 	}
 }
 
@@ -69,7 +78,10 @@ func (w *worker) run(ctx context.Context, c *connection) (err error) {
 	if w.js, err = jetstream.New(c.Conn); err != nil {
 		return err
 	}
-	consumer, err := w.js.CreateOrUpdateConsumer(ctx, streamName, w.consumer())
+	if err := openConsumer(ctx, w.js, w.consumer()); err != nil {
+		return err
+	}
+	consumer, err := w.js.Consumer(ctx, streamName, workersName) // the same one after it was deleted and made again
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", workersName, err)
 	}
@@ -120,18 +132,34 @@ func (w *worker) handle(ctx context.Context, msg jetstream.Msg) {
 		w.logger.ErrorContext(ctx, "not a message of a stream", "error", err)
 		return
 	}
-	tries := meta.NumDelivered
+	tries, result := meta.NumDelivered, "done"
 	if err = w.process(ctx, msg, tries); err == nil {
 		err = msg.Ack()
 	} else if errors.Is(err, cloudinaryhook.ErrInvalidDelivery) || tries >= w.maxTries {
+		result = "dead"
 		w.logger.ErrorContext(ctx, "a delivery goes to the dead letters", "tries", tries, "error", err)
 		err = w.bury(ctx, msg, meta, err)
 	} else {
+		result = "later"
 		err = msg.NakWithDelay(w.backoff(tries))
 	}
 	if err != nil {
+		result = "lost"
 		w.logger.WarnContext(ctx, "answering for a message failed", "error", err)
 	}
+	w.count(result)
+}
+
+// hold tells the cluster now and then that the message is worked on. After the
+// time that the work may take it says nothing more: work that does not end would
+// keep the message for ever.
+func (w *worker) hold(ctx context.Context, msg jetstream.Msg) (release func()) {
+	ctx, cancel := context.WithTimeout(ctx, w.timeout)
+	var holding sync.WaitGroup
+	holding.Go(func() {
+		service.Every(ctx, w.ackWait/3, func() { _ = msg.InProgress() }) // if it fails, the next may not
+	})
+	return func() { cancel(); holding.Wait() }
 }
 
 func (w *worker) process(ctx context.Context, msg jetstream.Msg, tries uint64) error {
@@ -142,6 +170,7 @@ func (w *worker) process(ctx context.Context, msg jetstream.Msg, tries uint64) e
 	if err := d.UnmarshalJSON(msg.Data()); err != nil {
 		return err
 	}
+	defer w.hold(ctx, msg)()
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
 	_, err := w.processor.Accept(ctx, d)
@@ -176,26 +205,41 @@ func headerText(err error) string {
 type workCommand struct {
 	worker  worker
 	db      string
+	admin   string
 	cluster clusterConfig
+	log     service.Log
 }
 
 func parseWorker(args []string, stderr io.Writer) (*workCommand, error) {
-	c := &workCommand{worker: worker{maxTries: maxTries, backoff: backoff}}
-	flags := newFlags("work", stderr)
+	c := &workCommand{worker: worker{maxTries: maxTries, backoff: backoff, ackWait: ackWait}}
+	flags := newFlags("work")
 	flags.StringVar(&c.db, "db", "images.db", "`database` of all workers: a postgres:// URL, or an SQLite file that those on one machine share")
+	flags.StringVar(&c.admin, "admin", "127.0.0.1:0", "`address` for /metrics and health checks; port 0 is any that is free")
 	flags.IntVar(&c.worker.concurrency, "concurrency", 16, "deliveries at work at a time")
-	flags.DurationVar(&c.worker.timeout, "timeout", 30*time.Second, "how long the work of one may take")
+	flags.DurationVar(&c.worker.timeout, "timeout", 30*time.Second, "how long the work of one may take; workers may differ")
+	c.log.Register(flags)
 	c.cluster.register(flags)
-	if err := parseFlags(flags, args); err != nil {
+	if err := parseFlags(flags, args, stderr); err != nil {
 		return nil, err
+	}
+	if c.admin == "" {
+		return nil, errors.New("-admin needs an address, as 127.0.0.1:0")
 	}
 	if c.worker.concurrency < 1 || c.worker.timeout <= 0 {
 		return nil, errors.New("-concurrency and -timeout must be positive")
 	}
-	return c, nil
+	return c, c.cluster.check()
 }
 
-func (c *workCommand) run(ctx context.Context, logger *slog.Logger) (err error) {
+func (c *workCommand) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
+	logger, stop := c.log.Open(stderr, causeOf)
+	defer stop()
+	c.worker.logger = logger
+	listener, err := net.Listen("tcp", c.admin)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
 	db, err := database.Open(ctx, c.db)
 	if err != nil {
 		return err
@@ -206,8 +250,6 @@ func (c *workCommand) run(ctx context.Context, logger *slog.Logger) (err error) 
 		return err
 	}
 	defer nc.Close()
-	c.worker.logger = logger
-	c.worker.processor = &cloudinaryhook.Processor{Store: db, Images: db, Logger: logger}
 	js, err := jetstream.New(nc.Conn)
 	if err != nil {
 		return err
@@ -215,5 +257,31 @@ func (c *workCommand) run(ctx context.Context, logger *slog.Logger) (err error) 
 	if err := openStreams(ctx, js, c.cluster); err != nil {
 		return err
 	}
-	return c.worker.run(ctx, nc)
+	return c.serve(ctx, nc, js, db, listener, stdout)
+}
+
+// serve works, and answers health checks meanwhile.
+func (c *workCommand) serve(ctx context.Context, nc *connection, js jetstream.JetStream, db *database.DB, listener net.Listener, stdout io.Writer) error {
+	logger := c.worker.logger
+	watch := newWatcher(nc, js, c.cluster, logger)
+	watch.openConsumer = func(ctx context.Context) error { return openConsumer(ctx, js, c.worker.consumer()) }
+	numbers := newMetrics(watch)
+	c.worker.count = numbers.worker()
+	c.worker.processor = &cloudinaryhook.Processor{Store: db, Images: db, Logger: logger}
+	defer watch.start(ctx)()
+
+	program := &service.Service{Logger: logger, Ready: func(ctx context.Context) (problem string, err error) {
+		if problem, err := watch.ready(ctx); err != nil {
+			return problem, err
+		}
+		return "the database takes no writes", db.Ping(ctx)
+	}}
+	mux := newMux(program, nil)
+	mux.Handle("GET /metrics", numbers.handler())
+	fmt.Fprintf(stdout, "work: http://%s/metrics\n", listener.Addr())
+
+	both, ctx := errgroup.WithContext(ctx) // one that fails ends the other
+	both.Go(func() error { return c.worker.run(ctx, nc) })
+	both.Go(func() error { return program.Serve(ctx, service.Site{Listener: listener, Handler: mux}) })
+	return both.Wait()
 }

@@ -63,6 +63,8 @@ func newTestWorker(store cloudinaryhook.Store, creator cloudinaryhook.ImageCreat
 		timeout:     3 * time.Second,
 		maxTries:    3,
 		backoff:     func(uint64) time.Duration { return 50 * time.Millisecond },
+		ackWait:     2 * time.Second,
+		count:       func(string) {},
 		logger:      quiet,
 	}
 }
@@ -285,13 +287,9 @@ func hang(url string) {
 		fmt.Println("working")
 		select {}
 	}))
-	w.timeout = killedTimeout
 	fmt.Println(w.run(context.Background(), &connection{Conn: nc}))
 	os.Exit(1)
 }
-
-// killedTimeout makes the wait for a dead worker's messages short.
-const killedTimeout = 100 * time.Millisecond
 
 // TestKilledWorker: the messages of a worker that died in mid-work go to another.
 func TestKilledWorker(t *testing.T) {
@@ -316,9 +314,7 @@ func TestKilledWorker(t *testing.T) {
 	victim.kill()
 
 	creator := newImages(nil)
-	w := newTestWorker(openDB(t), creator)
-	w.timeout = killedTimeout
-	startWorker(t, w, q.conn)
+	startWorker(t, newTestWorker(openDB(t), creator), q.conn)
 	waitEmpty(t, q.js)
 	if got := creator.count(); got != count {
 		t.Errorf("%d images, want %d", got, count)

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/service"
+)
+
+const (
+	lookEvery   = 2 * time.Second
+	lookTimeout = 3 * time.Second
+)
+
+var errNotSeen = errors.New("the cluster was not asked yet")
+
+// A watcher asks the cluster every two seconds how it is, makes what somebody has
+// deleted, and remembers the answer. Health checks and metrics read that: however
+// often they are asked, the cluster is not.
+type watcher struct {
+	conn    *connection
+	js      jetstream.JetStream
+	cluster clusterConfig
+	logger  *slog.Logger
+
+	// openConsumer makes the workers' consumer if it is missing. Nil in a receiver.
+	openConsumer func(context.Context) error
+
+	failedSince time.Time // or since a node was left for it; zero: the last look was good
+	created     time.Time // when the stream was; zero: not known yet
+
+	mu   sync.Mutex
+	seen clusterState
+}
+
+// A clusterState is what a look has found.
+type clusterState struct {
+	err         error // why the program cannot do its work; nil: it can
+	queue, dead *jetstream.StreamInfo
+}
+
+func newWatcher(conn *connection, js jetstream.JetStream, cluster clusterConfig, logger *slog.Logger) *watcher {
+	return &watcher{conn: conn, js: js, cluster: cluster, logger: logger, seen: clusterState{err: errNotSeen}}
+}
+
+// start looks until stop is called, also after ctx has ended: a receiver answers
+// for a while then.
+func (w *watcher) start(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		w.look(ctx)
+		service.Every(ctx, lookEvery, func() { w.look(ctx) })
+	})
+	return func() { cancel(); looking.Wait() }
+}
+
+// look asks once. A node that was cut off from the others, or that is silent, is
+// left for another one: a program that is not ready gets no requests, which would
+// do that otherwise.
+func (w *watcher) look(ctx context.Context) {
+	number := w.conn.number()
+	askCtx, cancel := context.WithTimeout(ctx, lookTimeout)
+	now := w.ask(askCtx)
+	cancel()
+	if ctx.Err() != nil {
+		return
+	}
+	w.mu.Lock()
+	w.seen = now
+	w.mu.Unlock()
+	switch {
+	case now.err == nil && !w.failedSince.IsZero():
+		w.failedSince = time.Time{}
+		w.logger.InfoContext(ctx, "the cluster is ready again")
+	case now.err != nil && w.failedSince.IsZero():
+		w.failedSince = time.Now()
+		w.logger.WarnContext(ctx, "the cluster is not ready", "error", now.err)
+	case isAway(now.err) && time.Since(w.failedSince) > publishTry:
+		w.failedSince = time.Now()
+		w.conn.leave(number)
+	}
+	if now.queue != nil && !now.queue.Created.Equal(w.created) {
+		if !w.created.IsZero() {
+			w.logger.ErrorContext(ctx, "the stream was deleted, with the notifications in it, and made again", "stream", streamName)
+		}
+		w.created = now.queue.Created
+	}
+}
+
+// isAway says which errors another node may not have.
+func isAway(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && api.Code == http.StatusServiceUnavailable || errors.Is(err, errNoQuorum) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders)
+}
+
+func (w *watcher) ask(ctx context.Context) (now clusterState) {
+	infos, err := w.cluster.open(ctx, w.js)
+	if err != nil {
+		return clusterState{err: err}
+	}
+	for _, info := range infos {
+		if err := checkNodes(info); err != nil {
+			return clusterState{err: err}
+		}
+	}
+	now.queue, now.dead = infos[0], infos[1]
+	if w.openConsumer != nil {
+		now.err = w.openConsumer(ctx)
+	} else {
+		now.err = checkRoom(now.queue) // a full stream is no trouble to a worker
+	}
+	return now
+}
+
+// state is what the last look has found.
+func (w *watcher) state() clusterState {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen
+}
+
+// ready is for service.Service.
+func (w *watcher) ready(context.Context) (problem string, err error) {
+	return "the cluster cannot be used", w.state().err
+}
+
+// openConsumer creates the workers' consumer if it is missing. One that exists is
+// changed only where messages would be given to a second worker too early, or
+// would not be given to a worker any more.
+func openConsumer(ctx context.Context, js jetstream.JetStream, want jetstream.ConsumerConfig) error {
+	consumer, err := js.Consumer(ctx, streamName, workersName)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		consumer, err = js.CreateConsumer(ctx, streamName, want)
+		if errors.Is(err, jetstream.ErrConsumerExists) { // another worker was faster
+			consumer, err = js.Consumer(ctx, streamName, workersName)
+		}
+	}
+	if err == nil {
+		config := consumer.CachedInfo().Config
+		if config.AckWait < want.AckWait || config.MaxDeliver != want.MaxDeliver {
+			config.AckWait, config.MaxDeliver = max(config.AckWait, want.AckWait), want.MaxDeliver
+			_, err = js.UpdateConsumer(ctx, streamName, config)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("consumer %s: %w", workersName, err)
+	}
+	return nil
+}
