@@ -500,7 +500,8 @@ func TestDuplicatesAtTheSameTime(t *testing.T) {
 	}
 }
 
-// TestCallerHangsUp: work in progress keeps its context, with its values.
+// TestCallerHangsUp: work in progress keeps its context, with its values, and so
+// does who observes it.
 func TestCallerHangsUp(t *testing.T) {
 	type key struct{}
 	h := newHandler(t, func(c *Config) {
@@ -510,6 +511,11 @@ func TestCallerHangsUp(t *testing.T) {
 			}
 			return ctx.Err()
 		})
+		c.Observe = func(ctx context.Context, _ Outcome) {
+			if ctx.Err() != nil || ctx.Value(key{}) != "value" {
+				t.Errorf("Observe got a context with %v and value %v, want nil and value", ctx.Err(), ctx.Value(key{}))
+			}
+		}
 	})
 	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, "value"))
 	cancel()

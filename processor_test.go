@@ -499,6 +499,9 @@ func TestGivingUp(t *testing.T) {
 					t.Errorf("cause got %v, want it to wrap %v", got, want)
 				}
 			}
+			if store.completes > 1 && tt.name != "fails, and giving up too" {
+				t.Errorf("Complete was called %d times, want once: its failure is no failed try", store.completes)
+			}
 			if (err == nil) != (tt.want == StateDone || tt.p.Deferred) {
 				t.Errorf("Resume got %v with state %v", err, tt.want)
 			}
