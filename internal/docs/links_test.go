@@ -1,0 +1,88 @@
+// Package docs tests the pages of this repository.
+package docs
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	code    = regexp.MustCompile("(?s)```.*?```|`[^`\n]*`")
+	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	notSlug = regexp.MustCompile(`[^\p{L}\p{N}_\- ]`)
+)
+
+// TestLinks: each link of each page leads to a file of this repository, and to a
+// heading that is there. Links to other hosts are not tested: no test needs the
+// network.
+func TestLinks(t *testing.T) {
+	root := os.DirFS("../..")
+	links := 0
+	for _, page := range pages(t, root) {
+		for _, match := range link.FindAllStringSubmatch(code.ReplaceAllString(read(t, root, page), ""), -1) {
+			if strings.Contains(match[1], "://") {
+				continue
+			}
+			links++
+			file, anchor, _ := strings.Cut(match[1], "#")
+			target := page
+			if file != "" {
+				target = path.Join(path.Dir(page), file)
+			}
+			if _, err := fs.Stat(root, target); err != nil {
+				t.Errorf("%s: the link %s leads nowhere", page, match[1])
+			} else if anchor != "" && !hasHeading(read(t, root, target), anchor) {
+				t.Errorf("%s: the link %s leads to no heading", page, match[1])
+			}
+		}
+	}
+	if links < 30 {
+		t.Errorf("got %d links, want more: does the test see the pages?", links)
+	}
+}
+
+func pages(t *testing.T, root fs.FS) []string {
+	t.Helper()
+	var found []string
+	err := fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && entry.Name() == ".git":
+			return fs.SkipDir
+		case path.Ext(name) == ".md":
+			found = append(found, name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func read(t *testing.T, root fs.FS, name string) string {
+	t.Helper()
+	text, err := fs.ReadFile(root, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// hasHeading makes anchors as GitHub does: lower case, without punctuation, and
+// with hyphens for spaces.
+func hasHeading(page, anchor string) bool {
+	for _, match := range heading.FindAllStringSubmatch(page, -1) {
+		slug := notSlug.ReplaceAllString(strings.ToLower(match[1]), "")
+		if strings.ReplaceAll(slug, " ", "-") == anchor {
+			return true
+		}
+	}
+	return false
+}
