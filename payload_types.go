@@ -633,7 +633,7 @@ type ErrorPayload struct {
 // body has them by public ID, Key is that key, and PublicID too unless the
 // entry names another.
 type Resource struct {
-	Key          string // of no member: JSON names are in lower case
+	Key          string // not a member of the body
 	AssetID      string `json:"asset_id"`
 	PublicID     string `json:"public_id"`
 	ResourceType string `json:"resource_type"`
@@ -753,7 +753,7 @@ type SpritePayload struct {
 // ImageInfo is one of several images. Where the body has them by URL, Key is
 // that URL, and URL too unless the entry names another.
 type ImageInfo struct {
-	Key       string // of no member, as Resource.Key
+	Key       string // not a member of the body
 	URL       string `json:"url"`
 	SecureURL string `json:"secure_url"`
 	Bytes     int64  `json:"bytes"`
