@@ -1,83 +1,65 @@
 // Package cloudinaryhook receives Cloudinary's webhook notifications inside an
 // existing app.
 //
-// Cloudinary tells an app what happened to its images and videos by POSTing
-// signed JSON. A [Handler] proves that a notification is Cloudinary's and whom
-// it is for, has the app's [Store] keep it, and has the app's [ImageCreator]
-// create the image it announces.
+// Cloudinary tells an app what happened to its images and videos: it POSTs
+// signed JSON. A [Handler] checks that a notification is Cloudinary's and whom it
+// is for. Then the app's [Store] keeps it, and the app's [ImageCreator] creates
+// the image that it announces.
 //
-// # What it proves
+// # Where to start
 //
-// That the body is Cloudinary's: [SignatureHeader] holds a digest over the
-// exact bytes of the body, the text of [TimestampHeader] and an API secret of
-// the product environment; see [SignatureVerifier]. The timestamp must lie in a
-// window bounded on both sides.
+//   - Upload with a URL that says whom the notification is for: [NotificationURL].
+//   - Receive: the package's first example. Package sqlstore has a Store.
+//   - Test your side: the example "Testing", and package cloudinaryhooktest.
+//   - Try again what a crash or an error left: [Processor.ResumeEvery].
+//   - Reject what no retry can fix: [Permanent].
+//   - Hear of every other notification: the example "Notify" of [Processor].
+//   - Read the rest of a body: [ParsePayload]. Read the rest of a token: [Claims.Decode].
+//   - Serve many product environments: the example "SecretsFor" of [Config].
+//   - Check without HTTP: [SignatureVerifier.Verify] and [TokenVerifier.Verify].
+//   - Poll, if Cloudinary cannot reach the app: package poll.
+//   - Receive in one place and work in another: the example "Worker".
 //
-// Whom it is for: the URL's query has a token, a JWT that the app signed when
-// it started the upload; see [TokenVerifier]. Its [Claims] name the
-// organization and the album.
+// # What it checks
 //
-// # Order of checks
+// The body is Cloudinary's. [SignatureHeader] holds a digest over the exact bytes
+// of the body, the text of [TimestampHeader] and an API secret of the product
+// environment. The timestamp may be neither too old nor too far in the future.
+// See [SignatureVerifier].
 //
-// Cheap before dear, and nothing of the body is trusted before the signature
-// holds: method, token, signature headers, size, signature, JSON. Then
-// [Store.Save], [ImageCreator.CreateImage] if an image is announced,
-// [Processor].Notify, [Store.Complete], and the answer. See [StatusCode] for
-// what each outcome is answered and whether Cloudinary tries again.
+// The notification is for a tenant of the app. The URL's query has a token, a
+// JWT that the app signed when it started the upload. Its [Claims] name the
+// organization and the album. See [TokenVerifier].
+//
+// The checks run in this order: method, token, signature headers, size,
+// signature, JSON. Cheap ones come first, and nothing in the body is trusted
+// before the signature is right. Then come [Store].Save, CreateImage if the
+// notification announces an image, [Processor].Notify, [Store].Complete, and the
+// answer. [StatusCode] lists the answers.
 //
 // # What it promises
 //
-// The answer 201 means: authenticated, durably saved, and processed, unless the
-// receiver is Deferred and a worker will, or the app rejected it as
-// [Permanent]. What is answered 201 is not lost, as far as the Store is
-// durable; what is not authenticated never reaches the app's code.
+// A 201 means that the notification passed the checks, that the Store has it, and
+// that it was processed. There are two exceptions to the last: the Processor is
+// Deferred, and a worker will process it; or the app rejected it as [Permanent],
+// and the Store knows why. A notification that fails the checks never reaches the
+// app's code.
 //
 // # What it does not promise
 //
-// Work is at least once: CreateImage may run again, and at the same time, so
-// make [Image].Key unique. There is no order between notifications. Token and
-// body are not bound to each other: any valid token admits any body that
-// Cloudinary signed, so an app that cares compares the asset's folder or public
-// ID with the claims. And there is no transport security here: tokens travel in
-// URLs, so serve TLS, and keep the query out of access logs.
+// Work is done at least once: CreateImage may run again, even at the same time.
+// Make [Image].Key unique in your table. Notifications come in no order. The
+// token is not tied to the body: any valid token admits any body that Cloudinary
+// signed. If that matters, compare the asset's folder or public ID with the
+// claims. Nothing is encrypted: tokens travel in URLs, so serve TLS and keep the
+// query out of logs. Package hidetoken helps with the logs.
 //
 // # Zero values and concurrency
 //
-// Everything that is missing or empty refuses: a verifier without secrets, a
-// Processor without work to do. [NewHandler] reports it before the first
-// request. Handlers, verifiers and processors are safe for concurrent use once
-// set up, and no goroutine outlives the call that started it.
-//
-// # Wiring it
-//
-//	handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
-//		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{apiSecret}},
-//		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{tokenKey}, Require: []string{"album_id"}},
-//		Processor: &cloudinaryhook.Processor{Store: store, Images: images},
-//		Logger:    slog.Default(),
-//	})
-//	if err != nil {
-//		return err
-//	}
-//	mux.Handle("POST /api/v1/cloudinary", handler)
-//
-// An app resumes what is pending at its start and then now and then; see
-// [Processor.Resume].
-//
-// # Step by step
-//
-// The examples below can be read in this order:
-//
-//   - upload with a URL that says whom the notification is for: [NotificationURL];
-//   - receive it: the package's first example;
-//   - test that, with a request of your own: the example "Testing";
-//   - reject what no retry can mend: [Permanent];
-//   - resume what a crash or a failure left: [Processor.Resume];
-//   - be told of every other notification: the example "Notify" of [Processor];
-//   - read the rest of a body: [ParsePayload]; and of a token: [Claims.Decode];
-//   - check without the rest: [Handler.Authenticate], and without HTTP:
-//     [SignatureVerifier.Verify] and [TokenVerifier.Verify];
-//   - store in one place and work in another: the example "Worker".
+// A missing or empty part refuses: a verifier without secrets, a Processor
+// without work to do. [NewHandler] reports it before the first request. Handlers,
+// verifiers and processors are safe for concurrent use once they are set up. No
+// goroutine outlives the call that started it.
 package cloudinaryhook
 
 import (

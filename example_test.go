@@ -406,3 +406,95 @@ func ExampleProcessor_Resume() {
 	// done <nil>
 	// <nil>
 }
+
+// One handler serves many product environments: the token says whose secrets
+// count. A secret is rotated in the app's database, without a restart.
+func ExampleConfig_secretsFor() {
+	secrets := map[string][]string{ // in an app, a table with a cache before it
+		"acme":   {"secret of acme"},
+		"globex": {"new secret of globex", "old secret of globex"},
+	}
+	handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
+		Signature: new(cloudinaryhook.SignatureVerifier),
+		SecretsFor: func(_ context.Context, claims *cloudinaryhook.Claims) ([]string, error) {
+			return secrets[claims.OrganizationID], nil // none: the answer is 401
+		},
+		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(cloudinaryhooktest.DefaultKey)}, Require: []string{"organization_id"}},
+		Processor: &cloudinaryhook.Processor{Store: new(cloudinaryhooktest.MemoryStore), Deferred: true},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, secret := range []string{"old secret of globex", "secret of acme"} {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, cloudinaryhooktest.NewRequest(nil, "/", []byte(`{"notification_type":"delete"}`),
+			cloudinaryhooktest.WithClaims(&cloudinaryhook.Claims{OrganizationID: "globex"}), cloudinaryhooktest.WithSecret(secret)))
+		fmt.Println(w.Code)
+	}
+	// Output:
+	// 201
+	// 401
+}
+
+// A delivery says whether it announces an image. The same version of an asset
+// has the same key in every notification about it.
+func ExampleDelivery_Image() {
+	claims := &cloudinaryhook.Claims{AlbumID: "7"}
+	for _, body := range []string{
+		`{"notification_type":"upload","resource_type":"image","public_id":"beach","version":1700000000,"request_id":"1"}`,
+		`{"notification_type":"upload","resource_type":"image","public_id":"beach","version":1700000000,"request_id":"2"}`,
+		`{"notification_type":"upload","resource_type":"video","public_id":"waves","version":1700000000,"request_id":"3"}`,
+	} {
+		d, err := cloudinaryhook.NewDelivery([]byte(body), claims, time.Now())
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		if img, ok := d.Image(); ok {
+			fmt.Println(img.PublicID, "for album", img.Claims.AlbumID, "with key", img.Key[:8])
+		} else {
+			fmt.Println(d.PublicID, "is no image")
+		}
+	}
+	// Output:
+	// beach for album 7 with key 81d25da1
+	// beach for album 7 with key 81d25da1
+	// waves is no image
+}
+
+// A notification that came another way, here from a file, is verified and then
+// accepted like any other.
+func ExampleProcessor_Accept() {
+	body := []byte(`{"notification_type":"upload","public_id":"beach","version":1700000000}`)
+	timestamp := "1700000000"
+	signature := cloudinaryhook.Sign(crypto.SHA256, body, timestamp, cloudinaryhooktest.DefaultSecret) // Cloudinary does this
+	verifier := &cloudinaryhook.SignatureVerifier{
+		Secrets: []string{cloudinaryhooktest.DefaultSecret},
+		Now:     func() time.Time { return time.Unix(1700000060, 0) },
+	}
+	if err := verifier.Verify(body, timestamp, signature); err != nil {
+		fmt.Println(err)
+		return
+	}
+	d, err := cloudinaryhook.NewDelivery(body, nil, time.Unix(1700000000, 0))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	p := &cloudinaryhook.Processor{
+		Store: new(cloudinaryhooktest.MemoryStore),
+		Images: cloudinaryhook.ImageCreatorFunc(func(_ context.Context, img *cloudinaryhook.Image) error {
+			fmt.Println("created", img.PublicID)
+			return nil
+		}),
+	}
+	for range 2 {
+		state, err := p.Accept(context.Background(), d) // the second time it is done already
+		fmt.Println(state, err)
+	}
+	// Output:
+	// created beach
+	// done <nil>
+	// done <nil>
+}
