@@ -71,7 +71,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	defer cfg.cleanUp()
-	logger, stop := cfg.log.Open(stderr, causeOf)
+	logger, stop := cfg.log.Open(ctx, stderr, causeOf)
 	defer stop()
 	listeners, err := service.Listen(cfg.addr, cfg.admin) // first: if it fails, no database is made for nothing
 	if err != nil {

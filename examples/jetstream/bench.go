@@ -185,7 +185,7 @@ func (c *benchCluster) close() (cpu time.Duration) {
 	if c.conn != nil {
 		c.conn.Close()
 	}
-	return c.processes.stop()
+	return c.stop()
 }
 
 // nodes is the CPU time of all three, for each notification that comes in and

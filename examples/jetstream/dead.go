@@ -59,7 +59,7 @@ func runDead(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	if err != nil {
 		return err
 	}
-	logger, stop := c.log.Open(stderr, causeOf)
+	logger, stop := c.log.Open(ctx, stderr, causeOf)
 	defer stop()
 	nc, err := connect(c.cluster, "dead letters", logger)
 	if err != nil {

@@ -72,7 +72,7 @@ func (r *receiver) readSecrets(getenv func(string) string) (err error) {
 }
 
 func (r *receiver) run(ctx context.Context, stdout, stderr io.Writer) error {
-	logger, stop := r.log.Open(stderr, causeOf)
+	logger, stop := r.log.Open(ctx, stderr, causeOf)
 	defer stop()
 	nc, err := connect(r.cluster, "receiver", logger)
 	if err != nil {

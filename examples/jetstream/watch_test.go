@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,10 +23,11 @@ import (
 func waitState(t *testing.T, w *watcher, want error) {
 	t.Helper()
 	wait(t, fmt.Sprintf("the watcher to see %v", want), func(context.Context) error {
-		if got := w.state().err; !errors.Is(got, want) {
-			return fmt.Errorf("it sees %v", got)
+		got := w.state().err
+		if errors.Is(got, want) {
+			return nil
 		}
-		return nil
+		return cmp.Or(got, errors.New("it sees no trouble"))
 	})
 }
 
@@ -83,8 +85,8 @@ func TestNoQuorumIsNotReady(t *testing.T) {
 
 func notReady(t *testing.T, w *watcher) {
 	t.Helper()
-	wait(t, "the watcher to see trouble", func(context.Context) error {
-		if _, err := w.ready(t.Context()); err == nil {
+	wait(t, "the watcher to see trouble", func(ctx context.Context) error {
+		if _, err := w.ready(ctx); err == nil {
 			return errors.New("it says ready")
 		}
 		return nil

@@ -232,7 +232,7 @@ func parseWorker(args []string, stderr io.Writer) (*workCommand, error) {
 }
 
 func (c *workCommand) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
-	logger, stop := c.log.Open(stderr, causeOf)
+	logger, stop := c.log.Open(ctx, stderr, causeOf)
 	defer stop()
 	c.worker.logger = logger
 	listener, err := net.Listen("tcp", c.admin)

@@ -137,7 +137,7 @@ func openSQLite(path string) (*sql.DB, error) {
 		return nil, fmt.Errorf("%w: it is in memory", sqlstore.ErrNotDurable)
 	}
 	if err := createPrivate(path); err != nil {
-		return nil, err
+		return nil, withoutPath(err)
 	}
 	// synchronous=FULL syncs the write-ahead log at each commit: what was
 	// answered 201 survives the loss of power.
@@ -180,9 +180,18 @@ func whyNot(path string, err error) error {
 			_ = errors.Join(file.Close(), os.Remove(file.Name()))
 			return err
 		}
-		reason = fmt.Errorf("writing to its folder: %w", errors.Unwrap(reason)) // without the name that was tried
+		reason = fmt.Errorf("writing to its folder: %w", withoutPath(reason))
 	}
-	return fmt.Errorf("%w: %w", reason, err)
+	return fmt.Errorf("%w: %w", withoutPath(reason), err)
+}
+
+// withoutPath leaves out the name, which may be a URL that lacks its scheme, with
+// a password in it.
+func withoutPath(err error) error {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		return path.Err
+	}
+	return err
 }
 
 // Close ends the connections. What was begun is done first.

@@ -35,15 +35,15 @@ func (l *Log) Register(flags *flag.FlagSet) {
 // Open makes the log, which sums up failures of one kind: those of the same level,
 // message and cause. The function cause gives each error one of a bounded set of
 // names. Call stop at the end of the program: it writes what was not yet summed up.
-func (l *Log) Open(w io.Writer, cause func(error) string) (logger *slog.Logger, stop func()) {
+func (l *Log) Open(ctx context.Context, w io.Writer, cause func(error) string) (logger *slog.Logger, stop func()) {
 	h := l.handler(w, cause)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // what is in flight at the end is logged too
 	var summing sync.WaitGroup
-	summing.Go(func() { Every(ctx, sumUpEvery, h.sumUp) })
+	summing.Go(func() { Every(ctx, sumUpEvery, func() { h.sumUp(ctx) }) })
 	return slog.New(h), func() {
 		cancel()
 		summing.Wait()
-		h.sumUp()
+		h.sumUp(ctx)
 	}
 }
 
@@ -117,14 +117,14 @@ func (c *lineCounts) count(kind lineKind) bool {
 }
 
 // sumUp says how many lines were left out, and begins to count anew.
-func (h *summingHandler) sumUp() {
+func (h *summingHandler) sumUp(ctx context.Context) {
 	h.mu.Lock()
 	counts := h.counts
 	h.counts = make(map[lineKind]int)
 	h.mu.Unlock()
 	for kind, n := range counts {
 		if n > writtenAll {
-			slog.New(h.Handler).Log(context.Background(), kind.level, kind.message+", and more of the same",
+			slog.New(h.Handler).Log(ctx, kind.level, kind.message+", and more of the same",
 				"cause", kind.cause, "left_out", n-writtenAll)
 		}
 	}

@@ -61,8 +61,8 @@ func TestFloodsAreSummedUp(t *testing.T) {
 		logger.Info("accepted")
 		logger.Debug("not written")
 	}
-	handler.sumUp()
-	handler.sumUp()
+	handler.sumUp(t.Context())
+	handler.sumUp(t.Context())
 	logger.Error("failed", "error", cloudinaryhook.ErrSave)
 	want := []string{"ERROR failed", "ERROR failed", "ERROR failed", "ERROR failed", "ERROR failed", "ERROR failed with x",
 		"INFO accepted", "INFO accepted", "INFO accepted", "INFO accepted", "INFO accepted", "INFO accepted", "INFO accepted",
@@ -74,7 +74,7 @@ func TestFloodsAreSummedUp(t *testing.T) {
 
 func TestLogLevelAndFormat(t *testing.T) {
 	var log bytes.Buffer
-	logger, stop := (&Log{Level: slog.LevelWarn}).Open(&log, cause)
+	logger, stop := (&Log{Level: slog.LevelWarn}).Open(t.Context(), &log, cause)
 	defer stop()
 	logger.Info("one")
 	logger.WithGroup("g").Warn("two", "a", 1)

@@ -125,12 +125,12 @@ func (s *Service) Serve(ctx context.Context, sites ...Site) error {
 		return err
 	case <-time.After(s.Drain):
 	}
-	return shutDown(servers)
+	return shutDown(context.WithoutCancel(ctx), servers)
 }
 
 // shutDown lets what is in flight end: Cloudinary would try again what is cut off.
-func shutDown(servers []*http.Server) error {
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+func shutDown(ctx context.Context, servers []*http.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
 	defer cancel()
 	var errs []error
 	for _, server := range servers {
