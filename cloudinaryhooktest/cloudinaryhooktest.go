@@ -2,7 +2,7 @@
 // cloudinaryhook.
 //
 // [NewRequest] makes a request signed as Cloudinary signs it, with a token, for
-// the app's handler; every part of it can be made wrong. [Bodies] has a
+// the app's handler; options make any part of it wrong. [Bodies] has a
 // notification of every type to send, and [MemoryStore] keeps what came.
 //
 // [TestStore] tests an app's own Store against its contract, in the manner of
@@ -18,11 +18,11 @@ import (
 //go:embed testdata/*.json
 var testdata embed.FS
 
-// Bodies returns notification bodies, one or more of every type, as
-// "upload-full.json": the file name begins with the type, but for those without
-// one, and for unknown.json, whose type is made up. Their shapes are those on the
-// wire, their values made up; the white space too differs from file to file, so
-// use them as they are.
+// Bodies returns notification bodies, one or more of every type, such as
+// "upload-full.json". A file's name begins with the type, except for bodies
+// without a type and for unknown.json, whose type is made up. The shapes are
+// real, and the values are made up. White space differs from file to file too,
+// so use the bytes as they are.
 func Bodies() fs.FS {
 	bodies, err := fs.Sub(testdata, "testdata")
 	if err != nil {

@@ -11,9 +11,10 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// A MemoryStore is a cloudinaryhook.Store for tests: what it saves is gone with
-// the process, so a 201 is no promise. The zero value is ready, and all methods
-// may be called concurrently. It must not be copied after its first use.
+// A MemoryStore is a cloudinaryhook.Store for tests. It loses everything when
+// the process ends, so its 201 is no promise. The zero value is ready, and all
+// methods may be called concurrently. It must not be copied after its first
+// use.
 type MemoryStore struct {
 	mu      sync.Mutex
 	byID    map[string]*record
@@ -28,8 +29,9 @@ type record struct {
 	rejected error
 }
 
-// Save implements cloudinaryhook.Store. It keeps a copy, and refuses what was not
-// made by NewDelivery or from JSON, as a durable store could not bring it back.
+// Save implements cloudinaryhook.Store. It keeps a copy. It refuses a delivery
+// that neither NewDelivery nor JSON made, because a durable store could not
+// bring that back.
 func (s *MemoryStore) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -55,7 +57,8 @@ func (s *MemoryStore) Save(ctx context.Context, d *cloudinaryhook.Delivery) (clo
 	return cloudinaryhook.StateNew, nil
 }
 
-// Complete implements cloudinaryhook.Store. Of two causes the first is kept.
+// Complete implements cloudinaryhook.Store. If it is called twice, the first
+// cause is kept.
 func (s *MemoryStore) Complete(ctx context.Context, id string, cause error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -72,9 +75,9 @@ func (s *MemoryStore) Complete(ctx context.Context, id string, cause error) erro
 	return nil
 }
 
-// Pending returns what was saved and not completed and was received before this
-// time, oldest first, as Processor.Resume takes it. It leaves out what is
-// completed before its turn comes, and holds no lock while it yields.
+// Pending returns the deliveries that were received before this time and are
+// not completed, oldest first, for Processor.Resume. It leaves out a delivery
+// that is completed before its turn comes, and holds no lock while it yields.
 func (s *MemoryStore) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
 		pending := s.list(func(r *record) bool { return !r.done && r.received.Before(before) })

@@ -11,8 +11,8 @@ import (
 // as any middleware.
 type PollFault func(next http.Handler) http.Handler
 
-// FailReceive has the next requests for messages meet these faults, one each, in
-// this order, after those that it was told before.
+// FailReceive makes the next requests for messages fail with these faults, one
+// for each request, in this order, after the faults of earlier calls.
 func (s *PollServer) FailReceive(faults ...PollFault) { s.fail(http.MethodGet, faults) }
 
 // FailAcknowledge does the same for acknowledgements.
@@ -38,7 +38,7 @@ func FaultHTML(http.Handler) http.Handler {
 	})
 }
 
-// FaultLost does what the request asks for, and ends the connection without an
+// FaultLost handles the request, and then ends the connection without an
 // answer.
 func FaultLost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -47,8 +47,8 @@ func FaultLost(next http.Handler) http.Handler {
 	})
 }
 
-// FaultCut does what the request asks for, and ends the connection in the middle
-// of the answer.
+// FaultCut handles the request, and then ends the connection in the middle of
+// the answer.
 func FaultCut(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		whole := httptest.NewRecorder()

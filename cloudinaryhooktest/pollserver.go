@@ -15,21 +15,20 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// What a PollServer demands of its clients, as the user and the password of basic
-// authentication; the password is DefaultSecret. They are public: use them in
-// tests alone.
+// A PollServer accepts clients with these and with DefaultSecret as the API
+// secret. They are public: use them only in tests.
 const (
 	DefaultCloudName = "test-cloud"
 	DefaultAPIKey    = "test-api-key"
 )
 
 // A PollServer is a fake of Cloudinary's polling API on this machine, to test
-// what polls with. It holds requests while there is nothing, hides what it has
-// handed out for the visibility timeout, and delivers again what is not
-// acknowledged. It is as pycloudinary 1.46.0 (18 August 2026) describes the API.
-// What is not published is made up and strict: each receipt has a new handle, and
-// a handle is good only until its message is visible again; otherwise its status
-// is "not_found".
+// apps that poll. It holds a request while there is no message. It hides a
+// message that it has handed out for the visibility timeout, and then delivers
+// it again unless it was acknowledged. It is as pycloudinary 1.46.0 (18 August
+// 2026) describes the API. Where nothing is published, it is strict: each
+// receipt has a new handle, and a handle is good only until its message is
+// visible again; otherwise its status is "not_found".
 //
 // Make it with NewPollServer. All methods may be called concurrently.
 type PollServer struct {
@@ -91,9 +90,10 @@ func (s *PollServer) Close() {
 	s.server.Close()
 }
 
-// Send keeps a notification for who polls this channel or this batch; either may
-// be empty. The options WithSecret, WithHash, WithTime and WithTimestamp change
-// how it is signed, as with NewRequest; others change nothing.
+// Send keeps a notification for clients that poll this channel or this batch;
+// either may be empty. The options WithSecret, WithHash, WithTime and
+// WithTimestamp change how it is signed, as with NewRequest; others change
+// nothing.
 func (s *PollServer) Send(channel, batchID string, body []byte, opts ...Option) {
 	o := options{secret: DefaultSecret, hash: crypto.SHA1, timestamp: strconv.FormatInt(time.Now().Unix(), 10), header: make(http.Header)}
 	for _, opt := range opts {

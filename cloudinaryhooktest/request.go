@@ -18,21 +18,21 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// What NewRequest signs with unless told otherwise. They are public: use them
-// in tests alone.
+// NewRequest signs with these by default. They are public: use them only in
+// tests.
 const (
 	DefaultSecret = "cloudinaryhooktest: an API secret"
 	DefaultKey    = "cloudinaryhooktest: a token key of 32 bytes or more"
 )
 
-// DefaultClaims are the claims of NewRequest's token unless told otherwise:
-// organization "test-organization", album "test-album", user "test-user".
+// DefaultClaims are the claims of NewRequest's token by default: organization
+// "test-organization", album "test-album", user "test-user".
 func DefaultClaims() *cloudinaryhook.Claims {
 	return &cloudinaryhook.Claims{OrganizationID: "test-organization", AlbumID: "test-album", UserID: "test-user"}
 }
 
-// An Option changes what NewRequest makes. Of two that set the same, the last
-// counts.
+// An Option changes what NewRequest makes. If two set the same thing, the last
+// one counts.
 type Option func(*options)
 
 type options struct {
@@ -71,7 +71,7 @@ func WithKey(key []byte) Option {
 	return func(o *options) { o.key, o.token, o.tokenless, o.tokenChosen = key, nil, false, true }
 }
 
-// WithToken sends this text for a token; it may be empty.
+// WithToken sends this text as the token. It may be empty.
 func WithToken(token string) Option {
 	return func(o *options) { o.token, o.tokenless, o.tokenChosen = &token, false, true }
 }
@@ -83,7 +83,7 @@ func WithoutToken() Option {
 
 // WithContentType sends another Content-Type. The default is that of recorded
 // requests, "application/x-www-form-urlencoded", though the body is JSON: a
-// handler that asks for a form value finds its body eaten.
+// handler that asks for a form value loses the body.
 func WithContentType(contentType string) Option {
 	return func(o *options) { o.contentType = contentType }
 }
@@ -100,13 +100,14 @@ func WithHeader(name string, values ...string) Option {
 // signed with DefaultKey. Under GODEBUG=fips140=only it is SHA-256.
 //
 // The url may be a path, for a handler that is called directly: the request is
-// then as a server gets it, from the address 192.0.2.1. Or it is absolute, for an
-// http.Client, and as good for a handler, but for RequestURI, which a client may
-// not set. Its query is kept as it is; where that has tokens, as a notification
-// URL has one, none is added, and options for the token fail.
+// then as a server gets it, from the address 192.0.2.1. Or it is absolute, for
+// an http.Client. Such a request works with a handler too, but has no
+// RequestURI, which a client may not set. The query is kept as it is. If it has
+// a token already, as a notification URL does, none is added, and options for
+// the token fail.
 //
-// What cannot be made fails the test; tb may be nil, in examples, where it panics
-// instead. The body is not copied.
+// If the request cannot be made, the test fails. In examples tb may be nil:
+// then NewRequest panics instead. The body is not copied.
 func NewRequest(tb testing.TB, url string, body []byte, opts ...Option) *http.Request {
 	if tb != nil {
 		tb.Helper()

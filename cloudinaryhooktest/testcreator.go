@@ -16,18 +16,19 @@ type CreatorOption func(*creatorClaims)
 type creatorClaims struct{ claims, other *cloudinaryhook.Claims }
 
 // ForClaims makes images for these claims, which must differ, and not for
-// DefaultClaims. It is for apps that have the albums of a token in their database:
-// create two first. One image is for the other claims, all else for the first.
+// DefaultClaims. It is for apps that have the albums of a token in their
+// database: create two first. One image is for the other claims, and all others
+// are for the first.
 func ForClaims(claims, other *cloudinaryhook.Claims) CreatorOption {
 	return func(c *creatorClaims) { c.claims, c.other = claims, other }
 }
 
-// TestImageCreator tests an ImageCreator against its contract: the same image
-// again, and at the same time, makes one, and nobody is told an error for it.
-// It calls open once for each subtest; count says how many images there are by
-// now, and only what is added counts: there may be some before. Public IDs are
-// made up. Unless ForClaims says otherwise, the images have DefaultClaims; one has
-// the AlbumID "another-album", since one asset may go to two albums.
+// TestImageCreator tests an ImageCreator against its contract: if it is called
+// again for the same image, even at the same time, there is one image and no
+// error. It calls open once for each subtest; count returns the number of
+// images, which need not be 0 at first. Public IDs are made up. Unless
+// ForClaims says otherwise, the images have DefaultClaims; one has the AlbumID
+// "another-album", since one asset may go to two albums.
 func TestImageCreator(t *testing.T, open func(t *testing.T) (c cloudinaryhook.ImageCreator, count func() int), opts ...CreatorOption) {
 	c := creatorClaims{DefaultClaims(), DefaultClaims()}
 	c.other.AlbumID = "another-album"

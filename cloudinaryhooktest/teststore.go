@@ -24,21 +24,22 @@ import (
 var blocked = 10 * time.Second
 
 // TestStore tests a Store against its contract, each clause in a subtest of its
-// own. It calls open once for each, and once more to see what methods it has; a
-// store that is not empty, as one on a shared database, is no hindrance.
+// own. It calls open once for each, and once more to see which methods the
+// store has. The store need not be empty.
 //
 // If the store has a method
 //
 //	Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]
 //
-// as the app needs one for Processor.Resume, that is tested too: what was saved
-// must come back as it was, and the store be usable inside the loop. It yields
-// what was received strictly before that time, in any order; an entry that it
-// cannot read it yields as an error, and goes on. These clauses save more than a
-// thousand deliveries and a body of 4 MiB. A method Pending of another type
-// fails; without one, the subtest Pending is skipped.
+// which an app needs for Processor.Resume, that is tested too. Saved deliveries
+// must come back unchanged, and the store must be usable inside the loop.
+// Pending yields the deliveries that were received strictly before that time,
+// in any order. If it cannot read one, it yields an error and goes on. These
+// clauses save more than a thousand deliveries and a body of 4 MiB. A method
+// Pending of another type fails; without one, the subtest Pending is skipped.
 //
-// That what is saved outlives the process it cannot test: kill yours for that.
+// It cannot test that saved deliveries outlive the process. For that, kill
+// yours.
 func TestStore(t *testing.T, open func(t *testing.T) cloudinaryhook.Store) {
 	for _, c := range storeClauses {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
@@ -61,8 +62,8 @@ func TestStore(t *testing.T, open func(t *testing.T) cloudinaryhook.Store) {
 // delivery from one that it has, by its ID; a queue that forgets IDs after a
 // while may do so after this test.
 //
-// What comes out at the workers is not tested here: json.Marshal writes all of a
-// delivery, and json.Unmarshal refuses one that has changed on the way.
+// It does not test the deliveries that workers get: json.Marshal writes all of
+// a delivery, and json.Unmarshal refuses one that has changed on the way.
 func TestDeferredStore(t *testing.T, open func(t *testing.T) cloudinaryhook.Store) {
 	for _, c := range storeClauses {
 		if c.deferred {

@@ -1,41 +1,44 @@
 // Package hidetoken keeps the token of a notification URL out of logs.
 //
-// Cloudinary sends a notification to a URL whose query holds a token. Most access
-// logs, recoverers and tracers write URLs down, and many people read logs. Who has a
-// token cannot forge a notification, since its body must be signed. But any signed
-// body will do: whoever may upload to the same product environment puts an image of
-// their own where the token says. Such a token is often valid for months.
+// Cloudinary sends a notification to a URL whose query holds a token. Most
+// access logs, recoverers and tracers write URLs, and many people read logs.
+// Somebody who has a token cannot forge a notification, because its body must
+// be signed. But any signed body is accepted: anybody who may upload to the
+// same product environment can put an image of their own into the token's
+// album. Such a token is often valid for months.
 //
-// [From] goes around the whole app, outside of all that logs. [ShowTo] goes around
-// the hook, inside of all that logs:
+// Put [From] around the whole app, outside of everything that logs. Put
+// [ShowTo] around the hook, inside of everything that logs:
 //
 //	r := chi.NewRouter()
 //	r.Use(middleware.Logger)
 //	r.Handle("/api/v1/cloudinary", hidetoken.ShowTo(hook))
 //	http.ListenAndServe(addr, hidetoken.From(r))
 //
-// What lies in between sees "token=REDACTED". If ShowTo is forgotten, the hook
-// answers 401 to everything. If From is forgotten, the log has the tokens.
+// The handlers in between see "token=REDACTED". If you forget ShowTo, the hook
+// answers 401 to everything. If you forget From, the log has the tokens.
 //
 // # What is hidden
 //
 // A parameter of the query is passed on only if it cannot be a token: it has no
-// "token" in it, and no 43 characters in a row of those that a token's signature is
-// made of, however often it is decoded. So the usual slips are hidden too:
-// "?tenant=1?token=…", "?token%3D…", "?token[]=…", a token without a name. The same
-// is done to RequestURI and to the request headers that repeat a URL, as Referer
-// does. In a path, a token is hidden only behind the word "token", since
-// many paths have long names: "/hook%3Ftoken=…" is the slip that is meant.
+// "token" in it, and no 43 characters in a row of those that a token's
+// signature is made of, however often it is decoded. So it also hides tokens in
+// malformed queries: "?tenant=1?token=…", "?token%3D…", "?token[]=…", a token
+// without a name. The same is done to RequestURI and to the request headers
+// that repeat a URL, as Referer does. In a path, a token is hidden only behind
+// the word "token", because many paths have long names. An example is
+// "/hook%3Ftoken=…".
 //
-// The rest of the app sees the same request. A handler that needs a long parameter,
-// as an OAuth callback does, or one named "page_token", is wrapped in ShowTo too.
+// The rest of the app sees the same request. If another handler needs a long
+// parameter, as an OAuth callback does, or one named "page_token", wrap it in
+// ShowTo too.
 //
 // # What is not hidden
 //
-// A redirect that is made in between, as a mux makes of "/api//v1", has the URL
-// without the token in its Location. A sender that follows it is refused with 401:
-// upload with the URL that needs no redirect. Other headers and the body stay as
-// they are. Proxies in front of the app have logs of their own.
+// If a handler in between redirects, as a mux does for "/api//v1", the Location
+// has the URL without the token. A sender that follows it is refused with 401:
+// upload with the URL that needs no redirect. Other headers and the body stay
+// as they are. Proxies in front of the app have logs of their own.
 package hidetoken
 
 import (
@@ -70,10 +73,10 @@ func From(app http.Handler) http.Handler {
 	})
 }
 
-// ShowTo returns a handler that calls hook with the query as it came to [From]. All
-// else is as the handlers in between left it. Without From around it, it calls hook
-// with the request as it is. It is safe for concurrent use if hook is. The hook must
-// not be nil.
+// ShowTo returns a handler that calls hook with the query as it came to [From].
+// Everything else is as the handlers in between left it. Without From around
+// it, it calls hook with the request as it is. It is safe for concurrent use if
+// hook is. The hook must not be nil.
 func ShowTo(hook http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if query, ok := r.Context().Value(queryKey{}).(string); ok {

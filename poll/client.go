@@ -42,11 +42,11 @@ const (
 
 // A Client claims and acknowledges the notifications of one channel or batch.
 //
-// It tries again by itself after whatever may pass: no connection, a status 408,
-// 420, 429 or 5xx, an answer that is cut off or is not JSON. Between two attempts
-// it waits half a second first, then twice as long each time, up to a minute,
-// with jitter; and at least as long as Retry-After says, up to an hour. It does
-// so until its context ends.
+// It tries again by itself after a failure that may pass: no connection, a
+// status 408, 420, 429 or 5xx, an answer that is cut off or is not JSON.
+// Between two attempts it waits half a second first, then twice as long each
+// time, up to a minute, with jitter; and at least as long as Retry-After says,
+// up to an hour. It does so until its context ends.
 //
 // The zero value refuses. A Client is safe for concurrent use as long as its
 // fields are not changed.
@@ -67,14 +67,14 @@ type Client struct {
 	// 60 s; 0 means 20 s. A negative one asks for an answer at once.
 	Wait time.Duration
 
-	// Visibility is how long the API keeps a message from others after Receive
-	// has returned it, from 1 s to 600 s; 0 means 30 s. What was not acknowledged
-	// then comes again. A Receiver sets it.
+	// Visibility is how long the API keeps a message from others after Receive has
+	// returned it, from 1 s to 600 s; 0 means 30 s. If a message is not
+	// acknowledged by then, it comes again. A Receiver sets it.
 	Visibility time.Duration
 
-	// BaseURL is where the API is; "" means https://api.cloudinary.com. A URL
-	// with http is refused, unless it names this machine: the secret would travel
-	// in the clear.
+	// BaseURL is where the API is; "" means https://api.cloudinary.com. A URL with
+	// http is refused, unless it names this machine, because the secret would be
+	// sent unencrypted.
 	BaseURL string
 
 	// HTTPClient makes the requests; nil means one like http.DefaultClient. Each
@@ -87,8 +87,9 @@ type Client struct {
 	Logger *slog.Logger
 }
 
-// Receive claims messages. It returns as soon as there are some, or none once
-// Wait has passed without. Acknowledge each within Visibility, or it comes again.
+// Receive claims messages. It returns as soon as there are messages, or without
+// any once Wait has passed. Acknowledge each within Visibility, or it comes
+// again.
 //
 // Errors wrap one of this package's sentinels or cloudinaryhook.ErrMisconfigured.
 // If ctx ends first, the error wraps ctx.Err() and, if an attempt had failed
@@ -115,15 +116,16 @@ func (c *Client) Receive(ctx context.Context) ([]Message, error) {
 	return answer.Messages, err
 }
 
-// Acknowledge has the API forget messages for good. Call it only after what they
-// say is safe. It takes any number of handles, in requests of 100; none is no
-// request. A failure does not stop the rest; errors are as those of Receive, joined.
+// Acknowledge makes the API delete messages for good. Call it only when their
+// content is safe. It takes any number of handles, and sends them in requests
+// of 100. If one request fails, it still makes the others. The errors are those
+// of Receive, joined.
 //
 // [ErrNotAcknowledged] means that the API answered with another status than
-// "acked" for some of them. Others than that are not published. The message may
-// have been acknowledged before, by an attempt whose answer was lost, or its
-// visibility timeout may have passed. It is harmless: what still exists comes
-// again.
+// "acked" for some of them. Cloudinary has not published the other statuses.
+// The message may have been acknowledged before, by an attempt whose answer was
+// lost, or its visibility timeout may have passed. This does no harm: a message
+// that still exists comes again.
 func (c *Client) Acknowledge(ctx context.Context, receiptHandles ...string) error {
 	if err := c.check(); err != nil {
 		return err
@@ -168,7 +170,8 @@ type request struct {
 	timeout time.Duration
 }
 
-// do repeats a request until it is answered, or cannot be mended, or ctx ends.
+// do repeats a request until it is answered, or a retry cannot help, or ctx
+// ends.
 func (c *Client) do(ctx context.Context, r request, answer any) error {
 	var last error // of an attempt that ctx did not cut off
 	for backoff := firstBackoff; ctx.Err() == nil; backoff = min(2*backoff, maxBackoff) {

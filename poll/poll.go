@@ -1,23 +1,23 @@
 // Package poll fetches Cloudinary's notifications, for apps that nobody outside
 // can reach: a laptop, a private network, a batch job.
 //
-// A notification trigger whose uri_type is "poll" has Cloudinary keep
+// If a notification trigger's uri_type is "poll", Cloudinary keeps its
 // notifications instead of POSTing them. A [Client] claims those that are kept
 // and acknowledges them. A [Receiver] does the rest too: it verifies each
 // message, hands it to a cloudinaryhook.Processor and acknowledges it.
 //
-// # What it promises
+// # Promises
 //
 // A message is acknowledged only after the Processor has accepted it. Until
 // then Cloudinary delivers it again, each time its visibility timeout has
 // passed. A crash, a lost answer or an outage of the app's database therefore
 // loses nothing. A webhook, in contrast, is lost after its third retry.
 //
-// # What it does not promise
+// # Limits
 //
 // Messages come in no order, and each may come more than once, even at the same
-// time. The Store knows duplicates by Delivery.ID. As with a Handler, an app
-// that makes Image.Key unique has each image once.
+// time. The Store recognizes duplicates by Delivery.ID. As with a Handler, an
+// app that makes Image.Key unique has each image once.
 //
 // There is no token, since there is no URL. See [Receiver].ClaimsFor.
 //
@@ -25,9 +25,9 @@
 //
 // # Where the facts come from
 //
-// What this package knows of the API was read on 25 November 2026 from
-// pycloudinary 1.46.0 of 18 August 2026: cloudinary/api.py and
-// test/test_notifications.py. No other public description was found.
+// The facts about the API were read on 25 November 2026 from pycloudinary
+// 1.46.0 of 18 August 2026: cloudinary/api.py and test/test_notifications.py.
+// No other public description was found.
 package poll
 
 import (
@@ -45,14 +45,14 @@ import (
 // text of an answer. A Client or Receiver that cannot work returns an error that
 // wraps cloudinaryhook.ErrMisconfigured or cloudinaryhook.ErrNoSecrets.
 var (
-	// No retry can mend these four.
+	// A retry does not help against these four.
 	ErrUnauthorized   = errors.New("poll: the API refuses the credentials; check that APIKey and APISecret belong together and to the product environment CloudName")
 	ErrNotFound       = errors.New("poll: the API does not know the address; check CloudName and BaseURL, and that the account can poll notifications")
 	ErrRefused        = errors.New("poll: the API refuses the request")
 	ErrAnswerTooLarge = errors.New("poll: the answer is larger than 64 MiB; ask for fewer messages at once")
 
-	// ErrUnavailable is every failure that may pass: no connection, a status 408,
-	// 420, 429 or 5xx, an answer that is cut off or is not JSON.
+	// ErrUnavailable is a failure that may pass: no connection, a status 408, 420,
+	// 429 or 5xx, an answer that is cut off or is not JSON.
 	ErrUnavailable = errors.New("poll: the API is not available")
 
 	ErrNotAcknowledged = errors.New("poll: some messages were not acknowledged and will come again")
@@ -63,11 +63,11 @@ var (
 // trusted before [Message.Verify]. It is safe to read concurrently.
 //
 // A field is empty if its member is absent or of the wrong kind. The API also
-// sends the body decoded, as "payload". That is not what was signed, so it is
-// not here.
+// sends the body decoded, as "payload". Those are not the signed bytes, so they
+// are not here.
 type Message struct {
 	// ReceiptHandle is what [Client.Acknowledge] takes. It belongs to this
-	// receipt; the same message may have another one when it comes again.
+	// receipt. If the same message comes again, it may have another handle.
 	ReceiptHandle string
 
 	// BatchID is the batch that the message belongs to. It is not signed.
@@ -77,18 +77,18 @@ type Message struct {
 	// without padding. It is nil if that cannot be decoded.
 	Body []byte
 
-	// Signature and Timestamp are what the headers X-Cld-Signature and
-	// X-Cld-Timestamp of a webhook are: a digest in hexadecimal, and the text of
-	// Unix seconds.
+	// Signature and Timestamp are the texts that a webhook has in the headers
+	// X-Cld-Signature and X-Cld-Timestamp: a digest in hexadecimal, and Unix
+	// seconds.
 	Signature, Timestamp string
 }
 
 // Verify proves that Cloudinary signed the message, and returns when: whole
 // seconds, UTC. The time and the body are what cloudinaryhook.NewDelivery takes.
 //
-// The error is [ErrInvalidMessage] if the message is incomplete, which is a
-// fault of the API or of what lies between, and no forgery. Otherwise it is the
-// verifier's. Set the verifier's MaxAge: its default of 2 hours is made for
+// The error is [ErrInvalidMessage] if the message is incomplete. That is a
+// fault of the API or of a proxy, not a forgery. Otherwise it is the
+// verifier's. Set the verifier's MaxAge: its default of 2 hours is for
 // webhooks, and a message may wait longer.
 func (m *Message) Verify(v *cloudinaryhook.SignatureVerifier) (signedAt time.Time, err error) {
 	missing := ""
@@ -115,9 +115,9 @@ func (m *Message) Verify(v *cloudinaryhook.SignatureVerifier) (signedAt time.Tim
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
-// UnmarshalJSON reads a message as the API writes it. One odd member must not
-// cost the messages beside it, so what does not fit is left empty, and Verify
-// names it. The error is always nil.
+// UnmarshalJSON reads a message as the API writes it. If a member does not fit,
+// its field is left empty, and Verify names it. So one malformed message does
+// not cost the others. The error is always nil.
 func (m *Message) UnmarshalJSON(data []byte) error {
 	var wire struct {
 		ReceiptHandle string      `json:"receipt_handle"`

@@ -28,20 +28,21 @@ const (
 	idlePause = time.Second
 )
 
-// ErrNothingVerifies is how Run ends when messages come and none is authentic.
-// The cause is more often here than there. The error wraps the last refusal.
+// ErrNothingVerifies is the error of Run when messages come and none is
+// authentic. Most often a setting of this app is wrong. The error wraps the
+// last refusal.
 var ErrNothingVerifies = errors.New("poll: messages come and none verifies; check that Signature.Secrets has the API secret that signs, of this product environment, and check this machine's clock. They were not acknowledged, and are not lost")
 
-// A Receiver verifies messages, has a Processor accept them, and acknowledges
+// A Receiver verifies messages, gives them to a Processor, and acknowledges
 // them.
 //
 // It acknowledges a message, which deletes it for good, in two cases only. The
-// Processor has accepted it: saved if it is Deferred, else processed, or rejected
-// as Permanent. Or it is authentic but can never be accepted, and Malformed has
-// seen it. Everything else is left, and comes again after the visibility timeout:
-// what failed, and also what did not verify. A mistyped secret or a wrong clock
-// must not delete what is genuine. To delete what never will verify, acknowledge
-// it with a [Client].
+// Processor has accepted it: saved if it is Deferred, else processed, or
+// rejected as Permanent. Or it is authentic but can never be accepted, and
+// Malformed has seen it. Every other message is left, and comes again after the
+// visibility timeout. So does a message that did not verify, because a mistyped
+// secret or a wrong clock must not delete genuine messages. To delete a message
+// that will never verify, acknowledge it with a [Client].
 //
 // The zero value refuses to run. A Receiver is safe for concurrent use as long as
 // its fields are not changed. Several, here or on other machines, may share a
@@ -57,42 +58,43 @@ type Receiver struct {
 	// processed again.
 	MaxAge time.Duration
 
-	// ClaimsFor says whom a message is for, since it came on no URL and so without
-	// a token. Nil, or nil claims, mean none. It is called with messages that have
-	// verified, and concurrently. It must give equal claims for equal bodies: they
-	// are part of Delivery.ID and Image.Key. If it returns an error, the message
-	// is left. The claims may be shared, and must not be changed afterwards.
+	// ClaimsFor says who a message is for. A polled message has no URL, and so no
+	// token. Nil, or nil claims, mean none. It is called concurrently, and only
+	// with messages that have verified. It must give equal claims for equal
+	// bodies: they are part of Delivery.ID and Image.Key. If it returns an error,
+	// the message is left. The claims may be shared, and must not be changed
+	// afterwards.
 	ClaimsFor func(ctx context.Context, m *Message) (*cloudinaryhook.Claims, error)
 
-	// Malformed sees each message that Cloudinary signed and that can be no delivery,
-	// since its body is not exactly one JSON object with unique names. A trigger's
-	// payload_template can make such bodies. The err wraps
+	// Malformed is called with each message that Cloudinary signed but that cannot
+	// be a delivery, because its body is not exactly one JSON object with unique
+	// names. A trigger's payload_template can make such bodies. The err wraps
 	// cloudinaryhook.ErrMalformedBody. If Malformed returns nil, the message is
-	// acknowledged, and so deleted: keep its body first. If it returns an error, or
-	// if Malformed is nil, the message is left. It is called concurrently.
+	// acknowledged, and so deleted: keep its body first. If it returns an error,
+	// or if Malformed is nil, the message is left. It is called concurrently.
 	Malformed func(ctx context.Context, m *Message, err error) error
 
 	// Concurrency is how many messages are claimed at once and then worked on at
-	// the same time, from 1 to 100; 0 means 10. It takes the place of
-	// Client.MaxMessages. The next are claimed when all of these are finished.
+	// the same time, from 1 to 100; 0 means 10. It replaces Client.MaxMessages.
+	// The Receiver claims the next ones when all of these are finished.
 	Concurrency int
 
 	// Unverified is how long Run goes on while messages come and none verifies;
 	// 0 means 5 minutes.
 	Unverified time.Duration
 
-	// Logger gets at most one line a minute about what was left, beside a line for
-	// each panic of ClaimsFor or Malformed. The Processor and the Client have
-	// Loggers of their own. Nil is silent.
+	// Logger gets at most one line a minute about messages that were left, and a
+	// line for each panic of ClaimsFor or Malformed. The Processor and the Client
+	// have Loggers of their own. Nil is silent.
 	Logger *slog.Logger
 }
 
 // Run receives until ctx ends. It then finishes the messages that it has in hand,
 // which takes up to Processor.Timeout and 13 s, and returns ctx's error.
 //
-// It returns another error in these cases alone: something is misconfigured,
-// which wraps cloudinaryhook.ErrMisconfigured or cloudinaryhook.ErrNoSecrets; the
-// API refuses with [ErrUnauthorized], [ErrNotFound], [ErrRefused] or
+// It returns another error only in these cases: something is misconfigured,
+// which wraps cloudinaryhook.ErrMisconfigured or cloudinaryhook.ErrNoSecrets;
+// the API refuses with [ErrUnauthorized], [ErrNotFound], [ErrRefused] or
 // [ErrAnswerTooLarge]; or [ErrNothingVerifies]. Outages, of the API or of the
 // app, do not end it.
 //

@@ -22,9 +22,9 @@ const (
 	releaseTimeout = 3 * time.Second
 )
 
-// Pending lists what was received strictly before that time and is not
-// completed, oldest first, for [cloudinaryhook.Processor.Resume]. It reads page
-// by page and holds neither a lock nor a connection while it yields.
+// Pending lists the deliveries that were received strictly before that time and
+// are not completed, oldest first, for [cloudinaryhook.Processor.Resume]. It
+// reads page by page and holds neither a lock nor a connection while it yields.
 //
 // A delivery that cannot be read is yielded as an error that names its ID, and
 // the others follow. If the database fails, that error is the last that is
@@ -33,7 +33,7 @@ const (
 // On Postgres each delivery is leased for 30 s before it is yielded, so that
 // processes that resume at the same time share the work; the lease ends when
 // the loop goes on. If a process dies, its delivery is listed again once the
-// lease has run out. Work that takes longer may be done twice.
+// lease has run out. If work takes longer than the lease, it may be done twice.
 func (s *Store) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
 		for id, err := range s.pendingIDs(ctx, before) {
@@ -150,8 +150,8 @@ func (s *Store) release(ctx context.Context, id string, until int64) {
 
 // Prune forgets deliveries that were completed before that time, rejected ones
 // included, and says how many. It deletes a little at a time, so that no
-// notification waits long. If it fails, the number is what it has deleted until
-// then.
+// notification waits long. If it fails, pruned is the number that it has
+// deleted so far.
 func (s *Store) Prune(ctx context.Context, before time.Time) (pruned int64, err error) {
 	for {
 		var n int64
@@ -220,8 +220,7 @@ func (s *Store) rejectedQuery() string {
 
 // Reopen makes a rejected delivery pending again, so that it is resumed. The
 // error wraps [ErrNotFound] if no rejected delivery has that ID. If the
-// Processor gives up on what is older than GiveUpAfter, it rejects an old one
-// again.
+// Processor has a GiveUpAfter, it rejects an old delivery again.
 func (s *Store) Reopen(ctx context.Context, id string) error {
 	return s.do(ctx, func(ctx context.Context, tx *sql.Tx, changed *totals) error {
 		result, err := tx.ExecContext(ctx, s.sql("UPDATE cloudinary_deliveries SET completed_at = NULL, cause = NULL WHERE id = $1 AND cause IS NOT NULL"), id)

@@ -8,30 +8,31 @@
 //	processor := &cloudinaryhook.Processor{Store: store, Images: images}
 //	go processor.ResumeEvery(ctx, time.Minute, store.Pending)
 //
-// # What it needs of the database
+// # Database settings
 //
 // The store keeps one connection of db for itself and commits over it. However
 // many pages read from db, no notification waits for a connection. Set
-// [sql.DB.SetMaxOpenConns]: to two at least, and on SQLite, whose readers take
-// your program's own processors, to no more than there are of them.
+// [sql.DB.SetMaxOpenConns] to at least two. On SQLite, readers use your
+// program's own processors, so set no more connections than there are
+// processors.
 //
 // On SQLite use a write-ahead log, and begin transactions of your own with the
 // write lock. With modernc.org/sqlite that is
 //
 //	file:app.db?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)
 //
-// On Postgres a pooler in between must let a session keep its prepared
-// statements and settings: use a pooler's session mode, not its transaction
-// mode.
+// If there is a pooler in front of Postgres, use its session mode, not its
+// transaction mode: the store's session must keep its prepared statements and
+// settings.
 //
 // # What a nil error of Save means
 //
 // The delivery is committed, and the database says that it synced the commit to
 // its disk. [New] and each reconnect refuse a database whose settings say
-// otherwise. The store cannot see a disk that reports a sync too early, an
-// administrator who turns a setting off on a running server, or a replica that
-// is behind when it takes over: whether a commit waits for a replica is
-// synchronous_commit and synchronous_standby_names, in Postgres.
+// otherwise. The store cannot see three things: a disk that reports a sync too
+// early, an administrator who turns a setting off on a running server, and a
+// replica that is behind when it takes over. In Postgres, synchronous_commit
+// and synchronous_standby_names decide whether a commit waits for a replica.
 package sqlstore
 
 import (
@@ -51,14 +52,14 @@ import (
 const DefaultTable = "cloudinary_deliveries"
 
 var (
-	// ErrClosed is the error of what is called after Close.
+	// ErrClosed is the error of every call after Close.
 	ErrClosed = errors.New("sqlstore: the store is closed")
 
-	// ErrNotFound is wrapped by the errors about a delivery that is not there.
+	// ErrNotFound is wrapped by the errors about an unknown delivery.
 	ErrNotFound = errors.New("sqlstore: no such delivery")
 
-	// ErrNotDurable is wrapped by the errors about a database that could forget
-	// what it has committed, or that has no place to keep it.
+	// ErrNotDurable is wrapped by the errors about a database that could lose a
+	// commit, or that keeps nothing on disk.
 	ErrNotDurable = errors.New("sqlstore: the database is not durable")
 
 	// ErrReadOnly is wrapped by the errors about a database, or a connection to
@@ -81,7 +82,7 @@ type Store struct {
 	leaseTime time.Duration
 }
 
-// An Option is one of New.
+// An Option changes the Store that New returns.
 type Option func(*Store)
 
 // Table names the table, [DefaultTable] unless set. Letters, digits and
@@ -92,10 +93,10 @@ func Table(name string) Option { return func(s *Store) { s.table = name } }
 var tableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,39}$`)
 
 // New returns a Store on db and opens its own connection. It refuses a database
-// that is read-only ([ErrReadOnly]), that could forget what it has committed
-// ([ErrNotDurable]), or whose table is of a newer version ([ErrNewerSchema]). It
-// changes nothing in the database: call [Store.Migrate] next, unless your own
-// migrations have what [Schema] lists. Close the Store before db.
+// that is read-only ([ErrReadOnly]), that could lose a commit
+// ([ErrNotDurable]), or whose table is of a newer version ([ErrNewerSchema]).
+// It changes nothing in the database: call [Store.Migrate] next, unless your
+// own migrations have what [Schema] lists. Close the Store before db.
 func New(ctx context.Context, db *sql.DB, d Dialect, options ...Option) (*Store, error) {
 	s := &Store{db: db, dialect: d, table: DefaultTable, leaseTime: leaseTime}
 	for _, option := range options {
@@ -122,8 +123,9 @@ func New(ctx context.Context, db *sql.DB, d Dialect, options ...Option) (*Store,
 	return s, nil
 }
 
-// Close does what was begun and ends the store's own connection. It leaves db
-// open. What is called later fails with [ErrClosed]. Close may be called again.
+// Close finishes the writes that have begun, and closes the store's own
+// connection. It leaves db open. Later calls fail with [ErrClosed]. Close may
+// be called again.
 func (s *Store) Close() error {
 	s.committer.close()
 	return nil
@@ -153,8 +155,8 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error { return s.keep(ctx, tx, totals{}) })
 }
 
-// Save implements [cloudinaryhook.Store]. Saves that wait at the same time share
-// a commit. One that waits alone is not delayed.
+// Save implements [cloudinaryhook.Store]. Saves that wait at the same time
+// share a commit. A Save that waits alone is not delayed.
 func (s *Store) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 	data, err := json.Marshal(d)
 	if err != nil {
@@ -172,8 +174,8 @@ func (s *Store) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinar
 	return row.state, nil
 }
 
-// Complete implements [cloudinaryhook.Store]. Of two causes the first is kept.
-// The error about an unknown ID wraps [ErrNotFound].
+// Complete implements [cloudinaryhook.Store]. If it is called twice, the first
+// cause is kept. The error about an unknown ID wraps [ErrNotFound].
 func (s *Store) Complete(ctx context.Context, id string, cause error) error {
 	row := &completion{id: id, at: time.Now()}
 	if cause != nil {

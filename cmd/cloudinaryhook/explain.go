@@ -47,7 +47,7 @@ func (f *explainFlags) flags() *flag.FlagSet {
 	flags.StringVar(&f.body, "body", "", "instead of -request, a `file` with the body alone; - is standard input")
 	flags.StringVar(&f.signature, "signature", "", "with -body: the `text` of X-Cld-Signature")
 	flags.StringVar(&f.timestamp, "timestamp", "", "with -body: the `text` of X-Cld-Timestamp")
-	flags.StringVar(&f.at, "at", "", "the `time` when it came, as 2026-01-31T12:00:00Z; default: its Date header, or now")
+	flags.StringVar(&f.at, "at", "", "the `time` when it came, such as 2026-01-31T12:00:00Z; default: its Date header, or now")
 	flags.BoolVar(&f.x.all, "all", false, "show all findings, not only the likeliest")
 	f.x.receiverFlags(flags)
 	return flags

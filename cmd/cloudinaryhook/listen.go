@@ -35,12 +35,12 @@ func runListen(ctx context.Context, p *process, args []string) error {
 	c := &listenCommand{process: p, recordingsBegin: time.Now().UTC().Format("20060102T150405")}
 	flags := flag.NewFlagSet("listen", flag.ContinueOnError)
 	flags.StringVar(&c.channel, "channel", "", "poll this `channel`, that of a trigger for poll://CHANNEL")
-	flags.StringVar(&c.batch, "batch", "", "poll this batch `ID`, of a trigger for poll://*")
+	flags.StringVar(&c.batch, "batch", "", "poll this batch `ID` of a trigger for poll://*")
 	flags.StringVar(&c.addr, "addr", "", "instead of polling, receive at this `address`, such as 127.0.0.1:8080, behind a tunnel")
 	flags.StringVar(&c.forwardTo, "forward-to", "", "the app's `URL`, without a token, to which polled notifications are posted")
 	flags.StringVar(&c.claims, "claims", "", "the claims of the token for -forward-to, as a `JSON` object; or give -tokenless")
 	flags.StringVar(&c.folder, "record", "", "keep each request as raw HTTP in this `folder`, for explain")
-	flags.BoolVar(&c.printOnly, "print", false, "only show notifications, whole; acknowledge none")
+	flags.BoolVar(&c.printOnly, "print", false, "only show whole notifications, and acknowledge none")
 	flags.DurationVar(&c.timeout, "timeout", 20*time.Second, "the `duration` to wait for the app's answer; Cloudinary waits 20 s")
 	flags.StringVar(&c.api, "api", "", "the polling API's base `URL`, for tests; default: Cloudinary's")
 	c.x.receiverFlags(flags)
@@ -77,7 +77,7 @@ func (c *listenCommand) check(arguments int) error {
 	case modes != 1:
 		return usagef("give exactly one of -channel, -batch and -addr")
 	case c.addr != "" && (c.forwardTo != "" || c.claims != "" || c.printOnly):
-		return usagef("-forward-to, -claims and -print are for what is polled, not for -addr")
+		return usagef("-forward-to, -claims and -print are for polling, not for -addr")
 	case c.addr == "" && c.forwardTo == "" && !c.printOnly && c.folder == "":
 		return usagef("give -forward-to URL, -print or -record FOLDER")
 	case c.printOnly && c.forwardTo != "":

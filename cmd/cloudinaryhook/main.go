@@ -6,7 +6,7 @@
 //	cloudinaryhook send upload            sends a signed notification to a receiver
 //	cloudinaryhook explain -request FILE  says why a request does not verify
 //	cloudinaryhook listen -channel NAME   polls notifications, and posts them to an app
-//	cloudinaryhook token -claims …        makes a token, or shows what is in one
+//	cloudinaryhook token -claims …        makes a token, or shows the content of one
 //
 // Each of them prints its flags with -h.
 //
@@ -19,14 +19,14 @@
 //	CLOUDINARYHOOK_TOKEN_KEY   the key that signs tokens, of 32 bytes at least
 //	CLOUDINARY_API_KEY         the API key that the secret belongs to
 //	CLOUDINARY_CLOUD_NAME      the product environment
-//	CLOUDINARY_URL             cloudinary://KEY:SECRET@CLOUD, for what the variables above do not say
+//	CLOUDINARY_URL             cloudinary://KEY:SECRET@CLOUD, for variables above that are not set
 //
 // While a secret is rotated, CLOUDINARY_API_SECRET_PREVIOUS and
 // CLOUDINARYHOOK_TOKEN_KEY_PREVIOUS hold the old one. A name with _FILE at its
 // end, such as CLOUDINARY_API_SECRET_FILE, names a file that holds the value.
 //
-// A value is used exactly as it is, as the package does: not decoded, and with
-// the newline at the end of a file, if there is one.
+// The command uses a value exactly as it is, as the package does. It does not
+// decode it, and does not remove a newline at the end of a file.
 //
 // # Send
 //
@@ -35,10 +35,11 @@
 //
 //	cloudinaryhook send -url https://app.example/api/v1/cloudinary upload
 //
-// It takes the name of a type or of a sample body, to which it gives fresh IDs.
-// Or it takes a file, or - for standard input. It sends these byte for byte. If
-// the file is a Delivery as a store keeps it, it sends the body that is in it,
-// with the Delivery's claims; of a request that listen has recorded, the body.
+// It takes the name of a type or of a sample body, and gives that body fresh
+// IDs. Or it takes a file, or - for standard input, and sends that byte for
+// byte. If the file is a Delivery as a store keeps it, it sends the Delivery's
+// body with its claims. If the file is a request that listen has recorded, it
+// sends the request's body.
 //
 //	send -n 1000 -c 16 upload                  many, and a table of how long they took
 //	send -retry -minute 1s upload              after 3, 6 and 9 minutes again, compressed
@@ -46,14 +47,14 @@
 //	send -fresh body.json                      a body with a new request_id: no duplicate
 //	send -print curl upload                    the request as a command, instead of sending it
 //
-// What a receiver must refuse:
+// A receiver must refuse these:
 //
 //	send -claims '{"album_id":"7","exp":1}' …  a token that has expired
 //	send -age 3h upload                        a signature that is too old; -age -1h: of the future
 //	send -tokenless upload                     no token
 //	send -secret another upload                a wrong signature
 //
-// What -print writes holds a token and a valid signature, so it is as secret as
+// The output of -print has a token and a valid signature, so it is as secret as
 // the request.
 //
 // # Explain
@@ -64,14 +65,14 @@
 //	cloudinaryhook explain -request recorded.http
 //	cloudinaryhook explain -body FILE -signature TEXT -timestamp TEXT
 //
-// With secrets and keys of the environment it tries what usually goes wrong: with
-// the secret itself, with the body on its way, with the sender's digest, with the
-// token. The likeliest cause comes first, with what to do. If nothing fits, it
-// says how to find out whether the secret is wrong or the body was changed.
+// With the secrets and keys of the environment it tries the usual faults: of
+// the secret, of the body on its way, of the sender's digest, of the token. The
+// likeliest cause comes first, with its fix. If nothing fits, it says how to
+// find out whether the secret is wrong or the body was changed.
 //
-// A receiver with other settings than the defaults is described by flags, such as
-// -require album_id or -sha256-only. A request that was recorded earlier is looked
-// at as of its Date header, or as of -at.
+// If the receiver's settings are not the defaults, say so with flags, such as
+// -require album_id or -sha256-only. Explain judges a recorded request at the
+// time of its Date header, or at -at.
 //
 // All causes are in docs/troubleshooting.md.
 //
@@ -86,13 +87,14 @@
 //	cloudinaryhook listen -channel dev -print        shows them
 //	cloudinaryhook listen -channel dev -record DIR   keeps each as raw HTTP, for explain
 //
-// Each is a line: time, type, public ID, the app's status, how long it took. What
-// the app answers with 2xx is acknowledged, and so deleted at Cloudinary. All else
-// is left, and comes again a minute or so later. A notification that has waited
-// for more than two hours is refused by an app whose MaxAge is not longer.
+// Each is a line: time, type, public ID, the app's status, how long it took. If
+// the app answers 2xx, listen acknowledges the notification, and Cloudinary
+// deletes it. Otherwise it comes again a minute or so later. If a notification
+// has waited for more than two hours, the app refuses it unless its MaxAge is
+// longer.
 //
-// With -addr it polls nothing, but receives: behind a tunnel, in the app's place.
-// It explains what is wrong with each request, and answers 200 or 401.
+// With -addr it does not poll. It receives in the app's place, behind a tunnel,
+// explains what is wrong with each request, and answers 200 or 401.
 //
 //	cloudinaryhook listen -addr 127.0.0.1:8080 -record DIR
 //
@@ -108,7 +110,7 @@
 //	cloudinaryhook token -claims '{"album_id":"7"}' -endpoint https://app.example/api/v1/cloudinary
 //
 // With -check it reads a token or a URL from standard input, so that it is not
-// in the shell's history. It shows what is in it, and whether a key of the
+// in the shell's history. It shows its content, and whether a key of the
 // environment has signed it.
 //
 // # Exit status
@@ -149,7 +151,7 @@ var subcommands = []struct {
 	{"send", "send a signed notification to a receiver", runSend},
 	{"explain", "say why a request does not verify", runExplain},
 	{"listen", "poll notifications and post them to an app, or receive and explain them", runListen},
-	{"token", "make a token or a notification URL, or show what is in one", runToken},
+	{"token", "make a token or a notification URL, or show the content of one", runToken},
 }
 
 // A usageError is the caller's mistake.

@@ -62,7 +62,7 @@ func parseSend(p *process, args []string) (*sendCommand, error) {
 	flags := flag.NewFlagSet("send", flag.ContinueOnError)
 	flags.StringVar(&c.sender.Endpoint, "url", defaultURL, "the receiver's `URL`, without a token")
 	flags.StringVar(&f.secret, "secret", "", "API `secret`, for tests: others can read arguments; default: $"+secretVariable)
-	flags.StringVar(&f.claims, "claims", "", "the token's claims, as a `JSON` object; default: an organization and an album of tests, or those of a stored Delivery")
+	flags.StringVar(&f.claims, "claims", "", "the token's claims, as a `JSON` object; default: a test organization and album, or the claims of a stored Delivery")
 	flags.BoolVar(&f.tokenless, "tokenless", false, "send no token")
 	flags.BoolVar(&f.sha256, "sha256", false, "sign with SHA-256 instead of SHA-1")
 	flags.BoolVar(&f.same, "same", false, "with -n, send one notification again and again, instead of many")
@@ -72,8 +72,8 @@ func parseSend(p *process, args []string) (*sendCommand, error) {
 	flags.BoolVar(&c.retry, "retry", false, "if it is not accepted, send it again after 3, 6 and 9 minutes, as Cloudinary does")
 	flags.DurationVar(&c.minute, "minute", time.Minute, "the `duration` of a minute of -retry")
 	flags.DurationVar(&f.timeout, "timeout", 20*time.Second, "the `duration` to wait for an answer; Cloudinary waits 20 s")
-	flags.StringVar(&c.print, "print", "", "print the request instead of sending it; the one `format` is \"curl\", a command, which holds a token and a signature")
-	flags.DurationVar(&c.sender.Age, "age", 0, "sign as if it were this `duration` ago; receivers take 2h, and 5m of the future (-5m)")
+	flags.StringVar(&c.print, "print", "", "print the request instead of sending it; the only `format` is \"curl\", a command with a token and a signature")
+	flags.DurationVar(&c.sender.Age, "age", 0, "sign as if it were this `duration` ago; receivers accept up to 2h, and 5m in the future (-5m)")
 	types, others := samples()
 	if err := p.parse(flags, "TYPE|SAMPLE|FILE|-", args,
 		"Types: "+strings.Join(types, ", ")+".", "Other samples: "+strings.Join(others, ", ")+"."); err != nil {

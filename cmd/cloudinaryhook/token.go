@@ -17,7 +17,7 @@ func runToken(_ context.Context, p *process, args []string) error {
 	claims := flags.String("claims", "", "the token's claims, as a `JSON` object such as {\"album_id\":\"7\"}")
 	expires := flags.Duration("expires", 2*time.Hour, "the `duration` after which it expires, unless the claims have exp; 0: never")
 	endpoint := flags.String("endpoint", "", "print the notification URL for the receiver at this `URL`, not the token alone")
-	check := flags.Bool("check", false, "read a token, or a URL that has one, from standard input and show what is in it")
+	check := flags.Bool("check", false, "read a token, or a URL that has one, from standard input and show its content")
 	if err := p.parse(flags, "", args); err != nil {
 		return err
 	}

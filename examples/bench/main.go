@@ -6,13 +6,13 @@
 //	go run ./examples/bench -awake     the same, and no server pays for waking the client
 //	go run ./examples/bench -scale     1 to 4,096 connections, on one core and on two
 //
-// Each server is a process of its own on one core; wrk, on another, drives them
-// in turns of a second, so that whatever else the machine does meets all alike.
-// Before, each server must accept a good request and refuse five bad ones; the
-// empty one accepts all.
+// Each server is a process of its own on one core. On another core wrk sends
+// requests, in turns of a second for each server, so that other work of the
+// machine affects all servers equally. Before that, each server must accept a
+// good request and refuse five bad ones. The empty one accepts all.
 //
-// It needs Linux, taskset (util-linux) and wrk. Shares are what to look at: a
-// single absolute number says more about the machine.
+// It needs Linux, taskset (util-linux) and wrk. Compare the shares: a single
+// absolute number says more about the machine.
 package main
 
 import (
@@ -69,8 +69,8 @@ func parseConfig(args []string, stderr io.Writer) (*config, error) {
 	c := new(config)
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&c.serve, "serve", "", "be one of the servers (`name`) until standard input ends, instead of measuring")
-	flags.StringVar(&c.profile, "profile", "", "write processor profiles, one a server and body, into this `directory`; with -serve, into this file")
+	flags.StringVar(&c.serve, "serve", "", "run only this server (`name`) until standard input ends, and measure nothing")
+	flags.StringVar(&c.profile, "profile", "", "write a processor profile for each server and body into this `directory`; with -serve, into this file")
 	flags.BoolVar(&c.scale, "scale", false, "measure this package's handler with 1, 16, 256 and 4,096 connections on one and two cores")
 	servers := flags.String("servers", strings.Join(serverNames, ","), "which servers to measure, as `names`; empty must be among them")
 	bodies := flags.String("bodies", "small,typical,big", "which bodies to send, as `names`")
@@ -79,7 +79,7 @@ func parseConfig(args []string, stderr io.Writer) (*config, error) {
 	flags.IntVar(&c.connections, "connections", 16, "how `many` connections wrk keeps busy")
 	flags.StringVar(&c.serverCores, "server-cores", "0", "the `cores` of the server, as taskset takes them")
 	flags.StringVar(&c.clientCores, "client-cores", "1", "the `cores` of wrk")
-	flags.BoolVar(&c.awake, "awake", false, "keep the client's core from sleeping, which a virtual machine charges to who wakes it: the server")
+	flags.BoolVar(&c.awake, "awake", false, "keep the client's core from sleeping; on a virtual machine the server pays for waking it")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}

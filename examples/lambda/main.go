@@ -19,18 +19,18 @@
 // Then give it an address: a function URL (with the authentication type NONE, for the
 // hook authenticates), or a route of API Gateway or of a load balancer.
 //
-// The timeout of 20 seconds is what Cloudinary waits. The hook takes 4 seconds less
-// than the function has, and 15 seconds at most. With Lambda's default of 3 seconds
-// every invocation fails, and the log says why.
+// Cloudinary waits 20 seconds, so the timeout is 20 seconds. The hook itself
+// takes at most 15 seconds, and leaves the function at least 4. With Lambda's
+// default of 3 seconds every invocation fails, and the log says why.
 //
 // Each instance of the function opens up to two connections. Set the function's
 // reserved concurrency so that the database has enough.
 //
 // # The body's bytes
 //
-// An event is JSON, and JSON text cannot carry bytes that are not UTF-8, as a file
-// name in Latin-1. They are replaced, and the signature does not match: 401. The
-// body must come in base64:
+// An event is JSON, and JSON text cannot have bytes that are not UTF-8, such as
+// a file name in Latin-1. They are replaced, and the signature does not match:
+// 401. The body must come in base64:
 //
 //   - REST API (payload 1.0): set binaryMediaTypes to */*. Nothing is binary by
 //     default. (aws apigateway update-rest-api --rest-api-id "$API_ID"
@@ -45,9 +45,10 @@
 //
 // # The rest
 //
-// A load balancer keeps the last of repeated headers and parameters. Set the target
-// group's lambda.multi_value_headers.enabled, so that the hook sees all of them and
-// refuses them. Set a schedule that resumes what is pending after a failure:
+// A load balancer keeps the last of repeated headers and parameters. Set the
+// target group's lambda.multi_value_headers.enabled, so that the hook sees all
+// of them and refuses them. Set a schedule that resumes pending deliveries
+// after a failure:
 //
 //	aws events put-rule --name cloudinaryhook-resume --schedule-expression 'rate(5 minutes)'
 //	aws lambda add-permission --function-name cloudinaryhook --statement-id resume \

@@ -1,6 +1,5 @@
-// Mux mounts the hook on every common router and framework, behind the
-// middleware that usually is there: one file for each. docs/routers.md says
-// where they differ.
+// Mux mounts the hook on every common router and framework, behind the usual
+// middleware. Each has one file. docs/routers.md says where they differ.
 //
 //	CLOUDINARY_API_SECRET=… CLOUDINARYHOOK_TOKEN_KEY=… go run ./examples/mux chi
 //

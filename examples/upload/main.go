@@ -1,6 +1,6 @@
-// Upload is where a notification begins: it uploads a file with Cloudinary's
-// official SDK, and tells Cloudinary where to send word of it, and whom it is
-// for. docs/upload.md follows the way from here to the image.
+// Upload uploads a file with Cloudinary's official SDK, and tells Cloudinary
+// where to send the notification and who it is for. docs/upload.md has the
+// steps from here to the image.
 //
 //	export CLOUDINARY_URL=cloudinary://… CLOUDINARYHOOK_TOKEN_KEY=…
 //	go run ./examples/upload -url https://app.example/api/v1/cloudinary -album 7 photo.jpg
@@ -36,9 +36,9 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("upload", flag.ContinueOnError)
-	endpoint := flags.String("url", "", "the app's hook, as Cloudinary reaches it")
-	organization := flags.String("organization", "", "whose image it is")
-	album := flags.String("album", "", "the album it is for")
+	endpoint := flags.String("url", "", "the app's hook, with the URL that Cloudinary can reach")
+	organization := flags.String("organization", "", "the organization that the image is for")
+	album := flags.String("album", "", "the album that the image is for")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
