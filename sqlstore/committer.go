@@ -139,9 +139,10 @@ func (c *committer) settle(batch []*write) {
 	}
 }
 
-// separable says whether an error may be that of one write alone.
+// separable says whether an error may be that of one write alone. It is not if
+// the batch may have been committed all the same.
 func separable(err error) bool {
-	return !busy(err) && !readOnly(err) && !errors.Is(err, errDisconnected) && !errors.Is(err, ErrNotDurable)
+	return ofApp(err) || !busy(err) && !readOnly(err) && !errors.Is(err, errDisconnected) && !errors.Is(err, ErrNotDurable)
 }
 
 // errDisconnected is wrapped by the error of a batch that lost its connection.
@@ -202,6 +203,9 @@ func (s *Store) attempt(ctx context.Context, batch []*write, apart bool) (safe b
 	}
 	if err := tx.Commit(); err != nil {
 		s.disconnect() // SQLite may have left the transaction open
+		if !refused(err, s.dialect) {
+			err = fmt.Errorf("%w while it committed: %w", errDisconnected, err)
+		}
 		return false, err
 	}
 	return true, nil
@@ -238,20 +242,24 @@ func (s *Store) perform(ctx context.Context, tx *sql.Tx, batch []*write, apart b
 	return s.keep(ctx, tx, changed)
 }
 
-// performApart leaves the transaction as it was if the write fails.
+// performApart leaves the transaction as it was if the write fails. So does one
+// whose function keeps an error to itself, after which Postgres refuses all
+// that follows.
 func (s *Store) performApart(ctx context.Context, tx *sql.Tx, w *write, changed *totals) error {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT one_write"); err != nil {
 		return err
 	}
-	end := "RELEASE one_write"
 	change, err := s.performAll(ctx, tx, []*write{w})
 	if err == nil {
-		changed.add(change)
-	} else {
-		w.err, end = err, "ROLLBACK TO one_write"
+		_, err = tx.ExecContext(ctx, "RELEASE one_write")
 	}
-	if _, endErr := tx.ExecContext(ctx, end); endErr != nil {
-		return errors.Join(err, endErr)
+	if err == nil {
+		changed.add(change)
+		return nil
+	}
+	w.err = err
+	if _, rollback := tx.ExecContext(ctx, "ROLLBACK TO one_write"); rollback != nil {
+		return errors.Join(err, rollback)
 	}
 	return nil
 }
@@ -279,7 +287,7 @@ func (s *Store) performAll(ctx context.Context, tx *sql.Tx, batch []*write) (cha
 		if w.do == nil {
 			continue
 		}
-		if err := contain(func() error { return w.do(withValues{ctx, w.ctx}, tx, &changed) }); err != nil {
+		if err := w.do(withValues{ctx, w.ctx}, tx, &changed); err != nil {
 			return changed, err
 		}
 	}
@@ -299,13 +307,34 @@ func (c withValues) Value(key any) any {
 	return c.values.Value(key)
 }
 
-// contain makes a panic of the app's function an error of its caller: others'
-// writes are in the same transaction.
-func contain(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("sqlstore: panic: %v", v)
-		}
+// An appError is what the app's own function returned. Whatever it wraps says
+// nothing about the store's database.
+type appError struct{ error }
+
+func (e *appError) Unwrap() error { return e.error }
+
+func ofApp(err error) bool {
+	_, ok := errors.AsType[*appError](err)
+	return ok
+}
+
+// contain makes a panic of the app's function an error of its caller, and so the
+// end of its goroutine: others' writes are in the same transaction.
+func contain(f func() error) error {
+	err := errors.New("sqlstore: the function ended its goroutine")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				err = fmt.Errorf("sqlstore: panic: %v", v)
+			}
+		}()
+		err = f()
 	}()
-	return f()
+	<-done
+	if err != nil {
+		return &appError{err}
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -230,6 +231,9 @@ func TestBadWrites(t *testing.T) {
 		"a panic":              func(context.Context, *sql.Tx) error { panic("a bug") },
 		"its own rollback":     func(_ context.Context, tx *sql.Tx) error { return tx.Rollback() },
 		"a panic with nothing": func(context.Context, *sql.Tx) error { panic(nil) },
+		"the end of it all":    func(context.Context, *sql.Tx) error { runtime.Goexit(); return nil },
+		"another's error":      func(context.Context, *sql.Tx) error { return fmt.Errorf("%w: database is locked", ErrReadOnly) },
+		"another's lost one":   func(context.Context, *sql.Tx) error { return errDisconnected },
 	}
 	for name, f := range bad {
 		t.Run(name, func(t *testing.T) {
@@ -263,6 +267,28 @@ func TestBadWrites(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestSwallowedError: a function that keeps an error of SQL to itself must not be
+// told that its work was done. Postgres undoes the transaction then.
+func TestSwallowedError(t *testing.T) {
+	s := open(t, Postgres, postgres(t).Database(t))
+	createRows(t, s)
+	together(t, s, 9, func(i int) {
+		err := s.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+			err := insertRow(ctx, tx, i)
+			if i == 4 {
+				_, _ = tx.ExecContext(ctx, "no SQL")
+			}
+			return err
+		})
+		if (err != nil) != (i == 4) {
+			t.Errorf("Do %d got %v, want an error of the 4th alone", i, err)
+		}
+	})
+	if diff := cmp.Diff([]int{0, 1, 2, 3, 5, 6, 7, 8}, rowIDs(t, s)); diff != "" {
+		t.Errorf("the app's rows differ (-want +got):\n%s", diff)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 
 const (
 	// commitTimeout is less than a request has. It ends the wait for a server
-	// that no longer answers.
-	commitTimeout = 5 * time.Second
+	// that no longer answers, and leaves time to one whose disk is slow.
+	commitTimeout = 10 * time.Second
 	// busyTimeout is how long a commit waits for another program that writes to
 	// the file, unless the connection has a limit of its own.
 	busyTimeout    = 4 * time.Second

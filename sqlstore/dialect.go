@@ -36,6 +36,7 @@ const (
 	pgReadOnly             = "25006"
 	pgSerializationFailure = "40001"
 	pgDeadlock             = "40P01"
+	pgCompletionUnknown    = "40003"
 	pgUndefinedTable       = "42P01"
 	pgDuplicatePrepared    = "42P05"
 	pgInvalidPrepared      = "26000"
@@ -60,12 +61,28 @@ func noTable(err error) bool {
 }
 
 func readOnly(err error) bool {
-	return errors.Is(err, ErrReadOnly) || sqlState(err) == pgReadOnly || says(err, "attempt to write a readonly database")
+	return !ofApp(err) && (errors.Is(err, ErrReadOnly) || sqlState(err) == pgReadOnly || says(err, "attempt to write a readonly database"))
 }
 
 // busy means that another program holds the file of SQLite. Whoever tries again
 // waits as long again.
-func busy(err error) bool { return sqlState(err) == "" && says(err, "database is locked") }
+func busy(err error) bool {
+	return !ofApp(err) && sqlState(err) == "" && says(err, "database is locked")
+}
+
+// refused says whether the error of a commit is the database's word that nothing
+// was committed. A server that ends, or a connection that is cut, leaves that
+// open.
+func refused(err error, d Dialect) bool {
+	state := sqlState(err)
+	switch {
+	case d == SQLite || says(err, "commit unexpectedly resulted in rollback", "in a failed transaction"): // as pgx and pq say it
+		return true
+	case state == "" || state == pgCompletionUnknown:
+		return false
+	}
+	return !strings.HasPrefix(state, "08") && !strings.HasPrefix(state, "57")
+}
 
 // conflict means that others' statements got in the way. The next try may pass.
 func conflict(err error) bool {

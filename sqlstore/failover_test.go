@@ -1,7 +1,9 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"io"
 	"net"
@@ -17,9 +19,10 @@ import (
 // A proxy is a name that points at one server or another.
 type proxy struct {
 	net.Listener
-	mu     sync.Mutex
-	target string
-	conns  []net.Conn
+	mu         sync.Mutex
+	target     string
+	conns      []net.Conn
+	cutCommits atomic.Bool // the server gets a commit, and its answer is lost
 }
 
 func newProxy(t *testing.T, target string) *proxy {
@@ -60,11 +63,21 @@ func (p *proxy) serve(client net.Conn) {
 	}
 	defer server.Close()
 	go func() {
-		_, _ = io.Copy(server, client)
-		_ = server.Close()
+		_, _ = io.Copy(server, readerFunc(func(b []byte) (int, error) {
+			n, err := client.Read(b)
+			if p.cutCommits.Load() && bytes.Contains(b[:n], []byte("commit\x00")) {
+				_ = client.Close()
+			}
+			return n, err
+		}))
+		_ = server.(*net.TCPConn).CloseWrite() // what it has got it does
 	}()
 	_, _ = io.Copy(client, server)
 }
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
 // point has new connections go elsewhere. Those that are open stay.
 func (p *proxy) point(target string) {
@@ -229,6 +242,41 @@ func waitForStandby(t *testing.T, standby *postgrestest.Server, address string, 
 		if got == want {
 			return
 		}
+	}
+}
+
+// TestLostAnswerOfACommit: whether it was done nobody knows, so nobody is told
+// that it was, and nothing is done again: an app's function may not bear that.
+func TestLostAnswerOfACommit(t *testing.T) {
+	server := postgres(t)
+	address := server.Database(t)
+	p := newProxy(t, server.Addr())
+	s := open(t, Postgres, strings.Replace(address, server.Addr(), p.Addr().String(), 1))
+	if _, err := s.db.Exec("CREATE TABLE app_log (i BIGINT)"); err != nil {
+		t.Fatal(err)
+	}
+	do := func(i int) error {
+		return s.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, "INSERT INTO app_log (i) VALUES ($1)", i)
+			return err
+		})
+	}
+	together(t, s, 10, func(i int) {
+		p.cutCommits.Store(true) // also of what the others wait for
+		if err := do(i); err == nil {
+			t.Errorf("Do %d got nil, want an error: its commit was not answered", i)
+		}
+	})
+	p.cutCommits.Store(false)
+	if err := do(10); err != nil {
+		t.Fatal(err)
+	}
+	var most int
+	if err := s.db.QueryRow("SELECT max(n) FROM (SELECT count(*) AS n FROM app_log GROUP BY i) AS counted").Scan(&most); err != nil {
+		t.Fatal(err)
+	}
+	if most != 1 {
+		t.Errorf("one of the functions was committed %d times, want each once at most", most)
 	}
 }
 

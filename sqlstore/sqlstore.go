@@ -145,7 +145,13 @@ func (s *Store) Close() error {
 // If ctx ends first, Do returns its error, and what f did may be committed all
 // the same.
 func (s *Store) Do(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
-	return s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error { return f(ctx, tx) })
+	err := s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error {
+		return contain(func() error { return f(ctx, tx) })
+	})
+	if own, ok := errors.AsType[*appError](err); ok {
+		return own.error
+	}
+	return err
 }
 
 // Ping returns nil if a delivery could be saved now: it commits a write that
