@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -65,7 +64,7 @@ func (p *proxy) serve(client net.Conn) {
 	go func() {
 		_, _ = io.Copy(server, readerFunc(func(b []byte) (int, error) {
 			n, err := client.Read(b)
-			if p.cutCommits.Load() && bytes.Contains(b[:n], []byte("commit\x00")) {
+			if p.cutCommits.Load() && string(b[:n]) == "Q\x00\x00\x00\x0bcommit\x00" {
 				_ = client.Close()
 			}
 			return n, err
