@@ -95,7 +95,7 @@ func (c *committer) run() {
 	for w := range c.writes {
 		c.settle(c.gather(w))
 	}
-	c.store.disconnect()
+	c.store.disconnect(context.Background())
 }
 
 // gather adds what waits by now.
@@ -188,21 +188,21 @@ func (s *Store) attempt(ctx context.Context, batch []*write, apart bool) (safe b
 		return false, err
 	}
 	if err != nil {
-		s.disconnect()
+		s.disconnect(ctx)
 		return true, fmt.Errorf("%w: %w", errDisconnected, err)
 	}
 	if err := s.perform(ctx, tx, batch, apart); err != nil {
 		rollback := tx.Rollback()
 		if rollback != nil && !errors.Is(rollback, sql.ErrTxDone) || ctx.Err() != nil { // done by a function that must not
-			s.disconnect()
+			s.disconnect(ctx)
 			err = fmt.Errorf("%w: %w", errDisconnected, err)
 		} else if readOnly(err) {
-			s.disconnect()
+			s.disconnect(ctx)
 		}
 		return true, err
 	}
 	if err := tx.Commit(); err != nil {
-		s.disconnect() // SQLite may have left the transaction open
+		s.disconnect(ctx) // SQLite may have left the transaction open
 		if !refused(err, s.dialect) {
 			err = fmt.Errorf("%w while it committed: %w", errDisconnected, err)
 		}
@@ -211,9 +211,9 @@ func (s *Store) attempt(ctx context.Context, batch []*write, apart bool) (safe b
 	return true, nil
 }
 
-func (s *Store) disconnect() {
+func (s *Store) disconnect(ctx context.Context) {
 	if s.conn != nil {
-		s.conn.discard()
+		s.conn.discard(ctx)
 		s.conn = nil
 	}
 }
@@ -287,7 +287,7 @@ func (s *Store) performAll(ctx context.Context, tx *sql.Tx, batch []*write) (cha
 		if w.do == nil {
 			continue
 		}
-		if err := w.do(withValues{ctx, w.ctx}, tx, &changed); err != nil {
+		if err := w.do(withValues{ctx, w.ctx}, tx, &changed); err != nil { //nolint:contextcheck // it is both contexts
 			return changed, err
 		}
 	}

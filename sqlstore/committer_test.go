@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -161,27 +162,26 @@ func TestLargeBatch(t *testing.T) {
 // TestBusy: a file that another program holds fails all that waits in the time
 // that it fails one.
 func TestBusy(t *testing.T) {
-	name := strings.Replace(databases[0].newName(t), "busy_timeout(5000)", "busy_timeout(1)", 1)
+	name := strings.Replace(databases[0].newName(t), "busy_timeout(5000)", "busy_timeout(500)", 1)
 	s := open(t, SQLite, name)
 	tx, err := openDB(t, SQLite, name).Begin()
 	if err != nil {
 		t.Fatal(err)
 	}
-	batches := 0
-	var mu sync.Mutex
+	const waiting = 20
+	start := time.Now()
 	var wg sync.WaitGroup
-	for i := range 10 {
+	for i := range waiting {
 		wg.Go(func() {
-			_, err := s.Save(t.Context(), upload(t, i))
-			mu.Lock()
-			defer mu.Unlock()
-			if !busy(err) {
+			if _, err := s.Save(t.Context(), upload(t, i)); !busy(err) {
 				t.Errorf("Save into a locked file got %v, want that the file is locked", err)
 			}
-			batches++
 		})
 	}
 	wg.Wait()
+	if took := time.Since(start); took > waiting*500*time.Millisecond/2 {
+		t.Errorf("%d Saves took %v to fail, want about as long as one", waiting, took)
+	}
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
 	}

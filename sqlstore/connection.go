@@ -51,7 +51,7 @@ func (s *Store) connect(ctx context.Context) (*connection, error) {
 		if err == nil {
 			return c, nil
 		}
-		c.discard()
+		c.discard(ctx)
 		if err = fmt.Errorf("sqlstore: connecting: %w", withHint(err)); s.dialect == SQLite || errors.Is(err, ErrNotDurable) || ctx.Err() != nil {
 			return nil, err
 		}
@@ -90,8 +90,8 @@ func (c *connection) unmoved() error {
 // discard closes the connection for good, so that neither its settings nor its
 // state come back out of a pool. A pool behind database/sql, as pgxpool, closes
 // a connection that is given back within a transaction.
-func (c *connection) discard() {
-	ctx, cancel := context.WithTimeout(context.Background(), discardTimeout)
+func (c *connection) discard(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()
 	_, _ = c.ExecContext(ctx, "BEGIN")
 	_ = c.Raw(func(any) error { return driver.ErrBadConn })

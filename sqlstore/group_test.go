@@ -111,7 +111,7 @@ func postgresSyncs(t *testing.T, s *Store) (n int64) {
 		t.Fatal(err)
 	}
 	release := hold(t, s) // so that this may use the committer's connection
-	s.disconnect()
+	s.disconnect(t.Context())
 	release()
 	ask := func(statement string) (n int64) {
 		t.Helper()

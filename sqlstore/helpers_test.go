@@ -58,7 +58,7 @@ var databases = []struct {
 }
 
 func sqliteName(path string) string {
-	return "file:" + path + "?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)"
+	return "file:" + filepath.ToSlash(path) + "?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)"
 }
 
 // openDB opens a database that is closed with the test, with the driver of the dialect.

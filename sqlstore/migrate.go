@@ -60,7 +60,7 @@ func (s *Store) migrate(ctx context.Context) (err error) {
 		return err
 	}
 	// The connection has an open transaction unless all went well.
-	defer (&connection{Conn: conn}).discard()
+	defer (&connection{Conn: conn}).discard(ctx)
 	// Processes wait here for each other, and find it done then.
 	begin := []string{"BEGIN", s.sql("SELECT pg_advisory_xact_lock(hashtext('cloudinary_deliveries'))")}
 	if s.dialect == SQLite {

@@ -119,7 +119,7 @@ func New(ctx context.Context, db *sql.DB, d Dialect, options ...Option) (*Store,
 	if s.conn, err = s.connect(ctx); err != nil {
 		return nil, err
 	}
-	s.committer = newCommitter(s)
+	s.committer = newCommitter(s) //nolint:contextcheck // it outlives New
 	return s, nil
 }
 
