@@ -17,6 +17,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/service"
 )
 
 // TestEvents: a page that watches is told of a notification, and when the
@@ -53,7 +54,7 @@ func TestEvents(t *testing.T) {
 	}
 	for range p.output { // until the program closes it: Wait must not come before
 	}
-	if err := p.cmd.Wait(); err != nil || time.Since(begun) > 10*time.Second {
+	if err := p.cmd.Wait(); err != nil || time.Since(begun) > service.ShutdownTimeout/2 {
 		t.Errorf("the program ended with %v after %v, want nil and soon", err, time.Since(begun))
 	}
 	for line := next(); line != "the end"; line = next() {
@@ -143,7 +144,7 @@ func TestSlowReader(t *testing.T) {
 		begun := time.Now()
 		w := &stuckWriter{ResponseWriter: httptest.NewRecorder()}
 		(&web{monitor: m}).serveEvents(w, httptest.NewRequest(http.MethodGet, "/events", nil))
-		if took := time.Since(begun); took != liveWrite || took >= 10*time.Second {
+		if took := time.Since(begun); took != liveWrite || took >= service.ShutdownTimeout {
 			t.Errorf("it was given up after %v, want %v", took, liveWrite)
 		}
 		if len(m.watchers) != 0 {

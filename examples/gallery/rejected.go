@@ -48,5 +48,5 @@ func (s *web) reopen(w http.ResponseWriter, r *http.Request) {
 	begun := time.Now()
 	err = s.processor.Process(ctx, delivery) // it logs what fails
 	s.monitor.retried(id, time.Since(begun), err)
-	http.Redirect(w, r, "/deliveries/"+id, http.StatusSeeOther)
+	http.Redirect(w, r, "/deliveries/"+delivery.ID, http.StatusSeeOther) //nolint:gosec // it stays on this site
 }

@@ -12,10 +12,11 @@ import (
 	"time"
 )
 
-const (
-	readyTimeout    = time.Second
-	shutdownTimeout = 20 * time.Second // a request in flight has 18 s at most
-)
+const readyTimeout = time.Second
+
+// ShutdownTimeout is how long Serve waits for requests in flight; they have 18 s
+// at most.
+const ShutdownTimeout = 20 * time.Second
 
 // A Service answers HTTP behind a load balancer.
 type Service struct {
@@ -130,7 +131,7 @@ func (s *Service) Serve(ctx context.Context, sites ...Site) error {
 
 // shutDown lets what is in flight end: Cloudinary would try again what is cut off.
 func shutDown(ctx context.Context, servers []*http.Server) error {
-	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
+	ctx, cancel := context.WithTimeout(ctx, ShutdownTimeout)
 	defer cancel()
 	var errs []error
 	for _, server := range servers {
