@@ -410,7 +410,7 @@ func TestImageSource(t *testing.T) {
 // TestShutdown: a request whose body is on its way when SIGTERM comes is still
 // answered 201, and then the program ends well.
 func TestShutdown(t *testing.T) {
-	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
+	p := start(t, testEnv(), "-drain", "100ms", "-db", filepath.Join(t.TempDir(), "gallery.db"))
 	body := golden(t, "upload-simple.json")
 	r := cloudinaryhooktest.NewRequest(t, p.url+hookPath, body)
 	conn, err := net.Dial("tcp", r.URL.Host)
