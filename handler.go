@@ -1,6 +1,7 @@
 package cloudinaryhook
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -106,16 +107,19 @@ func NewHandler(c Config) (_ *Handler, err error) {
 	signature := *c.Signature
 	signature.Secrets = slices.Clone(signature.Secrets)
 	c.Signature = &signature
-	if !c.Tokenless {
-		c.Token = c.Token.prepared()
-	} else if c.Claims, err = orDefault(c.Claims, new(Claims)).clone(); err != nil {
-		return nil, fmt.Errorf("%w: Claims: %w", ErrMisconfigured, err)
+	if c.Tokenless {
+		claims := *cmp.Or(c.Claims, new(Claims))
+		if c.Claims, err = claims.whole(); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrMisconfigured, err)
+		}
+	} else if c.Token, err = c.Token.prepared(); err != nil {
+		return nil, err
 	}
 	processor := *c.Processor
 	c.Processor = &processor
-	c.MaxBody = orDefault(c.MaxBody, defaultMaxBody)
-	c.Timeout = orDefault(c.Timeout, defaultTimeout)
-	c.SuccessStatus = orDefault(c.SuccessStatus, http.StatusCreated)
+	c.MaxBody = cmp.Or(c.MaxBody, defaultMaxBody)
+	c.Timeout = cmp.Or(c.Timeout, defaultTimeout)
+	c.SuccessStatus = cmp.Or(c.SuccessStatus, http.StatusCreated)
 	return &Handler{c}, nil
 }
 
@@ -139,11 +143,6 @@ func (c *Config) check() error {
 	}
 	if c.SecretsFor == nil {
 		if err := c.Signature.usable(); err != nil {
-			return err
-		}
-	}
-	if !c.Tokenless {
-		if err := c.Token.usable(); err != nil {
 			return err
 		}
 	}

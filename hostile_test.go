@@ -574,7 +574,7 @@ func (s holdingStore) Complete(context.Context, string, error) error { return ni
 // TestOneTokenOneSpelling changes every character of a valid token to every
 // other: none of these is accepted, so no notification has two identities.
 func TestOneTokenOneSpelling(t *testing.T) {
-	v := (&TokenVerifier{Keys: [][]byte{testKey}}).prepared()
+	v := prepared(t, &TokenVerifier{Keys: [][]byte{testKey}})
 	good := testToken()
 	if _, err := v.Verify(good); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package cloudinaryhook
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -175,7 +176,7 @@ func (p *Processor) ResumeEvery(ctx context.Context, interval time.Duration, pen
 }
 
 func (p *Processor) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, orDefault(p.Timeout, defaultTimeout))
+	return context.WithTimeout(ctx, cmp.Or(p.Timeout, defaultTimeout))
 }
 
 // check refuses a Processor that would say done where nothing was.

@@ -1,6 +1,7 @@
 package cloudinaryhook
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/fips140"
 	"crypto/sha1" //nolint:gosec // Cloudinary's default; SHA256Only refuses it
@@ -110,15 +111,17 @@ func (v *SignatureVerifier) Verify(body []byte, timestamp, signature string) err
 	return v.match(body, claim)
 }
 
-// usable refuses a verifier that cannot refuse anything else: with a blank
-// secret, everybody can compute the digest.
-func (v *SignatureVerifier) usable() error {
-	if len(v.Secrets) == 0 {
-		return fmt.Errorf("%w: there are no secrets", ErrNoSecrets)
+func (v *SignatureVerifier) usable() error { return checkSecrets("secret", v.Secrets, oddity) }
+
+// checkSecrets refuses what could not refuse anything else: with a blank secret,
+// everybody can sign.
+func checkSecrets[S string | []byte](name string, secrets []S, oddity func(S) string) error {
+	if len(secrets) == 0 {
+		return fmt.Errorf("%w: there are no %ss", ErrNoSecrets, name)
 	}
-	for i, secret := range v.Secrets {
+	for i, secret := range secrets {
 		if what := oddity(secret); what != "" {
-			return fmt.Errorf("%w: secret %d of %d %s", ErrNoSecrets, i+1, len(v.Secrets), what)
+			return fmt.Errorf("%w: %s %d of %d %s", ErrNoSecrets, name, i+1, len(secrets), what)
 		}
 	}
 	return nil
@@ -131,14 +134,13 @@ func (v *SignatureVerifier) usable() error {
 func oddity(secret string) string {
 	first, _ := utf8.DecodeRuneInString(secret)
 	last, _ := utf8.DecodeLastRuneInString(secret)
-	begins, ends := wrapping(first), wrapping(last)
 	switch {
 	case strings.TrimFunc(secret, func(r rune) bool { return wrapping(r) != "" }) == "":
 		return "is blank"
-	case begins != "":
-		return "begins with " + begins
-	case ends != "":
-		return "ends with " + ends
+	case wrapping(first) != "":
+		return "begins with " + wrapping(first)
+	case wrapping(last) != "":
+		return "ends with " + wrapping(last)
 	}
 	return ""
 }
@@ -147,8 +149,6 @@ func oddity(secret string) string {
 // to it; "" means that it may belong to it.
 func wrapping(r rune) string {
 	switch {
-	case unicode.IsLetter(r), unicode.IsDigit(r): // as nearly always
-		return ""
 	case unicode.IsSpace(r):
 		return "white space"
 	case strings.ContainsRune("\"'`", r), unicode.In(r, unicode.Pi, unicode.Pf):
@@ -169,11 +169,20 @@ type signatureClaim struct {
 }
 
 // readHeaders checks what can be checked before the body is read.
-func (v *SignatureVerifier) readHeaders(timestamp, signature string) (signatureClaim, error) {
-	claim := signatureClaim{timestamp: timestamp}
-	var err error
-	if claim.hash, err = v.algorithm(signature); err != nil {
-		return claim, err
+func (v *SignatureVerifier) readHeaders(timestamp, signature string) (claim signatureClaim, err error) {
+	claim.timestamp = timestamp
+	switch len(signature) {
+	case 0:
+		return claim, ErrMissingSignature
+	case 2 * sha1.Size:
+		claim.hash = crypto.SHA1
+		if v.SHA256Only || fips140.Enforced() {
+			return claim, fmt.Errorf("%w: it is SHA-1, which SHA256Only or GODEBUG=fips140=only forbids", ErrUnsupportedSignature)
+		}
+	case 2 * sha256.Size:
+		claim.hash = crypto.SHA256
+	default:
+		return claim, fmt.Errorf("%w: %d characters are neither SHA-1 nor SHA-256", ErrSignatureMismatch, len(signature))
 	}
 	if claim.digest, err = hex.DecodeString(signature); err != nil {
 		return claim, fmt.Errorf("%w: it is not hexadecimal", ErrSignatureMismatch)
@@ -184,33 +193,12 @@ func (v *SignatureVerifier) readHeaders(timestamp, signature string) (signatureC
 	return claim, v.checkWindow(claim.signedAt)
 }
 
-func (v *SignatureVerifier) algorithm(signature string) (crypto.Hash, error) {
-	switch len(signature) {
-	case 0:
-		return 0, ErrMissingSignature
-	case 2 * sha1.Size:
-		if v.SHA256Only {
-			return 0, fmt.Errorf("%w: it is SHA-1 and SHA256Only is set", ErrUnsupportedSignature)
-		}
-		if fips140.Enforced() {
-			return 0, fmt.Errorf("%w: it is SHA-1, which GODEBUG=fips140=only forbids; have the account sign with SHA-256", ErrUnsupportedSignature)
-		}
-		return crypto.SHA1, nil
-	case 2 * sha256.Size:
-		return crypto.SHA256, nil
-	}
-	return 0, fmt.Errorf("%w: %d characters are neither SHA-1 nor SHA-256", ErrSignatureMismatch, len(signature))
-}
-
 // parseTimestamp takes canonical decimal only. Body, timestamp and secret are
 // hashed without a separator, so a digit that moves from one to the next keeps
 // the digest: "{}" at "11700000000" is signed like "{}1" at "1700000000".
 // One spelling per second, a window on both sides and a body that is exactly
 // one JSON value leave nothing to move.
 func parseTimestamp(s string) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, fmt.Errorf("%w: there is none", ErrInvalidTimestamp)
-	}
 	seconds, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || s[0] < '0' || s[0] > '9' || s[0] == '0' && s != "0" || seconds > maxTimestamp {
 		return time.Time{}, fmt.Errorf("%w: it is not decimal Unix seconds", ErrInvalidTimestamp)
@@ -221,13 +209,11 @@ func parseTimestamp(s string) (time.Time, error) {
 // checkWindow bounds the time on both sides. Official SDKs accept any future,
 // and with it a notification that can be replayed for ever.
 func (v *SignatureVerifier) checkWindow(signedAt time.Time) error {
-	now := clock(v.Now).UTC()
-	age := now.Sub(signedAt) // saturates, so no far time wraps into the window
-	if maxAge := orDefault(v.MaxAge, defaultMaxAge); age > maxAge {
-		return fmt.Errorf("%w: signed %v ago, more than %v", ErrStaleTimestamp, age.Round(time.Millisecond), maxAge)
-	}
-	maxSkew := orDefault(v.MaxSkew, defaultMaxSkew)
+	age := clock(v.Now).Sub(signedAt) // saturates, so no far time wraps into the window
+	maxAge, maxSkew := cmp.Or(v.MaxAge, defaultMaxAge), cmp.Or(v.MaxSkew, defaultMaxSkew)
 	switch {
+	case age > maxAge:
+		return fmt.Errorf("%w: signed %v ago, more than %v", ErrStaleTimestamp, age.Round(time.Millisecond), maxAge)
 	case age >= -maxSkew:
 		return nil
 	case signedAt.Unix() >= firstMilliseconds:
@@ -286,12 +272,4 @@ func clock(now func() time.Time) time.Time {
 		return time.Now()
 	}
 	return now()
-}
-
-func orDefault[T comparable](value, fallback T) T {
-	var zero T
-	if value == zero {
-		return fallback
-	}
-	return value
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,20 +52,15 @@ type Claims struct {
 // decodeAsV1 are the rules of encoding/json but one: it would also take
 // "ALBUM_ID" for "album_id", and an app would read another album than we do.
 var decodeAsV1 = json.JoinOptions(jsonv1.DefaultOptionsV1(), json.MatchCaseInsensitiveNames(false),
-	json.WithUnmarshalers(json.UnmarshalFromFunc(func(dec *jsontext.Decoder, n *stdjson.Number) error {
-		value, err := dec.ReadValue() // the mirror of json/v2 does not know this type
-		if err != nil {
-			return err
-		}
-		return stdjson.Unmarshal(value, n)
+	json.WithUnmarshalers(json.UnmarshalFunc(func(value []byte, n *stdjson.Number) error {
+		return stdjson.Unmarshal(value, n) // json/v2 outside the standard library does not know this type
 	})))
 
 // Decode stores the token's whole claim set in v, a pointer to the app's own
 // type, by the rules of encoding/json, except that names must match exactly: a
-// field needs a tag unless it is spelled as the claim is. No name comes twice,
-// since such tokens are refused. The set of claims made by hand, which no token
-// brought, is their fields; of verified claims, what the token said, whatever
-// has become of the fields. The error says which claim does not fit v.
+// field needs a tag unless it is spelled as the claim is. Verified claims decode
+// as the token said them, whatever has become of the fields. Claims made by hand
+// decode as their fields. The error says which claim does not fit v.
 func (c *Claims) Decode(v any) error {
 	c, err := c.whole()
 	if err != nil {
@@ -75,7 +69,7 @@ func (c *Claims) Decode(v any) error {
 	return json.Unmarshal(c.set, v, decodeAsV1)
 }
 
-// whole returns claims that have their set.
+// whole returns claims that have their set: c itself if it was verified.
 func (c *Claims) whole() (*Claims, error) {
 	if c.set != nil {
 		return c, nil
@@ -87,20 +81,10 @@ func (c *Claims) whole() (*Claims, error) {
 	return parseClaims(set)
 }
 
-// clone is what c says now, whatever becomes of its fields.
-func (c *Claims) clone() (*Claims, error) {
-	c, err := c.whole()
-	if err != nil {
-		return nil, err
-	}
-	return parseClaims(c.set)
-}
-
 // scope is what separates one tenant's notifications from another's: the claim
-// set without the claims that differ from token to token of one tenant (iat,
-// nbf, exp, jti), as JSON without white space, with the names of every object
-// sorted and the text of numbers as it came. The last point keeps two ids
-// above 2^53 two.
+// set without the claims that differ from token to token of one tenant, as JSON
+// without white space, with the names of every object sorted and the text of
+// numbers as it came. The last point keeps two ids above 2^53 two.
 func (c *Claims) scope() (string, error) {
 	c, err := c.whole()
 	if err != nil {
@@ -120,8 +104,8 @@ func (c *Claims) scope() (string, error) {
 		scope = append(append(scope, ':'), m.value...)
 	}
 	scope = append(scope, '}')
-	// Most claim sets are in that form now: their members are sorted, and only
-	// containers, escapes and what is not ASCII can have another.
+	// The members are sorted. Only containers, escapes and what is not ASCII can
+	// have another form.
 	if !slices.ContainsFunc(scope[1:], func(c byte) bool { return c == '{' || c == '[' || c == '\\' || c >= utf8.RuneSelf }) {
 		return string(scope), nil
 	}
@@ -150,6 +134,28 @@ func (m *claimMembers) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return err
 }
 
+// blank reports whether the claim says nothing: null, and text, a list or an
+// object with nothing in it.
+func (m claimMember) blank() bool {
+	return m.value.Kind() == 'n' || len(bytes.Trim(m.value, "\"[]{} \t\r\n")) == 0
+}
+
+// claimFields are the claims that have a field.
+var claimFields = map[string]func(*Claims) any{
+	"iss":             func(c *Claims) any { return &c.Issuer },
+	"sub":             func(c *Claims) any { return &c.Subject },
+	"jti":             func(c *Claims) any { return &c.ID },
+	"aud":             func(c *Claims) any { return &c.Audience },
+	"exp":             func(c *Claims) any { return &c.ExpiresAt },
+	"nbf":             func(c *Claims) any { return &c.NotBefore },
+	"iat":             func(c *Claims) any { return &c.IssuedAt },
+	"organization_id": func(c *Claims) any { return (*textOrNumber)(&c.OrganizationID) },
+	"album_id":        func(c *Claims) any { return (*textOrNumber)(&c.AlbumID) },
+	"user_id":         func(c *Claims) any { return (*textOrNumber)(&c.UserID) },
+}
+
+type textOrNumber string
+
 // parseClaims reads a claim set. Names must be unique (RFC 7519 §4) and
 // members of the right kind: unlike a notification, a token is the app's own,
 // and one that says something unclear is refused.
@@ -159,8 +165,10 @@ func parseClaims(set []byte) (*Claims, error) {
 		return nil, malformed("its claims are not one JSON object with unique names, in UTF-8")
 	}
 	for _, m := range c.members {
-		if what := c.take(m.name, m.value); what != "" {
-			return nil, malformed(string(m.name) + " is " + what)
+		if field, ok := claimFields[string(m.name)]; ok && m.value.Kind() != 'n' {
+			if what := m.store(field(c)); what != "" {
+				return nil, malformed(string(m.name) + " is " + what)
+			}
 		}
 	}
 	return c, nil
@@ -168,64 +176,38 @@ func parseClaims(set []byte) (*Claims, error) {
 
 func malformed(what string) error { return fmt.Errorf("%w: %s", jwt.ErrTokenMalformed, what) }
 
-// take stores a claim in its field, and says what it is if it does not fit.
-func (c *Claims) take(name []byte, value jsontext.Value) (what string) {
-	switch string(name) {
-	case "iss":
-		return takeText(&c.Issuer, value, false)
-	case "sub":
-		return takeText(&c.Subject, value, false)
-	case "jti":
-		return takeText(&c.ID, value, false)
-	case "aud":
-		if json.Unmarshal(value, &c.Audience) != nil {
+// store sets a field to the claim's value, and says what is wrong if it does
+// not fit.
+func (m claimMember) store(field any) (wrong string) {
+	text, kind := []byte(m.value), m.value.Kind()
+	if kind == '"' {
+		text = unquote(m.value)
+	}
+	switch field := field.(type) {
+	case *string:
+		if kind != '"' {
+			return "not text"
+		}
+		*field = string(text)
+	case *textOrNumber:
+		if kind != '"' && kind != '0' {
+			return "neither text nor a number"
+		}
+		*field = textOrNumber(text)
+	case *jwt.ClaimStrings:
+		if json.Unmarshal(m.value, field) != nil {
 			return "neither text nor a list of texts"
 		}
-	case "exp":
-		return takeDate(&c.ExpiresAt, value)
-	case "nbf":
-		return takeDate(&c.NotBefore, value)
-	case "iat":
-		return takeDate(&c.IssuedAt, value)
-	case "organization_id":
-		return takeText(&c.OrganizationID, value, true)
-	case "album_id":
-		return takeText(&c.AlbumID, value, true)
-	case "user_id":
-		return takeText(&c.UserID, value, true)
+	case **jwt.NumericDate:
+		// All issuers write whole seconds, which need no detour through floating
+		// point. A date beyond these years is an overflow, and might compare
+		// either way.
+		seconds, err := strconv.ParseInt(string(m.value), 10, 64)
+		*field = &jwt.NumericDate{Time: time.Unix(seconds, 0)}
+		if err != nil && (*field).UnmarshalJSON(m.value) != nil || (*field).UTC().Year() < 0 || (*field).UTC().Year() > 9999 {
+			return "not Unix seconds of the years 0 to 9999; is it in milliseconds?"
+		}
 	}
-	return ""
-}
-
-func takeText(field *string, value jsontext.Value, orNumber bool) (what string) {
-	switch kind := value.Kind(); {
-	case kind == '"':
-		*field = string(unquote(value))
-	case kind == '0' && orNumber:
-		*field = string(value)
-	case kind != 'n' && orNumber:
-		return "neither text nor a number"
-	case kind != 'n':
-		return "not text"
-	}
-	return ""
-}
-
-// takeDate leaves to golang-jwt all but whole seconds, which all issuers write
-// and which need no detour through floating point. A date beyond the years of
-// four digits is an overflow, and might compare either way.
-func takeDate(field **jwt.NumericDate, value jsontext.Value) (what string) {
-	const lastSecond = 253402300799 // of the year 9999
-	if value.Kind() == 'n' {
-		return ""
-	}
-	date := new(jwt.NumericDate)
-	if seconds, err := strconv.ParseInt(string(value), 10, 64); err == nil && seconds >= 0 && seconds <= lastSecond {
-		date.Time = time.Unix(seconds, 0)
-	} else if date.UnmarshalJSON(value) != nil || date.Year() < 0 || date.Year() > 9999 {
-		return "not Unix seconds of the years 0 to 9999; is it in milliseconds?"
-	}
-	*field = date
 	return ""
 }
 
@@ -291,29 +273,40 @@ var tokenParser = jwt.NewParser(
 // valid now; on any error the claims are nil. Errors wrap [ErrMissingToken],
 // [ErrNoSecrets], or [ErrInvalidToken] with golang-jwt's cause, such as
 // jwt.ErrTokenExpired, and say what is wrong with the token. None holds it.
-func (v *TokenVerifier) Verify(token string) (*Claims, error) {
+func (v *TokenVerifier) Verify(token string) (_ *Claims, err error) {
 	if v.validator == nil {
-		if err := v.usable(); err != nil {
+		if v, err = v.prepared(); err != nil {
 			return nil, err
 		}
-		v = v.prepared()
 	}
 	if token == "" {
 		return nil, ErrMissingToken
 	}
-	claims, err := v.verify(token)
+	claims, err := openToken(token, v.keys)
+	if err == nil {
+		err = v.validate(claims)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
 	return claims, nil
 }
 
-func (v *TokenVerifier) verify(token string) (*Claims, error) {
-	if err := checkSpelling(token); err != nil {
-		return nil, err
+// openToken returns the claims of a token that one of the keys signed, whatever
+// the time.
+func openToken(token string, keys jwt.Keyfunc) (*Claims, error) {
+	// The decoder behind the parser skips line breaks, which would give one token
+	// many spellings. The rest it refuses as well, but without saying why.
+	switch {
+	case len(token) > maxTokenSize:
+		return nil, malformed(fmt.Sprintf("it has %d bytes, more than %d", len(token), maxTokenSize))
+	case strings.Contains(token, "\n") || strings.Contains(token, "\r"):
+		return nil, malformed("it has a line break")
+	case strings.Contains(token, "="):
+		return nil, malformed("it has an equals sign; the base64 of a JWT has no padding")
 	}
 	var raw rawClaims
-	parsed, err := tokenParser.ParseWithClaims(token, &raw, v.keys)
+	parsed, err := tokenParser.ParseWithClaims(token, &raw, keys)
 	if err != nil {
 		return nil, tokenCause(parsed, err)
 	}
@@ -324,46 +317,29 @@ func (v *TokenVerifier) verify(token string) (*Claims, error) {
 			return nil, fmt.Errorf("%w: it has %s in its header", jwt.ErrTokenUnverifiable, name)
 		}
 	}
-	claims, err := parseClaims(raw.set)
-	if err != nil {
-		return nil, err
-	}
-	if err := v.validator.Validate(claims); err != nil {
-		return nil, err
-	}
-	for _, name := range v.Require {
-		if !claims.has(name) {
-			return nil, fmt.Errorf("%w: %s", jwt.ErrTokenRequiredClaimMissing, name)
-		}
-	}
-	return claims, nil
+	return parseClaims(raw.Value)
 }
 
-// checkSpelling refuses what the decoder behind the parser would refuse without
-// saying why, and line breaks, which it would skip: they would give one token
-// many spellings.
-func checkSpelling(token string) error {
+// rawClaims has the parser hand over the bytes of the claim set. It is never
+// validated, so the embedded interface stays nil.
+type rawClaims struct {
+	jwt.Claims
+	jsontext.Value
+}
+
+// tokenCause keeps the kind of the parser's error and drops its text, which may
+// quote the token. An algorithm is named only if golang-jwt knows it: any other
+// name is the sender's text.
+func tokenCause(parsed *jwt.Token, err error) error {
 	switch {
-	case len(token) > maxTokenSize:
-		return malformed(fmt.Sprintf("it has %d bytes, more than %d", len(token), maxTokenSize))
-	case strings.Contains(token, "\n") || strings.Contains(token, "\r"):
-		return malformed("it has a line break")
-	case strings.Contains(token, "="):
-		return malformed("it has an equals sign; the base64 of a JWT has no padding")
+	case parsed != nil && parsed.Method != nil && parsed.Method != jwt.SigningMethodHS256:
+		return fmt.Errorf("%w: its alg is %s, only HS256 is accepted", jwt.ErrTokenSignatureInvalid, parsed.Method.Alg())
+	case errors.Is(err, jwt.ErrTokenUnverifiable):
+		return fmt.Errorf("%w: its alg is missing or unknown, only HS256 is accepted", jwt.ErrTokenUnverifiable)
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return jwt.ErrTokenSignatureInvalid
 	}
-	return nil
-}
-
-func (v *TokenVerifier) usable() error {
-	if len(v.Keys) == 0 {
-		return fmt.Errorf("%w: there are no token keys", ErrNoSecrets)
-	}
-	for i, key := range v.Keys {
-		if what := keyOddity(key); what != "" {
-			return fmt.Errorf("%w: token key %d of %d %s", ErrNoSecrets, i+1, len(v.Keys), what)
-		}
-	}
-	return nil
+	return jwt.ErrTokenMalformed
 }
 
 // keyOddity is [oddity] for a token key. Only a key that is text can have
@@ -380,8 +356,11 @@ func keyOddity(key []byte) string {
 }
 
 // prepared returns a copy with all that golang-jwt needs; later changes to v do
-// not reach it.
-func (v *TokenVerifier) prepared() *TokenVerifier {
+// not reach it. The error is that of unusable keys.
+func (v *TokenVerifier) prepared() (*TokenVerifier, error) {
+	if err := checkSecrets("token key", v.Keys, keyOddity); err != nil {
+		return nil, err
+	}
 	p := *v
 	p.Require = slices.Clone(v.Require)
 	var set jwt.VerificationKeySet
@@ -402,53 +381,20 @@ func (v *TokenVerifier) prepared() *TokenVerifier {
 		options = append(options, jwt.WithExpirationRequired())
 	}
 	p.validator = jwt.NewValidator(options...)
-	return &p
+	return &p, nil
 }
 
-// has reports whether a claim is there and says something.
-func (c *Claims) has(name string) bool {
-	i := slices.IndexFunc(c.members, func(m claimMember) bool { return string(m.name) == name })
-	if i < 0 {
-		return false
+func (v *TokenVerifier) validate(claims *Claims) error {
+	if err := v.validator.Validate(claims); err != nil {
+		return err
 	}
-	switch value := c.members[i].value; value.Kind() {
-	case 'n':
-		return false
-	case '"', '[', '{':
-		return len(bytes.TrimSpace(value[1:len(value)-1])) > 0
-	}
-	return true
-}
-
-// rawClaims has the parser hand over the claim set's bytes. It is never
-// validated, so the embedded interface stays nil.
-type rawClaims struct {
-	jwt.Claims
-	set []byte
-}
-
-func (c *rawClaims) UnmarshalJSON(set []byte) error {
-	c.set = append([]byte(nil), set...)
-	return nil
-}
-
-// tokenCause keeps the kind of the parser's error and drops its text, which may
-// quote the token. An algorithm is named only if golang-jwt knows it: any other
-// name is the sender's text.
-func tokenCause(parsed *jwt.Token, err error) error {
-	cause := jwt.ErrTokenMalformed
-	for _, kind := range []error{jwt.ErrTokenSignatureInvalid, jwt.ErrTokenUnverifiable} {
-		if errors.Is(err, kind) {
-			cause = kind
+	for _, name := range v.Require {
+		i := slices.IndexFunc(claims.members, func(m claimMember) bool { return string(m.name) == name && !m.blank() })
+		if i < 0 {
+			return fmt.Errorf("%w: %s", jwt.ErrTokenRequiredClaimMissing, name)
 		}
 	}
-	switch {
-	case parsed != nil && parsed.Method != nil && parsed.Method != jwt.SigningMethodHS256:
-		return fmt.Errorf("%w: its alg is %s, only HS256 is accepted", cause, parsed.Method.Alg())
-	case errors.Is(cause, jwt.ErrTokenUnverifiable):
-		return fmt.Errorf("%w: its alg is missing or unknown, only HS256 is accepted", cause)
-	}
-	return cause
+	return nil
 }
 
 // SignToken issues the token for a notification URL: *[Claims], or the app's
@@ -464,12 +410,7 @@ func SignToken(key []byte, c jwt.Claims) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cloudinaryhook: signing a token: %w", err)
 	}
-	if err = checkSpelling(token); err == nil {
-		var raw rawClaims
-		_, _, _ = tokenParser.ParseUnverified(token, &raw) // which cannot fail: it is new
-		_, err = parseClaims(raw.set)
-	}
-	if err != nil {
+	if _, err = openToken(token, func(*jwt.Token) (any, error) { return key, nil }); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
 	return token, nil
@@ -482,32 +423,27 @@ func SignToken(key []byte, c jwt.Claims) (string, error) {
 // "/./" or "/../", which many servers redirect; and for a token that is empty or
 // longer than 8 KiB. The result is a bearer credential: do not log it.
 func NotificationURL(endpoint, token string) (string, error) {
+	refuse := func(why string) (string, error) { return "", fmt.Errorf("%w: %s", ErrInvalidURL, why) }
 	u, err := url.Parse(endpoint)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return "", fmt.Errorf("%w: it is not an absolute http or https URL", ErrInvalidURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return refuse("it is not an absolute http or https URL")
 	}
 	query, err := url.ParseQuery(u.RawQuery)
-	asked := "/" + strings.TrimPrefix(u.EscapedPath(), "/")
-	var what string
 	switch {
 	case err != nil:
-		what = "its query is malformed"
+		return refuse("its query is malformed")
 	case query.Has(tokenParameter):
-		what = "it has a token already"
+		return refuse("it has a token already")
 	case strings.Contains(endpoint, "#"):
-		what = "it has a fragment, which is never sent"
-	case strings.TrimSuffix(path.Clean(asked), "/") != strings.TrimSuffix(asked, "/"):
-		what = "its path has //, /./ or /../, which servers redirect"
+		return refuse("it has a fragment, which is never sent")
+	case u.Path != "" && u.EscapedPath() != u.JoinPath().EscapedPath():
+		return refuse("its path has //, /./ or /../, which servers redirect")
 	case token == "" || len(token) > maxTokenSize:
-		what = fmt.Sprintf("the token has %d bytes, want 1 to %d", len(token), maxTokenSize)
-	}
-	if what != "" {
-		return "", fmt.Errorf("%w: %s", ErrInvalidURL, what)
+		return refuse(fmt.Sprintf("the token has %d bytes, want 1 to %d", len(token), maxTokenSize))
 	}
 	if u.RawQuery != "" {
 		u.RawQuery += "&"
 	}
 	u.RawQuery += tokenParameter + "=" + url.QueryEscape(token)
-	u.ForceQuery = false
 	return u.String(), nil
 }

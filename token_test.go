@@ -39,6 +39,16 @@ func signText(key []byte, text string) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
+// prepared is a verifier as it is in a handler.
+func prepared(tb testing.TB, v *TokenVerifier) *TokenVerifier {
+	tb.Helper()
+	v, err := v.prepared()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return v
+}
+
 const hs256 = `{"typ":"JWT","alg":"HS256"}`
 
 type tokenRow struct {
