@@ -99,7 +99,7 @@ var causes = []error{
 	cloudinaryhook.ErrSave, cloudinaryhook.ErrCreateImage, cloudinaryhook.ErrComplete, cloudinaryhook.ErrInvalidDelivery,
 	cloudinaryhook.ErrMissingToken, cloudinaryhook.ErrInvalidToken, cloudinaryhook.ErrMissingSignature,
 	cloudinaryhook.ErrStaleTimestamp, cloudinaryhook.ErrSignatureMismatch, cloudinaryhook.ErrBodyTooLarge,
-	errNoWord, errNoQuorum, errFull, errUnsafeStream,
+	errNoWord, errNotSaved, errNoQuorum, errFull, errUnsafeStream,
 	jetstream.ErrConsumerDeleted, jetstream.ErrConsumerNotFound, jetstream.ErrStreamNotFound, jetstream.ErrNoHeartbeat,
 	nats.ErrNoResponders, nats.ErrTimeout,
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,7 +101,9 @@ func (r *receiver) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	program := &service.Service{Logger: logger, Ready: w.ready, Drain: r.drain}
+	program := &service.Service{Logger: logger, Drain: r.drain, Ready: func(context.Context) (problem string, err error) {
+		return notReady, cmp.Or(w.state().err, q.ready())
+	}}
 	fmt.Fprintf(stdout, "receive: http://%s%s\n", listeners[0].Addr(), hookPath)
 	stopWatching := w.start(ctx)
 	defer stopWatching()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,7 +18,12 @@ var (
 	errTooLarge   = errors.New("the delivery is larger than the cluster's max_payload")
 	errBusy       = errors.New("too many deliveries wait for the cluster")
 	errNotCounted = errors.New("a queue does not know what workers have completed")
+	errNotSaved   = errors.New("the last notification was not saved")
 )
+
+// failureCounts is how long a failed Save makes a receiver not ready. After that it
+// is sent notifications again, and so finds out.
+const failureCounts = 10 * time.Second
 
 // publishTry is how long one node may take to acknowledge; then another is
 // asked. Nobody leads the stream for 4 to 9 s after its leader was lost.
@@ -31,6 +37,8 @@ type queue struct {
 	js    jetstream.JetStream
 	try   time.Duration // for one node
 	slots chan struct{} // one for each publish in flight
+
+	saved, failed atomic.Int64 // when the last Save did, in Unix nanoseconds
 }
 
 // newQueue allows so many publishes in flight. While nobody leads the stream
@@ -49,6 +57,26 @@ func newQueue(conn *connection, try time.Duration, inFlight int) (*queue, error)
 // again, until ctx is done: the delivery ID is the message's, so a first try
 // that did arrive is not doubled.
 func (q *queue) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+	state, err := q.save(ctx, d)
+	if now := time.Now().UnixNano(); err == nil {
+		q.saved.Store(now)
+	} else if !errors.Is(err, errTooLarge) { // which is that delivery's own fault
+		q.failed.Store(now)
+	}
+	return state, err
+}
+
+// ready refuses while notifications are not saved, whatever the cluster says of
+// itself: nodes whose disks are full answer all questions as before.
+func (q *queue) ready() error {
+	failed := q.failed.Load()
+	if failed > q.saved.Load() && time.Since(time.Unix(0, failed)) < failureCounts {
+		return errNotSaved
+	}
+	return nil
+}
+
+func (q *queue) save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 	data, err := d.MarshalJSON()
 	if err != nil {
 		return 0, err

@@ -154,12 +154,33 @@ func TestSaveRefused(t *testing.T) {
 			if state, err := q.Save(ctx, d); state != 0 || !errors.Is(err, tt.want) {
 				t.Errorf("Save got %v and %v, want no state and %v", state, err, tt.want)
 			}
+			if err := q.ready(); (err == nil) != errors.Is(tt.want, errTooLarge) {
+				t.Errorf("afterwards ready got %v, want an error unless it was that delivery's fault", err)
+			}
 			w := httptest.NewRecorder()
 			newTestHandler(t, q, 500*time.Millisecond).ServeHTTP(w, cloudinaryhooktest.NewRequest(t, hookPath, d.Body))
 			if w.Code != http.StatusInternalServerError {
 				t.Errorf("status got %d, want 500", w.Code)
 			}
 		})
+	}
+}
+
+// TestReadyAgain: what failed is forgotten with the next notification, or after a
+// while, since a receiver that is not ready gets none.
+func TestReadyAgain(t *testing.T) {
+	q := openQueue(t)
+	q.failed.Store(time.Now().Add(-failureCounts).UnixNano())
+	if err := q.ready(); err != nil {
+		t.Errorf("after a while got %v, want nil", err)
+	}
+	q.failed.Store(time.Now().UnixNano())
+	if err := q.ready(); !errors.Is(err, errNotSaved) {
+		t.Errorf("after a failure got %v, want errNotSaved", err)
+	}
+	mustSave(t, q, announced(t, "next"))
+	if err := q.ready(); err != nil {
+		t.Errorf("after the next notification got %v, want nil", err)
 	}
 }
 

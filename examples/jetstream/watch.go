@@ -20,6 +20,9 @@ const (
 	lookTimeout = 3 * time.Second
 )
 
+// notReady is what /readyz says of the cluster; the log has the error.
+const notReady = "the cluster cannot be used"
+
 var errNotSeen = errors.New("the cluster was not asked yet")
 
 // A watcher asks the cluster every two seconds how it is, makes what somebody has
@@ -127,11 +130,6 @@ func (w *watcher) state() clusterState {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.seen
-}
-
-// ready is for service.Service.
-func (w *watcher) ready(context.Context) (problem string, err error) {
-	return "the cluster cannot be used", w.state().err
 }
 
 // openConsumer creates the workers' consumer if it is missing. One that exists is

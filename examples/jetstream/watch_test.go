@@ -72,21 +72,21 @@ func TestNoQuorumIsNotReady(t *testing.T) {
 	waitState(t, w, nil)
 
 	heal := c.cut(leader)
-	notReady(t, w)
+	waitTrouble(t, w)
 	heal()
 	waitState(t, w, nil)
 
 	c.processes[(leader+1)%3].kill()
 	c.processes[(leader+2)%3].kill()
-	notReady(t, w)
+	waitTrouble(t, w)
 	c.start((leader + 1) % 3)
 	waitState(t, w, nil)
 }
 
-func notReady(t *testing.T, w *watcher) {
+func waitTrouble(t *testing.T, w *watcher) {
 	t.Helper()
-	wait(t, "the watcher to see trouble", func(ctx context.Context) error {
-		if _, err := w.ready(ctx); err == nil {
+	wait(t, "the watcher to see trouble", func(context.Context) error {
+		if w.state().err == nil {
 			return errors.New("it says ready")
 		}
 		return nil

@@ -271,8 +271,8 @@ func (c *workCommand) serve(ctx context.Context, nc *connection, js jetstream.Je
 	defer watch.start(ctx)()
 
 	program := &service.Service{Logger: logger, Ready: func(ctx context.Context) (problem string, err error) {
-		if problem, err := watch.ready(ctx); err != nil {
-			return problem, err
+		if err := watch.state().err; err != nil {
+			return notReady, err
 		}
 		return "the database takes no writes", db.Ping(ctx)
 	}}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sys/unix"
+)
+
+// TestFullDisks: nodes that can write no more acknowledge no more, a receiver is
+// not ready then, and what was acknowledged is there when they are restarted. A
+// limit on the size of their files stands for the full disk.
+func TestFullDisks(t *testing.T) {
+	t.Parallel()
+	c := startTestCluster(t)
+	c.ask("the streams", func(ctx context.Context, js jetstream.JetStream) error {
+		return openStreams(ctx, js, clusterConfig{replicas: 3, maxBytes: 1 << 30})
+	})
+	c.ask("three replicas", allCurrent)
+	q := mustQueue(t, dial(t, urls(c.nodes)), publishTry)
+	mustSave(t, q, announced(t, "before"))
+	for _, p := range c.processes {
+		if err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 64 << 10, Max: unix.RLIM_INFINITY}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	saved := uint64(1)
+	wait(t, "a refusal", func(ctx context.Context) error {
+		if _, err := q.Save(ctx, announced(t, "full")); err == nil {
+			saved++
+			return errors.New("it was saved")
+		}
+		return nil
+	})
+	if err := q.ready(); !errors.Is(err, errNotSaved) {
+		t.Errorf("ready got %v, want errNotSaved", err)
+	}
+	for i, p := range c.processes {
+		p.kill()
+		c.start(i)
+	}
+	wait(t, "the next to be saved", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_, err := q.Save(ctx, announced(t, "after"))
+		return err
+	})
+	c.ask("what was acknowledged", func(ctx context.Context, js jetstream.JetStream) error {
+		info, err := streamInfo(ctx, js)
+		if err == nil && info.State.Msgs < saved+1 {
+			err = fmt.Errorf("there are %d of %d", info.State.Msgs, saved+1)
+		}
+		return err
+	})
+}
