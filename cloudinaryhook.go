@@ -2,18 +2,19 @@
 // existing app.
 //
 // Cloudinary tells an app what happened to its images and videos: it POSTs
-// signed JSON. A [Handler] checks that a notification is Cloudinary's and whom it
-// is for. Then the app's [Store] keeps it, and the app's [ImageCreator] creates
-// the image that it announces.
+// signed JSON. A [Handler] checks that a notification is Cloudinary's and who
+// it is for. Then the app's [Store] keeps it, and the app's [ImageCreator]
+// creates the image that it announces.
 //
 // # Where to start
 //
-//   - Upload with a URL that says whom the notification is for: [NotificationURL].
+//   - Upload with a URL that says who the notification is for:
+//     [NotificationURL].
 //   - Receive: the package's first example. Package sqlstore has a Store.
 //   - Test your side: the example "Testing", and package cloudinaryhooktest.
-//   - Try again what a crash or an error left: [Processor.ResumeEvery].
-//   - Reject what no retry can fix: [Permanent].
-//   - Hear of every other notification: the example "Notify" of [Processor].
+//   - Try again after a crash or an error: [Processor.ResumeEvery].
+//   - Reject a notification if no retry can help: [Permanent].
+//   - Get every other notification: the example "Notify" of [Processor].
 //   - Read the rest of a body: [ParsePayload]. Read the rest of a token: [Claims.Decode].
 //   - Serve many product environments: the example "SecretsFor" of [Config].
 //   - Check without HTTP: [SignatureVerifier.Verify] and [TokenVerifier.Verify].
@@ -39,27 +40,27 @@
 //
 // # What it promises
 //
-// A 201 means that the notification passed the checks, that the Store has it, and
-// that it was processed. There are two exceptions to the last: the Processor is
-// Deferred, and a worker will process it; or the app rejected it as [Permanent],
-// and the Store knows why. A notification that fails the checks never reaches the
-// app's code.
+// A 201 means that the notification passed the checks, that the Store has it,
+// and that it was processed. There are two exceptions to the last point. If the
+// Processor is Deferred, a worker will process it. If the app rejected it as
+// [Permanent], the Store knows why. A notification that fails the checks never
+// reaches the app's code.
 //
 // # What it does not promise
 //
 // Work is done at least once: CreateImage may run again, even at the same time.
 // Make [Image].Key unique in your table. Notifications come in no order. The
-// token is not tied to the body: any valid token admits any body that Cloudinary
-// signed. If that matters, compare the asset's folder or public ID with the
-// claims. Nothing is encrypted: tokens travel in URLs, so serve TLS and keep the
-// query out of logs. Package hidetoken helps with the logs.
+// token is not tied to the body: a valid token is accepted with any body that
+// Cloudinary signed. If that matters, compare the asset's folder or public ID
+// with the claims. Nothing is encrypted: tokens are in URLs, so use TLS and
+// keep the query out of logs. Package hidetoken helps with the logs.
 //
 // # Zero values and concurrency
 //
-// A missing or empty part refuses: a verifier without secrets, a Processor
-// without work to do. [NewHandler] reports it before the first request. Handlers,
-// verifiers and processors are safe for concurrent use once they are set up. No
-// goroutine outlives the call that started it.
+// If a part is missing or empty, the package refuses: a verifier without
+// secrets, a Processor without work to do. [NewHandler] reports it before the
+// first request. Handlers, verifiers and processors are safe for concurrent use
+// once they are set up. No goroutine outlives the call that started it.
 package cloudinaryhook
 
 import (
@@ -79,13 +80,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Errors are sentinels, wrapped with context. None of this package's own holds
-// a secret, a right digest, a token, a URL or a body.
+// Errors are sentinels, wrapped with context. The errors of this package itself
+// hold no secret, right digest, token, URL or body.
 //
 // [ErrSignatureMismatch] is the same for a wrong secret and for a changed body.
-// The command "cloudinaryhook explain" tells which in most cases. For this error
-// and all others, what to do is in
-// https://github.com/cloudinaryhook/cloudinaryhook/blob/main/docs/troubleshooting.md.
+// The command "cloudinaryhook explain" tells which in most cases. For each
+// error,
+// https://github.com/cloudinaryhook/cloudinaryhook/blob/main/docs/troubleshooting.md
+// says what to do.
 var (
 	ErrMethodNotAllowed     = errors.New("cloudinaryhook: method is not POST")
 	ErrMissingToken         = errors.New("cloudinaryhook: no token in the URL's query")
@@ -103,14 +105,14 @@ var (
 	ErrMalformedBody        = errors.New("cloudinaryhook: body is not exactly one JSON object with unique names")
 	ErrUnknownTenant        = errors.New("cloudinaryhook: Config.SecretsFor knows no secrets for the token's claims")
 
-	// What the app's own code returned is wrapped by the stage it failed in.
+	// These wrap an error of the app's own code. They say which stage failed.
 	ErrReceive     = errors.New("cloudinaryhook: receiving the notification failed")
 	ErrSecretsFor  = errors.New("cloudinaryhook: looking up the secrets failed")
 	ErrSave        = errors.New("cloudinaryhook: saving the delivery failed")
 	ErrCreateImage = errors.New("cloudinaryhook: creating the image failed")
 	ErrNotify      = errors.New("cloudinaryhook: notifying the app failed")
 	ErrComplete    = errors.New("cloudinaryhook: completing the delivery failed")
-	ErrPending     = errors.New("cloudinaryhook: listing what is pending failed")
+	ErrPending     = errors.New("cloudinaryhook: listing the pending deliveries failed")
 
 	ErrGaveUp          = errors.New("cloudinaryhook: gave up on a delivery that was pending too long")
 	ErrInvalidDelivery = errors.New("cloudinaryhook: not a delivery that NewDelivery made or MarshalJSON wrote")
@@ -119,11 +121,11 @@ var (
 )
 
 // A Delivery is one authenticated notification. Make it with [NewDelivery] or
-// from JSON; nothing in it may be changed afterwards, and then it is safe to
-// read concurrently.
+// from JSON. Do not change anything in it afterwards: then it is safe to read
+// concurrently.
 type Delivery struct {
-	// ID is what duplicates are told by. It is the lower-case hex SHA-256 over
-	// these parts, each preceded by its length in bytes as 64 bits, big endian:
+	// ID is the same for duplicates. It is the lower-case hex SHA-256 over these
+	// parts, each preceded by its length in bytes as 64 bits, big endian:
 	//
 	//	"delivery"
 	//	the scope: the token's claim set without iat, nbf, exp and jti, as JSON
@@ -132,7 +134,7 @@ type Delivery struct {
 	//	SignedAt in decimal Unix seconds, only if the body has none of request_id,
 	//	    error.request_id, timestamp and notification_context.triggered_at
 	//
-	// Two equal bodies without any of the four may be two events: a duplicate is
+	// Two equal bodies without any of the four may be two events. A duplicate is
 	// better than a loss.
 	ID string
 
@@ -141,8 +143,8 @@ type Delivery struct {
 	Claims     *Claims   // never nil; zero if the handler is Tokenless
 	Body       []byte    // the signed bytes, exactly
 
-	// Notification is what the body says about itself. A field is zero too if
-	// its member is of the wrong kind: [Delivery.Payload] names those, in the
+	// Notification has the members that bodies of any type may have. If a member
+	// is of the wrong kind, its field is zero: [Delivery.Payload] names it, in the
 	// payload's Mismatched.
 	Notification
 
@@ -151,12 +153,11 @@ type Delivery struct {
 	unsure    bool   // whether the image is that of another delivery
 }
 
-// NewDelivery makes a delivery of a body and claims that were verified before,
-// by the verifiers of this package or otherwise: it checks neither. It is for
-// notifications that come another way than through a [Handler]. Nil claims mean
-// none. The body is kept, not copied. The error is [ErrMalformedBody] if the
-// body is not exactly one JSON object, or has a top-level member of a
-// [Notification] twice.
+// NewDelivery makes a delivery of a body and claims. It checks neither: verify
+// both before, with the verifiers of this package or otherwise. It is for
+// notifications that do not come through a [Handler]. Nil claims mean none. The
+// body is kept, not copied. The error is [ErrMalformedBody] if the body is not
+// exactly one JSON object, or has a top-level member of a [Notification] twice.
 func NewDelivery(body []byte, claims *Claims, signedAt time.Time) (*Delivery, error) {
 	d := &Delivery{
 		ReceivedAt: time.Now().UTC().Round(0), // without the monotonic reading, which no store keeps
@@ -230,8 +231,8 @@ func encodeHex(sum []byte) string {
 	return string(hex.AppendEncode(make([]byte, 0, 2*sha256.Size), sum))
 }
 
-// Payload decodes the whole body now; see [ParsePayload]. It does so each time
-// it is called, and what it returns shares nothing with d.
+// Payload decodes the whole body now; see [ParsePayload]. It decodes again at
+// each call, and the result shares nothing with d.
 func (d *Delivery) Payload() (Payload, error) {
 	if d.scope == "" { // it was made by hand, and its body has not been looked at
 		return ParsePayload(d.Body)
@@ -288,8 +289,8 @@ func (d Delivery) MarshalJSON() ([]byte, error) {
 	return jsonv2.Marshal(deliveryJSON{d.ID, d.ReceivedAt, d.SignedAt, claims.set, d.Body})
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote. It proves no signature: read from
-// places only that the app itself writes to. The error wraps
+// UnmarshalJSON reads what MarshalJSON wrote. It does not check a signature, so
+// read only from places that only the app itself writes to. The error wraps
 // [ErrInvalidDelivery] if data is anything else, or if the ID is not that of
 // the body, the claims and the time.
 func (d *Delivery) UnmarshalJSON(data []byte) error {
@@ -313,8 +314,8 @@ func (d *Delivery) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// LogValue is what a log line may say of a delivery: never the body, which may
-// name people and hold tokens, nor the claims.
+// LogValue returns the parts of a delivery that may be logged. It leaves out
+// the claims, and the body, which may name people and hold tokens.
 func (d *Delivery) LogValue() slog.Value {
 	if d == nil {
 		return slog.Value{}
@@ -327,25 +328,25 @@ func (d *Delivery) LogValue() slog.Value {
 	)
 }
 
-// An Image is what an [ImageCreator] is to create.
+// An Image is an image for an [ImageCreator] to create.
 type Image struct {
-	// Key is the same for the same version of an asset in the same scope, and
-	// so for every notification about it. It is the lower-case hex SHA-256 over
-	// these parts, with lengths as in [Delivery].ID: "image"; the scope; the
-	// resource type, "image"; the delivery type; the public ID; and two that
-	// name the version: "version" and the version in decimal, else "version_id"
-	// and that, else "etag" and that, else "delivery" and the delivery's ID. The
-	// last is also taken where another part is of the wrong kind, is too large for
-	// its field or has bytes that are not UTF-8, and where the public ID has U+FFFD:
-	// then two images might have the same parts.
+	// Key is the same for every notification about the same version of an asset in
+	// the same scope. It is the lower-case hex SHA-256 over these parts, with
+	// lengths as in [Delivery].ID: "image"; the scope; the resource type, "image";
+	// the delivery type; the public ID; and two that name the version: "version"
+	// and the version in decimal, else "version_id" and that, else "etag" and
+	// that, else "delivery" and the delivery's ID. The last is also used if
+	// another part is of the wrong kind, is too large for its field or has bytes
+	// that are not UTF-8, and if the public ID has U+FFFD, because then two images
+	// might have the same parts.
 	Key string
 
-	Claims   *Claims // whom it is for
+	Claims   *Claims // who it is for
 	Asset            // what it is
 	Delivery *Delivery
 }
 
-// A State is what is known of a delivery.
+// A State says how far the work on a delivery is.
 type State int
 
 // The states of a delivery. The zero State is none of them.
@@ -368,42 +369,44 @@ func (s State) String() string {
 	return "none"
 }
 
-// A Store keeps deliveries. What is saved and not completed survives a crash, a
-// failing ImageCreator and Cloudinary's last retry; the app resumes from it.
-// json.Marshal keeps all of a Delivery; its ID is 64 hexadecimal digits.
+// A Store keeps deliveries. A saved delivery that is not completed survives a
+// crash, a failing ImageCreator and Cloudinary's last retry, so the app can
+// resume it. Keep a Delivery with json.Marshal, which writes all of it. Its ID
+// is 64 hexadecimal digits.
 //
-// Methods are called concurrently. They return an error once ctx is done before
-// their work is; if it ends after what was written is durable, nil is right.
+// Methods are called concurrently. If ctx ends before the work is done, return
+// an error. If ctx ends after the write is durable, return nil.
 //
-// What is pending is never dropped. What is completed must be known for as long
-// as a recording of it can be replayed: for [SignatureVerifier].MaxAge and
-// MaxSkew together after its receipt, by default 2 hours and 5 minutes.
+// Never drop a pending delivery. Remember a completed one as long as a
+// recording of it can be replayed: for [SignatureVerifier].MaxAge plus MaxSkew
+// after its receipt, by default 2 hours and 5 minutes.
 //
 // cloudinaryhooktest.TestStore tests a Store against this contract, and the
 // method Pending that [Processor.Resume] needs; TestDeferredStore tests a queue.
 type Store interface {
-	// Save makes d durable, and says what was known of d.ID before: nothing
+	// Save makes d durable, and returns the state of d.ID before: unknown
 	// (StateNew), saved (StatePending) or completed (StateDone). It never
-	// overwrites and never changes d. Of any number of concurrent Saves of one
-	// ID exactly one is told StateNew. When it returns nil, whatever the state, a
-	// 201 may follow: what was saved, by another call too, must then survive the
-	// loss of power. A Delivery made by hand, with no ID, may be refused.
+	// overwrites a delivery and never changes d. Of several concurrent Saves of
+	// one ID, exactly one returns StateNew. When Save returns nil, with any state,
+	// a 201 may follow. So the saved delivery must survive the loss of power, even
+	// if another call saved it. Save may refuse a Delivery that was made by hand
+	// and has no ID.
 	Save(ctx context.Context, d *Delivery) (State, error)
 
-	// Complete records that a delivery needs no more work; cause is nil, or why
-	// the app rejected it, or [ErrGaveUp]. Of a cause only the text is to be
-	// kept; it may hold any bytes, NUL and what is not UTF-8 too, which may be
-	// replaced. It may be called twice, by two who worked at the same time: the
-	// cause of the first, nil too, is the one that counts. An unknown ID is an
-	// error, of any kind.
+	// Complete records that a delivery needs no more work. The cause is nil, or
+	// the reason why the app rejected it, or [ErrGaveUp]. Keep only the text of a
+	// cause. It may have any bytes; you may replace NUL and bytes that are not
+	// UTF-8. Complete may be called twice, if two processes worked at the same
+	// time: the first cause counts, even if it is nil. For an unknown ID return
+	// any error.
 	Complete(ctx context.Context, id string, cause error) error
 }
 
-// An ImageCreator makes the app's own image of what Cloudinary announces. It is
-// called concurrently, and may be called again for an image it has made
-// already, even at the same time: make Image.Key unique and let it return nil
-// then. An error is retried later, by Cloudinary and by [Processor.Resume],
-// unless it is [Permanent].
+// An ImageCreator makes the app's own image when Cloudinary announces one. It
+// is called concurrently, and may be called again for an image that it has made
+// already, even at the same time. So make Image.Key unique, and return nil if
+// the image is there. An error is retried later, by Cloudinary and by
+// [Processor.Resume], unless it is [Permanent].
 type ImageCreator interface {
 	// CreateImage creates img, or returns nil if it is there already. In a
 	// Handler, ctx ends with [Config].Timeout, and not when the caller hangs up.

@@ -17,13 +17,14 @@ import (
 // has no constant here is delivered like any other.
 type NotificationType string
 
-// A Notification is what a body says about itself, decoded on arrival. Members
-// that are absent, null or of the wrong JSON kind leave their field zero. A
-// payload's Mismatched says which of them were of the wrong kind.
+// A Notification has the members that bodies of any type may have. It is
+// decoded on arrival. Members that are absent, null or of the wrong JSON kind
+// leave their field zero. A payload's Mismatched says which of them were of the
+// wrong kind.
 type Notification struct {
-	// Type is empty if the body has no notification_type, as uploads of 2019
+	// Type is empty if the body has no notification_type, such as uploads of 2019
 	// and bodies rendered from a payload_template. It is [TypeInvalid] if the
-	// body has one that is no string.
+	// body's is not a string.
 	Type NotificationType `json:"notification_type"`
 
 	RequestID string    `json:"request_id"`
@@ -37,8 +38,8 @@ type Notification struct {
 	SignatureKey string `json:"signature_key"`
 	APIKey       string `json:"api_key"`
 
-	// Asset is the zero Asset in types that name no single asset: delete, move,
-	// folder events, error.
+	// Asset is zero in types that do not name a single asset: delete, move, folder
+	// events, error.
 	Asset
 
 	// Error is not nil if the body has an error that is not null, of any kind.
@@ -70,19 +71,20 @@ type Asset struct {
 	Placeholder      bool      `json:"placeholder"` // there is no asset: its moderation was rejected
 }
 
-// Rest is what no field of a payload took.
+// Rest has the members that have no field in a payload.
 type Rest struct {
-	// Extra holds top-level members as raw JSON, byte for byte: those that have
-	// no field, and those of which something is in Mismatched. Of a name that
-	// repeats it holds the last. Members that are unknown deeper down are in the
-	// body only. Nil if there are none. A member leaves Extra when a later
-	// version has a field for it: what must survive that is decoded from the body.
+	// Extra holds top-level members as raw JSON, byte for byte: those that have no
+	// field, and those that Mismatched names, in whole or in part. If a name
+	// repeats, Extra has the last. Unknown members at deeper levels are only in
+	// the body. Nil if there are none. If a later version has a field for a
+	// member, it is no longer in Extra. To be safe from that, decode it from the
+	// body.
 	Extra map[string]json.RawMessage
 
-	// Mismatched holds JSON pointers (RFC 6901) to values whose JSON kind does
-	// not fit their field, as "/version" or "/eager/1/bytes", in the order of the
-	// body. Such a field is zero, and all others are decoded. Where there are
-	// more than 1,000 of them, a list or an object counts as one, and is zero.
+	// Mismatched holds JSON pointers (RFC 6901) to values whose JSON kind does not
+	// fit their field, such as "/version" or "/eager/1/bytes", in the order of the
+	// body. Such a field is zero, and all others are decoded. If there are more
+	// than 1,000 of them, a list or an object counts as one, and is zero.
 	Mismatched []string
 }
 
@@ -100,25 +102,27 @@ func (r *Rest) rest() *Rest { return r }
 // were described, and no body was shown. A type without any of these decodes to
 // *[UnknownPayload].
 //
-// A payload is safe to read concurrently. JSON that encoding/json writes of one
-// is the same with all versions of Go, and is read back by encoding/json alone:
-// it is no body. To keep a notification, keep its [Delivery].
+// A payload is safe to read concurrently. All versions of Go write the same
+// JSON for it with encoding/json. Only encoding/json can read that back,
+// because it is not a body. To keep a notification, keep its [Delivery].
 type Payload interface {
-	// Common returns what all notifications have, as a pointer into the payload.
+	// Common returns the members of all notifications, as a pointer into the
+	// payload.
 	Common() *Notification
 
 	rest() *Rest
 }
 
-// ParsePayload decodes a body into the type that its notification_type names.
-// A body without one is an [UploadPayload] if it has a public_id, else an
-// [UnknownPayload], and so is one of a type that this package does not know.
+// ParsePayload decodes a body into the type that its notification_type names. A
+// body without one is an [UploadPayload] if it has a public_id, else an
+// [UnknownPayload]. A type that this package does not know is an UnknownPayload
+// too.
 //
-// Members of the wrong kind cost only themselves, see [Rest]. Numbers may be
-// quoted. The error is [ErrMalformedBody] if the body is not exactly one JSON
-// object, or has a top-level member of a [Notification] twice, which two readers
-// could understand in two ways. All other names may repeat, as in EXIF metadata,
-// and invalid UTF-8 is replaced, as in file names.
+// A member of the wrong kind leaves only its own field zero, see [Rest].
+// Numbers may be quoted. The error is [ErrMalformedBody] if the body is not
+// exactly one JSON object, or has a top-level member of a [Notification] twice,
+// which two readers could understand in two ways. All other names may repeat,
+// as in EXIF metadata, and invalid UTF-8 is replaced, as in file names.
 func ParsePayload(body []byte) (Payload, error) {
 	if p := decodeUsual(body); p != nil {
 		return p, nil

@@ -44,8 +44,8 @@ const (
 	TypeBulkRefreshAutoFetch NotificationType = "bulk_refresh_auto_fetch" // auto-fetched assets were refreshed
 	TypeInvalidateCustomCDN  NotificationType = "invalidate_custom_cdn"   // a custom CDN is to be invalidated
 
-	// TypeInvalid is not Cloudinary's: it stands for a notification_type that
-	// is no string.
+	// TypeInvalid is not Cloudinary's: it means that the notification_type is not
+	// a string.
 	TypeInvalid NotificationType = "(invalid)"
 )
 
@@ -130,24 +130,25 @@ type NotificationContext struct {
 	TriggeredBy TriggeredBy `json:"triggered_by"`
 }
 
-// TriggeredBy is who caused a notification. Source is "api" or "ui"; ID is an
-// API key or, from the ui, a person's e-mail address.
+// TriggeredBy is the person or program that caused a notification. Source is
+// "api" or "ui"; ID is an API key or, from the ui, a person's e-mail address.
 type TriggeredBy struct {
 	Source string `json:"source"`
 	ID     string `json:"id"`
 }
 
-// NotificationError is what went wrong at Cloudinary. Some bodies have a plain
-// string for an error: it becomes the Message. Status is an HTTP status code,
-// 0 if not given.
+// NotificationError says what went wrong at Cloudinary. If a body's error is a
+// plain string, that is the Message. Status is an HTTP status code, 0 if not
+// given.
 type NotificationError struct {
 	Message   string `json:"message"`
 	Status    int64  `json:"status"`
 	RequestID string `json:"request_id"`
 }
 
-// UnknownPayload is a notification of a type without a shape of its own, or of
-// none: a templated body. What is not common to all notifications is in Extra.
+// UnknownPayload is a notification whose type has no shape here, or a body
+// without a type, such as a templated one. Members that are not in all
+// notifications are in Extra.
 type UnknownPayload struct {
 	Notification
 	Rest
@@ -226,8 +227,9 @@ type UploadPayload struct {
 	Rotation  int64   `json:"rotation"` // degrees
 }
 
-// Actor is who created or uploaded an asset. CustomID may be a person's e-mail
-// address, and ExternalID their account with an identity provider.
+// Actor is the person or program that created or uploaded an asset. CustomID
+// may be a person's e-mail address, and ExternalID their account with an
+// identity provider.
 type Actor struct {
 	Type       string `json:"type"`
 	ID         string `json:"id"`
@@ -247,7 +249,7 @@ type LastUpdated struct {
 	TagsUpdatedAt          time.Time `json:"tags_updated_at"`
 }
 
-// HookResult says how a script ended that the upload asked for.
+// HookResult is the result of a script that the upload asked for.
 type HookResult struct {
 	Status string `json:"status"` // "success" or "error"
 	Error  string `json:"error"`
@@ -283,8 +285,8 @@ type Breakpoint struct {
 	SecureURL string `json:"secure_url"`
 }
 
-// NamedShare is a [name, percentage] pair, as a color and how much of the
-// image has it.
+// NamedShare is a [name, percentage] pair, such as a color and its share of the
+// image.
 type NamedShare struct {
 	Name    string
 	Percent float64
@@ -300,7 +302,7 @@ type Point struct {
 	X, Y float64
 }
 
-// Predominant is the predominant colors by the palettes of Google and
+// Predominant has the predominant colors in the palettes of Google and
 // Cloudinary.
 type Predominant struct {
 	Google     []NamedShare `json:"google"`
@@ -341,7 +343,7 @@ type AccessibilityAnalysis struct {
 	ColorblindAccessibilityScore float64 `json:"colorblind_accessibility_score"`
 }
 
-// CinemagraphAnalysis scores, from 0 to 1, how much of an animation stands still.
+// CinemagraphAnalysis says how much of an animation does not move, from 0 to 1.
 type CinemagraphAnalysis struct {
 	CinemagraphScore float64 `json:"cinemagraph_score"`
 }
@@ -358,14 +360,14 @@ type Moderation struct {
 	UpdatedAt time.Time       `json:"updated_at"`
 }
 
-// Context is contextual metadata. It comes flat, under "custom", or as a list
-// of key and value; here it is always flat. A number or a boolean is its text as
-// it came. What is neither, as the object of another kind of context beside
-// "custom", is left out, and named in Mismatched.
+// Context is contextual metadata. A body has it flat, under "custom", or as a
+// list of key and value. Here it is always flat. A number or a boolean is its
+// original text. Other values, such as an object beside "custom", are left out,
+// and named in Mismatched.
 type Context map[string]string
 
-// AccessRule lets somebody reach an asset that is restricted. Start and End come
-// as RFC 3339 or in Unix seconds, and are zero where the rule has no bound.
+// AccessRule gives access to a restricted asset. A body has Start and End as
+// RFC 3339 or as Unix seconds. They are zero if the rule has no such limit.
 type AccessRule struct {
 	AccessType string    `json:"access_type"` // "token" or "anonymous"
 	Key        string    `json:"key"`
@@ -394,7 +396,7 @@ type Audio struct {
 	ChannelLayout string `json:"channel_layout"`
 }
 
-// Info is what add-ons found out about an asset, raw by kind of analysis, as
+// Info has the results of add-ons as raw JSON, by kind of analysis, such as
 // "ocr" or "detection".
 type Info map[string]json.RawMessage
 
@@ -406,7 +408,7 @@ func (i Info) OCR() (OCR, bool) {
 	return found, ok
 }
 
-// Categorization returns the tags that were found, by add-on, as
+// Categorization returns the tags that were found, by add-on, such as
 // "google_tagging"; nil if there are none.
 func (i Info) Categorization() map[string]Categorization {
 	return analyses(i["categorization"], func(_ string, a Analysis) Categorization {
@@ -416,14 +418,14 @@ func (i Info) Categorization() map[string]Categorization {
 	})
 }
 
-// Detection returns what was found in an image, by add-on, as
-// "object_detection"; nil if there is nothing.
+// Detection returns the objects, faces and other results for an image, by
+// add-on, such as "object_detection"; nil if there are none.
 func (i Info) Detection() map[string]Detection {
 	return analyses(i["detection"], newDetection)
 }
 
-// RawConvert returns the conversions to text, by add-on, as "google_speech"; nil
-// if there are none.
+// RawConvert returns the conversions to text, by add-on, such as
+// "google_speech"; nil if there are none.
 func (i Info) RawConvert() map[string]Analysis { return analyses(i["raw_convert"], asItIs) }
 
 // AutoTranscription returns the state of the transcript of a video, and false if
@@ -434,8 +436,9 @@ func (i Info) AutoTranscription() (Analysis, bool) { return i.analysis("auto_tra
 // were asked for.
 func (i Info) AutoChaptering() (Analysis, bool) { return i.analysis("auto_chaptering") }
 
-// Analysis is what every add-on answers. Data is of a kind of its own, or a text
-// that says why the analysis failed: then Failure is that text.
+// Analysis is the answer of any add-on. Each add-on has its own shape of Data.
+// If the analysis failed, Data is a text that says why, and Failure is that
+// text.
 type Analysis struct {
 	Status        string          `json:"status"` // "pending", "complete", "failed", …
 	Failure       string          `json:"-"`
@@ -505,7 +508,7 @@ type OCRPage struct {
 	} `json:"fullTextAnnotation"`
 }
 
-// Categorization is the tags that one add-on found. Failure says why there are
+// Categorization has the tags that one add-on found. Failure says why there are
 // none.
 type Categorization struct {
 	Status  string
@@ -519,9 +522,9 @@ type CategoryTag struct {
 	Confidence float64 `json:"confidence"`
 }
 
-// Detection is what one add-on found in an image. Which of the last fields is
-// set depends on the add-on. Data is always the raw answer: that of adv_face, a
-// list, is there alone.
+// Detection is the result of one add-on for an image. The add-on decides which
+// of the last fields is set. Data is always the raw answer. The answer of
+// adv_face, a list, is only there.
 type Detection struct {
 	Status        string
 	Failure       string
@@ -572,7 +575,7 @@ func newDetection(addOn string, a Analysis) Detection {
 	return d
 }
 
-// ImageQuality says how good an image is: a score from 0 to 1, and a word for it.
+// ImageQuality says how good an image is, as a score from 0 to 1 and as a word.
 type ImageQuality struct {
 	Score   float64 `json:"score"`
 	Quality string  `json:"quality"` // as "high"
@@ -592,7 +595,7 @@ type FaceBox struct {
 	Height float64 `json:"height"`
 }
 
-// DetectionModel is what one model found, by tag.
+// DetectionModel is the result of one model, by tag.
 type DetectionModel struct {
 	ModelName     string                      `json:"model_name"`
 	ModelVersion  float64                     `json:"model_version"`
@@ -629,9 +632,9 @@ type ErrorPayload struct {
 	Params map[string]string `json:"params"`
 }
 
-// Resource is one of several assets that a notification is about. Where the
-// body has them by public ID, Key is that key, and PublicID too unless the
-// entry names another.
+// Resource is one of several assets that a notification is about. If the body
+// has them by public ID, Key is that ID. So is PublicID, unless the entry has
+// another one.
 type Resource struct {
 	Key          string // not a member of the body
 	AssetID      string `json:"asset_id"`
@@ -700,8 +703,8 @@ type ModerationPayload struct {
 	UploadedAt          time.Time       `json:"uploaded_at"`
 }
 
-// ModerationSummaryPayload says that all moderations of an asset ended, and how.
-// From a field list. ModerationKind is the one that decided.
+// ModerationSummaryPayload says that all moderations of an asset ended, and
+// how. From a field list. ModerationKind is the moderation that decided.
 type ModerationSummaryPayload struct {
 	Notification
 	Rest
@@ -710,10 +713,10 @@ type ModerationSummaryPayload struct {
 	ModerationStatus string `json:"moderation_status"` // "approved" or "rejected"
 }
 
-// InfoPayload says what an add-on found out. Recorded. InfoKind is the kind of
-// analysis, as "ocr", "detection", "auto_transcription", "auto_chaptering" or
-// "raw_convert". InfoData is an object or a list by kind, nil if the result is
-// an asset of its own, and a text that says why if InfoStatus is "failed".
+// InfoPayload has the result of an add-on. Recorded. InfoKind is the kind of
+// analysis, such as "ocr", "detection", "auto_transcription", "auto_chaptering"
+// or "raw_convert". InfoData is an object or a list by kind, nil if the result
+// is an asset of its own, and a text that says why if InfoStatus is "failed".
 type InfoPayload struct {
 	Notification
 	Rest
@@ -735,7 +738,7 @@ type ExplodePayload struct {
 }
 
 // SpritePayload says that images were put together in one. Recorded. Each
-// ImageInfo says where an image stands in it.
+// ImageInfo has an image's position in it.
 type SpritePayload struct {
 	Notification
 	Rest
@@ -750,8 +753,8 @@ type SpritePayload struct {
 	ImageInfos     []ImageInfo `json:"image_infos"`
 }
 
-// ImageInfo is one of several images. Where the body has them by URL, Key is
-// that URL, and URL too unless the entry names another.
+// ImageInfo is one of several images. If the body has them by URL, Key is that
+// URL. So is URL, unless the entry has another one.
 type ImageInfo struct {
 	Key       string // not a member of the body
 	URL       string `json:"url"`
@@ -907,8 +910,8 @@ type AccessControlChange struct {
 	NewAccessControl      []AccessRule `json:"new_access_control"`
 }
 
-// RelatedAssetsPayload says that assets were related to AssetID, or no longer
-// are. From a published field list.
+// RelatedAssetsPayload says that assets were related to AssetID, or are no
+// longer. From a published field list.
 type RelatedAssetsPayload struct {
 	Notification
 	Rest
@@ -934,7 +937,7 @@ type ProofStatusChangedPayload struct {
 	Assets         []Resource `json:"assets"`
 }
 
-// Reviewer is who moved a review on: a person's name, and their id.
+// Reviewer is the person who changed a review's status, with name and id.
 type Reviewer struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`

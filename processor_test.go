@@ -581,7 +581,7 @@ func TestResumeEvery(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || passes != 4 || store.state(d.ID) != StateDone {
 			t.Errorf("ResumeEvery got %v after %d passes and state %v, want %v, 4 and done", err, passes, store.state(d.ID), context.DeadlineExceeded)
 		}
-		if got := log.String(); strings.Count(got, "\n") != 3 || strings.Count(got, "listing what is pending failed") != 3 || !strings.Contains(got, "one row is broken") {
+		if got := log.String(); strings.Count(got, "\n") != 3 || strings.Count(got, "listing the pending deliveries failed") != 3 || !strings.Contains(got, "one row is broken") {
 			t.Errorf("log got %s, want a line for each of the three listings that failed", got)
 		}
 	})

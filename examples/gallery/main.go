@@ -147,7 +147,7 @@ func resume(ctx context.Context, processor *cloudinaryhook.Processor, db *databa
 		}
 		return counted(db.Pending(ctx, before), func(n int) {
 			monitor.metrics.resumed.Add(float64(n))
-			logger.InfoContext(ctx, "resumed what was pending", "deliveries", n)
+			logger.InfoContext(ctx, "resumed pending deliveries", "deliveries", n)
 		})
 	})
 }

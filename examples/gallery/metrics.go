@@ -98,7 +98,7 @@ func (m metrics) observe(o cloudinaryhook.Outcome, name, cause string) {
 // causes names errors, for people and for metrics, and tells people where to
 // look. Stages come first: what an app's own error wraps says less.
 var causes = []namedCause{
-	{cloudinaryhook.ErrPending, "listing what is pending failed", "Look at the database; it is tried again every minute."},
+	{cloudinaryhook.ErrPending, "listing the pending deliveries failed", "Look at the database; it is tried again every minute."},
 	{cloudinaryhook.ErrGaveUp, "gave up", "It was pending for longer than -give-up. Fix its last error and reopen it."},
 	{cloudinaryhook.ErrSave, "saving failed", "Look at the database; Cloudinary tries again."},
 	{cloudinaryhook.ErrCreateImage, "creating the image failed", "It is saved, and is resumed every minute."},

@@ -150,7 +150,7 @@ func TestResumedIsNotReceivedAgain(t *testing.T) {
 	}
 	p.kill()
 	log := p.log.String()
-	if n := strings.Count(log, `msg="resumed what was pending" deliveries=1`); n != 1 {
+	if n := strings.Count(log, `msg="resumed pending deliveries" deliveries=1`); n != 1 {
 		t.Errorf("the log says %d times that it resumed one, want once", n)
 	}
 	if !strings.Contains(log, "level=ERROR") {
