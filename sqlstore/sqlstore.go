@@ -139,7 +139,7 @@ func (s *Store) Close() error {
 //     is saved. It must not commit, roll back, or call methods of the Store.
 //   - f may run more than once, when something else in the transaction fails.
 //     Only its last run counts.
-//   - If f returns an error, or panics, nothing that it did is kept, and Do
+//   - If f returns an error or panics, nothing that it did is kept, and Do
 //     returns that error. Nobody else's write is affected.
 //
 // If ctx ends first, Do returns its error, and what f did may be committed all
