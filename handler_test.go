@@ -52,15 +52,6 @@ func newHandler(t testing.TB, change func(*Config)) *Handler {
 	return h
 }
 
-// TestHeadersAreCanonical: they are looked up in the map as they are.
-func TestHeadersAreCanonical(t *testing.T) {
-	for _, name := range []string{SignatureHeader, TimestampHeader, SignatureV2Header, deliveryIDHeader} {
-		if canonical := http.CanonicalHeaderKey(name); name != canonical {
-			t.Errorf("got %s, want %s", name, canonical)
-		}
-	}
-}
-
 func testToken() string { return rawToken(testKey, hs256, `{"album_id":"7"}`) }
 
 // newRequest is a good request, as Cloudinary sends it.
@@ -181,19 +172,12 @@ func answerRows() []answerRow {
 		}, untypedImage, nil, 500, ErrCreateImage, StatePending},
 		{"create timed out", func(c *Config) {
 			c.Timeout = time.Nanosecond
-			c.Processor.Store = heedless{new(memory)}
+			c.Processor.Store = &memory{onSave: func(context.Context) (State, error) { return StateNew, nil }}
 			c.Processor.Images = ImageCreatorFunc(func(ctx context.Context, _ *Image) error { <-ctx.Done(); return ctx.Err() })
 		}, untypedImage, nil, 500, ErrCreateImage, StatePending},
 		{"notify failed", app(nil, boom), untypedImage, nil, 500, ErrNotify, StatePending},
 		{"complete failed", store(&memory{doneErr: boom}), untypedImage, nil, 500, ErrComplete, StatePending},
 	}
-}
-
-// heedless is a store that ignores its context.
-type heedless struct{ *memory }
-
-func (s heedless) Save(ctx context.Context, d *Delivery) (State, error) {
-	return s.memory.Save(context.WithoutCancel(ctx), d)
 }
 
 type panicBody struct{ io.Closer }
@@ -534,12 +518,15 @@ func TestTimeoutIsShared(t *testing.T) {
 				t.Errorf("deadline got %v after the start, want %v", deadline.Sub(start), want)
 			}
 		}
-		store := &memory{onSave: func(ctx context.Context) {
-			check(ctx, 15*time.Second)
-			time.Sleep(10 * time.Second)
-		}}
 		h := newHandler(t, func(c *Config) {
-			c.Processor.Store = completeCheck{store, func(ctx context.Context) { check(ctx, 23*time.Second) }}
+			c.Processor.Store = &memory{
+				onSave: func(ctx context.Context) (State, error) {
+					check(ctx, 15*time.Second)
+					time.Sleep(10 * time.Second)
+					return 0, nil
+				},
+				onComplete: func(ctx context.Context) error { check(ctx, 23*time.Second); return nil },
+			}
 			c.Processor.Images = ImageCreatorFunc(func(ctx context.Context, _ *Image) error {
 				check(ctx, 15*time.Second)
 				time.Sleep(10 * time.Second) // past the deadline, and successful
@@ -552,16 +539,6 @@ func TestTimeoutIsShared(t *testing.T) {
 			t.Errorf("status got %d, want 201", w.Code)
 		}
 	})
-}
-
-type completeCheck struct {
-	*memory
-	check func(context.Context)
-}
-
-func (s completeCheck) Complete(ctx context.Context, id string, cause error) error {
-	s.check(ctx)
-	return s.memory.Complete(ctx, id, cause)
 }
 
 // TestOddErrorsAreAnswered: whatever the app's code comes back with, there is one

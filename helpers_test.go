@@ -9,22 +9,27 @@ import (
 // memory is the smallest Store that keeps the contract. The tests of this
 // package cannot use cloudinaryhooktest.MemoryStore, which imports it.
 type memory struct {
+	// What these return counts, unless it is zero. They may come from any goroutine.
+	onSave     func(context.Context) (State, error)
+	onComplete func(context.Context) error
+
+	saveErr, doneErr error
+
 	mu        sync.Mutex
 	states    map[string]State
 	causes    map[string]error
 	saved     []*Delivery
-	saveErr   error
-	doneErr   error
-	onSave    func(context.Context)
 	completes int
 }
 
 func (m *memory) Save(ctx context.Context, d *Delivery) (State, error) {
+	if m.onSave != nil {
+		if state, err := m.onSave(ctx); state != 0 || err != nil {
+			return state, err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.onSave != nil {
-		m.onSave(ctx)
-	}
 	if err := errors.Join(m.saveErr, ctx.Err()); err != nil {
 		return 0, err
 	}
@@ -40,6 +45,11 @@ func (m *memory) Save(ctx context.Context, d *Delivery) (State, error) {
 }
 
 func (m *memory) Complete(ctx context.Context, id string, cause error) error {
+	if m.onComplete != nil {
+		if err := m.onComplete(ctx); err != nil {
+			return err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.completes++

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +22,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -54,9 +54,27 @@ func newSocketServer(t testing.TB, change func(*Config), settings ...func(*http.
 	return s
 }
 
-func (s *socketServer) dial(t testing.TB) *net.TCPConn {
+func (s *socketServer) addr() string { return s.Listener.Addr().String() }
+
+// request is a good request for an http.Client.
+func (s *socketServer) request(body string) *http.Request {
+	r := newRequest(body)
+	r.URL, _ = url.Parse(s.URL + r.URL.String())
+	r.RequestURI = ""
+	return r
+}
+
+// exchange writes raw bytes to a new connection and reads all answers.
+func (s *socketServer) exchange(t testing.TB, raw string) []int {
 	t.Helper()
-	conn, err := net.Dial("tcp", s.Listener.Addr().String())
+	conn := dial(t, s.addr())
+	_, _ = io.WriteString(conn, raw) // may fail: net/http stops reading what is too large
+	return readStatuses(t, conn)
+}
+
+func dial(t testing.TB, addr string) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +205,7 @@ func TestRawRequests(t *testing.T) {
 					limit.SetInt(1 << 20) // since Go 1.27 net/http refuses more than 500 by itself
 				}
 			})
-			conn := s.dial(t)
+			conn := dial(t, s.addr())
 			_, _ = io.WriteString(conn, tt.raw) // may fail: what is too large is not read
 			_ = conn.CloseWrite()
 			got := readStatuses(t, conn)
@@ -218,9 +236,22 @@ func TestHostileBodies(t *testing.T) {
 		name, body string
 		status     int
 	}{
+		{"blank", " \n", 400},
+		{"list", "[]", 400},
+		{"string", `"a"`, 400},
+		{"null", "null", 400},
+		{"white space around", " \r\n{}\t\n", 201},
 		{"trailing garbage", "{}x", 400},
+		{"trailing digit", "{}1", 400},
+		{"trailing brace", "{}}", 400},
+		{"two objects", "{}{}", 400},
 		{"truncated", `{"a":[1,2`, 400},
+		{"truncated name", `{"a`, 400},
+		{"no value", `{"a":}`, 400},
+		{"comma at the end", `{"a":1,}`, 400},
+		{"bare names", `{public_id: "sample"}`, 400},
 		{"duplicate names", `{"etag":1,"etag":1}`, 400},
+		{"duplicate names in two spellings", `{"public_id":"a","public\u005fid":"a"}`, 400},
 		{"duplicate names that nobody reads", `{"a":1,"a":1}`, 201},
 		{"100,000 members", `{` + many(`"m%d":0,`, 100_000) + `"z":0}`, 201},
 		{"100,000 members, one twice", `{"etag":0,` + many(`"m%d":0,`, 100_000) + `"etag":0}`, 400},
@@ -246,14 +277,9 @@ func TestHostileBodies(t *testing.T) {
 		for _, length := range []int64{int64(len(tt.body)), -1} {
 			t.Run(fmt.Sprintf("%s, declared %v", tt.name, length >= 0), func(t *testing.T) {
 				s := newSocketServer(t, nil)
-				r, err := http.NewRequest(http.MethodPost, s.URL+"/hook?token="+testToken(), struct{ io.Reader }{strings.NewReader(tt.body)})
-				if err != nil {
-					t.Fatal(err)
-				}
+				r := s.request(tt.body)
 				r.ContentLength = length
 				r.Header.Set("Content-Encoding", "gzip") // says nothing about the bytes that were signed
-				r.Header.Set(TimestampHeader, testTimestamp)
-				r.Header.Set(SignatureHeader, Sign(crypto.SHA256, []byte(tt.body), testTimestamp, testSecret))
 				resp, err := s.Client().Do(r)
 				if err != nil {
 					t.Fatal(err)
@@ -269,7 +295,13 @@ func TestHostileBodies(t *testing.T) {
 				if accepted := tt.status == 201; accepted && !slices.Equal(saved, []string{tt.body}) || !accepted && len(saved) > 0 {
 					t.Errorf("saved %.200q, want exactly the bytes that were sent if accepted: %v", saved, accepted)
 				}
-				if o := <-s.outcomes; o.Delivery != nil {
+				malformed := tt.status == 400
+				p, err := ParsePayload([]byte(tt.body))
+				o := <-s.outcomes
+				if errors.Is(err, ErrMalformedBody) != malformed || (p == nil) != malformed || errors.Is(o.Err, ErrMalformedBody) != malformed {
+					t.Errorf("ParsePayload got %.50v and %v, and the outcome is %v, want malformed: %v", p, err, o.Err, malformed)
+				}
+				if o.Delivery != nil {
 					if _, err := o.Delivery.Payload(); err != nil {
 						t.Errorf("payload got %v, want nil", err)
 					}
@@ -279,56 +311,41 @@ func TestHostileBodies(t *testing.T) {
 	}
 }
 
-// TestSlowAndBrokenClients: what does not arrive ends, and nothing is left.
+// TestSlowAndBrokenClients: what does not arrive ends, and nothing is left. A
+// server that allows less time than the handler keeps its word.
 func TestSlowAndBrokenClients(t *testing.T) {
+	const short, long = 200 * time.Millisecond, time.Minute
+	good, noToken := head(untypedImage, contentLength(len(untypedImage))), "POST /hook HTTP/1.1\r\nHost: hooks.example\r\n"
+	says := func(raw string) func(*net.TCPConn) {
+		return func(conn *net.TCPConn) { _, _ = io.WriteString(conn, raw) }
+	}
 	tests := []struct {
-		name  string
-		write func(*testing.T, *net.TCPConn)
-		want  []int
-		err   error // of the outcome; nil: none is expected
+		name           string
+		server, within time.Duration // ReadTimeout and Timeout
+		write          func(*net.TCPConn)
+		want           []int
+		err            error // of the outcome; nil: none is expected
 	}{
-		{"a byte now and then in the body", func(t *testing.T, conn *net.TCPConn) {
-			_, _ = io.WriteString(conn, head(untypedImage, contentLength(len(untypedImage))))
-			trickle(conn, untypedImage)
-		}, []int{408}, ErrBodyTimeout},
-		{"a byte now and then in the headers", func(t *testing.T, conn *net.TCPConn) {
-			trickle(conn, head(untypedImage, contentLength(len(untypedImage))))
-		}, []int{400}, nil}, // by net/http, and the connection is closed
-		{"nothing after the headers", func(t *testing.T, conn *net.TCPConn) {
-			_, _ = io.WriteString(conn, head(untypedImage, contentLength(len(untypedImage))))
-		}, []int{408}, ErrBodyTimeout},
-		{"no token, and nothing after the headers", func(t *testing.T, conn *net.TCPConn) {
-			_, _ = io.WriteString(conn, "POST /hook HTTP/1.1\r\nHost: hooks.example\r\n"+contentLength(100)+"\r\n")
-		}, []int{401}, ErrMissingToken},
-		{"no token, and a chunk that never ends", func(t *testing.T, conn *net.TCPConn) {
-			_, _ = io.WriteString(conn, "POST /hook HTTP/1.1\r\nHost: hooks.example\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n"+strings.Repeat("x", 257<<10))
-		}, []int{401}, ErrMissingToken},
-		{"no token, and a wait for 100 Continue", func(t *testing.T, conn *net.TCPConn) {
-			_, _ = io.WriteString(conn, "POST /hook HTTP/1.1\r\nHost: hooks.example\r\nExpect: 100-continue\r\n"+contentLength(100)+"\r\n")
-		}, []int{401}, ErrMissingToken},
-		{"a wait after 100 Continue", func(t *testing.T, conn *net.TCPConn) {
-			_, _ = io.WriteString(conn, head(untypedImage, "Expect: 100-continue\r\n"+contentLength(100)))
-		}, []int{100, 408}, ErrBodyTimeout},
-		{"too large, and nothing more", func(t *testing.T, conn *net.TCPConn) {
-			_, _ = io.WriteString(conn, head("", "Transfer-Encoding: chunked\r\n")+"400002\r\n"+strings.Repeat("x", 4<<20+1))
-		}, []int{413}, ErrBodyTooLarge},
-		{"half-closed in mid-body", func(t *testing.T, conn *net.TCPConn) {
-			_, _ = io.WriteString(conn, head(untypedImage, contentLength(len(untypedImage)))+"{")
-			_ = conn.CloseWrite()
-		}, []int{400}, ErrBodyRead},
-		{"reset in mid-body", func(t *testing.T, conn *net.TCPConn) {
-			_, _ = io.WriteString(conn, head(untypedImage, contentLength(len(untypedImage)))+"{")
-			_ = conn.SetLinger(0)
-			_ = conn.Close()
-		}, nil, ErrBodyRead},
+		{"a byte now and then in the body", 0, short, func(conn *net.TCPConn) { says(good)(conn); trickle(conn, untypedImage) }, []int{408}, ErrBodyTimeout},
+		{"a byte now and then in the headers", 0, short, func(conn *net.TCPConn) { trickle(conn, good) }, []int{400}, nil}, // by net/http, and the connection is closed
+		{"nothing after the headers", 0, short, says(good), []int{408}, ErrBodyTimeout},
+		{"nothing after the headers, by the server's time", short, long, says(good), []int{408}, ErrBodyTimeout},
+		{"no token, and nothing after the headers", 0, short, says(noToken + contentLength(100) + "\r\n"), []int{401}, ErrMissingToken},
+		{"no token, and nothing after the headers, by the server's time", short, long, says(noToken + contentLength(100) + "\r\n"), []int{401}, ErrMissingToken},
+		{"no token, and a chunk that never ends", 0, short, says(noToken + "Transfer-Encoding: chunked\r\n\r\nfffff\r\n" + strings.Repeat("x", 257<<10)), []int{401}, ErrMissingToken},
+		{"no token, and a wait for 100 Continue", 0, short, says(noToken + "Expect: 100-continue\r\n" + contentLength(100) + "\r\n"), []int{401}, ErrMissingToken},
+		{"a wait after 100 Continue", 0, short, says(head(untypedImage, "Expect: 100-continue\r\n"+contentLength(100))), []int{100, 408}, ErrBodyTimeout},
+		{"too large, and nothing more", 0, short, says(head("", "Transfer-Encoding: chunked\r\n") + "400002\r\n" + strings.Repeat("x", 4<<20+1)), []int{413}, ErrBodyTooLarge},
+		{"half-closed in mid-body", 0, short, func(conn *net.TCPConn) { says(good + "{")(conn); _ = conn.CloseWrite() }, []int{400}, ErrBodyRead},
+		{"reset in mid-body", 0, short, func(conn *net.TCPConn) { says(good + "{")(conn); _ = conn.SetLinger(0); _ = conn.Close() }, nil, ErrBodyRead},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newSocketServer(t, func(c *Config) { c.Timeout = 200 * time.Millisecond }, func(server *http.Server) {
-				server.ReadHeaderTimeout = 200 * time.Millisecond // the app's part
+			s := newSocketServer(t, func(c *Config) { c.Timeout = tt.within }, func(server *http.Server) {
+				server.ReadHeaderTimeout, server.ReadTimeout = short, tt.server // the app's part
 			})
-			conn := s.dial(t)
-			tt.write(t, conn)
+			conn := dial(t, s.addr())
+			tt.write(conn)
 			if got := readStatuses(t, conn); fmt.Sprint(got) != fmt.Sprint(tt.want) {
 				t.Errorf("statuses got %v, want %v", got, tt.want)
 			}
@@ -345,34 +362,6 @@ func TestSlowAndBrokenClients(t *testing.T) {
 	}
 }
 
-// TestServersOwnDeadline: a server that allows less time than the handler keeps
-// its word, and one whose deadline has passed gets none that is later.
-func TestServersOwnDeadline(t *testing.T) {
-	s := newSocketServer(t, func(c *Config) { c.Timeout = time.Minute }, func(server *http.Server) {
-		server.ReadTimeout = 200 * time.Millisecond
-	})
-	for _, tt := range []struct {
-		name, raw string
-		want      []int
-		err       error
-	}{
-		{"accepted so far", head(untypedImage, contentLength(len(untypedImage))), []int{408}, ErrBodyTimeout},
-		{"refused", "POST /hook HTTP/1.1\r\nHost: hooks.example\r\n" + contentLength(100) + "\r\n", []int{401}, ErrMissingToken},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			conn := s.dial(t)
-			_, _ = io.WriteString(conn, tt.raw)
-			if got := readStatuses(t, conn); fmt.Sprint(got) != fmt.Sprint(tt.want) {
-				t.Errorf("statuses got %v, want %v", got, tt.want)
-			}
-			if o := <-s.outcomes; !errors.Is(o.Err, tt.err) || o.Duration > 20*time.Second {
-				t.Errorf("outcome got %v after %v, want %v long before the handler's minute", o.Err, o.Duration, tt.err)
-			}
-		})
-	}
-	waitForNoConnection(t)
-}
-
 // TestReadDeadlineDoesNotOutliveTheRequest: a connection whose request was in
 // time serves the next one, however long after. Who observes has a context that
 // is not done, though the work was late.
@@ -386,7 +375,7 @@ func TestReadDeadlineDoesNotOutliveTheRequest(t *testing.T) {
 				observe := c.Observe
 				c.Observe = func(ctx context.Context, o Outcome) { o.Err = ctx.Err(); observe(ctx, o) }
 			})
-			conn := s.dial(t)
+			conn := dial(t, s.addr())
 			answers := bufio.NewReader(conn)
 			for range 2 {
 				_, _ = io.WriteString(conn, head(folderStub, contentLength(len(folderStub)))+folderStub)
@@ -452,9 +441,7 @@ func trickle(conn *net.TCPConn, text string) {
 // TestMemoryOfLargeBodies measures what the largest body costs, declared and
 // not, and that 200 of them at the same time stay under their bound.
 func TestMemoryOfLargeBodies(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector multiplies memory; without it CI runs this test for the coverage")
-	}
+	skipUnderRace(t)
 	const size = 4 << 20
 	body := `{"a":"` + strings.Repeat("x", size-8) + `"}`
 	h := newHandler(t, func(c *Config) { c.Processor = &Processor{Store: &countingStore{}, Deferred: true} })
@@ -479,9 +466,7 @@ func TestMemoryOfLargeBodies(t *testing.T) {
 // the shapes that cost most: all memory that is allocated, whether it is given
 // back at once or not.
 func TestMemoryOfOddBodies(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector multiplies memory; without it CI runs this test for the coverage")
-	}
+	skipUnderRace(t)
 	const size = 4 << 20
 	fill := func(open, unit, end string) string {
 		return open + strings.Repeat(unit, (size-len(open)-len(end))/len(unit)) + end
@@ -516,60 +501,6 @@ func TestMemoryOfOddBodies(t *testing.T) {
 		})
 	}
 }
-
-func TestManyLargeBodiesAtOnce(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector multiplies memory; without it CI runs this test for the coverage")
-	}
-	const size, requests = 4 << 20, 200
-	body := `{"a":"` + strings.Repeat("x", size-8) + `"}`
-	release := make(chan struct{})
-	var inside sync.WaitGroup
-	inside.Add(requests)
-	s := newSocketServer(t, func(c *Config) {
-		c.Processor = &Processor{Store: holdingStore{&inside, release}, Deferred: true}
-		c.Timeout = time.Minute
-	})
-	var before, during runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	var clients sync.WaitGroup
-	start := head(body, contentLength(size)+"Connection: close\r\n")
-	for range requests {
-		clients.Go(func() {
-			conn := s.dial(t)
-			_, _ = io.WriteString(conn, start)
-			_, _ = io.WriteString(conn, body)
-			if got := readStatuses(t, conn); fmt.Sprint(got) != "[201]" {
-				t.Errorf("statuses got %v, want [201]", got)
-			}
-		})
-	}
-	inside.Wait() // all bodies are read and held
-	runtime.GC()
-	runtime.ReadMemStats(&during)
-	close(release)
-	clients.Wait()
-	used := int64(during.HeapAlloc) - int64(before.HeapAlloc)
-	t.Logf("%d bodies of 4 MiB hold %.2f times their size", requests, float64(used)/(requests*size))
-	if bound := int64(requests * size * 3 / 2); used > bound {
-		t.Errorf("%d bodies of 4 MiB hold %d MiB, want %d at most", requests, used>>20, bound>>20)
-	}
-}
-
-// holdingStore holds every Save until all have come.
-type holdingStore struct {
-	inside  *sync.WaitGroup
-	release chan struct{}
-}
-
-func (s holdingStore) Save(context.Context, *Delivery) (State, error) {
-	s.inside.Done()
-	<-s.release
-	return StateNew, nil
-}
-
-func (s holdingStore) Complete(context.Context, string, error) error { return nil }
 
 // TestOneTokenOneSpelling changes every character of a valid token to every
 // other: none of these is accepted, so no notification has two identities.
@@ -658,11 +589,7 @@ func TestIdleConnections(t *testing.T) {
 		t.Fatalf("the other process said %q and %v, want 8000 connections", line, err)
 	}
 	for range 20 {
-		conn := s.dial(t)
-		if _, err := io.WriteString(conn, head(untypedImage, contentLength(len(untypedImage))+"Connection: close\r\n")+untypedImage); err != nil {
-			t.Fatal(err)
-		}
-		if got := readStatuses(t, conn); fmt.Sprint(got) != "[201]" {
+		if got := s.exchange(t, head(untypedImage, contentLength(len(untypedImage))+closing)+untypedImage); fmt.Sprint(got) != "[201]" {
 			t.Errorf("statuses got %v, want [201]", got)
 		}
 	}

@@ -165,7 +165,7 @@ func FuzzEnvelope(f *testing.F) {
 		`{"timestamp":"0000-01-01T0:00:00Z","created_at":"2024-06-25T10:21:27,5Z","notification_context":{"triggered_at":"0000-01-01T0:00:00Z"}}`,
 		`{"timestamp":"2024-06-25T10:21:27+24:00","created_at":"2024-06-25T10:21:27-23:59","notification_context":{"triggered_at":"2024-06-25T10:21:27+00:60"}}`,
 		`{"notification_context":{"triggered_at":"2024-06-25T10:21:27Z","triggered_by":{"source":"api","id":7}}}`,
-		`{"public\u005fid":"\ud800","a":1,"\u0061":2}`, " {} \n", "{}x", "[]", "null", "{\"a\xff\":1,\"a\xfe\":1}",
+		`{"public\u005fid":"\ud800","a":1,"\u0061":2}`, "", " {} \n", "{}x", "[]", "null", "{\"a\xff\":1,\"a\xfe\":1}",
 	} {
 		f.Add([]byte(body))
 	}

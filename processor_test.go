@@ -281,30 +281,11 @@ func (uncomparable) Error() string { return "odd" }
 func oddApps(odd func() error) map[error]*Processor {
 	app := &calls{}
 	return map[error]*Processor{
-		ErrSave:        {Store: oddStore{new(memory), odd, nil}, Images: app},
+		ErrSave:        {Store: &memory{onSave: func(context.Context) (State, error) { return StateNew, odd() }}, Images: app},
 		ErrCreateImage: {Store: new(memory), Images: ImageCreatorFunc(func(context.Context, *Image) error { return odd() })},
 		ErrNotify:      {Store: new(memory), Notify: func(context.Context, *Delivery) error { return odd() }},
-		ErrComplete:    {Store: oddStore{new(memory), nil, odd}, Images: app},
+		ErrComplete:    {Store: &memory{onComplete: func(context.Context) error { return odd() }}, Images: app},
 	}
-}
-
-type oddStore struct {
-	*memory
-	save, complete func() error
-}
-
-func (s oddStore) Save(ctx context.Context, d *Delivery) (State, error) {
-	if s.save != nil {
-		return StateNew, s.save()
-	}
-	return s.memory.Save(ctx, d)
-}
-
-func (s oddStore) Complete(ctx context.Context, id string, cause error) error {
-	if s.complete != nil {
-		return s.complete()
-	}
-	return s.memory.Complete(ctx, id, cause)
 }
 
 // TestOddErrors: whatever the app's code comes back with, at whatever stage, the

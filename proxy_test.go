@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -184,10 +183,7 @@ func TestSmugglingBehindProxies(t *testing.T) {
 // and reads all answers. It waits a moment only where a proxy waits for more.
 func exchange(t *testing.T, addr, raw string) []int {
 	t.Helper()
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dial(t, addr)
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(2 * time.Second))
 	_, _ = io.WriteString(conn, raw+"PUT /hook HTTP/1.1\r\nHost: hooks.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
