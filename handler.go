@@ -30,57 +30,58 @@ type Config struct {
 	Token     *TokenVerifier     // required, unless Tokenless
 	Processor *Processor         // required
 
-	// Tokenless has the signature alone admit a notification.
+	// Tokenless means that a notification needs a signature, but no token.
 	//
 	// WARNING: nothing then tells two such handlers apart. If they share a store,
 	// the same body sent to both is one delivery, and the same public ID and
 	// version in two product environments is one image. Give each its own Claims.
 	Tokenless bool
 
-	// Claims are those of every notification of a Tokenless handler, as
+	// Claims are those of every notification of a Tokenless handler, such as
 	// &Claims{OrganizationID: "acme"}; nil means none. They are copied.
 	// Delivery.ID and Image.Key depend on them.
 	Claims *Claims
 
-	// SecretsFor, if set, is asked for the API secrets of the product environment
-	// that the claims belong to, after the token was verified; Signature.Secrets
-	// is empty then. So one handler serves many environments, and a secret is
-	// rotated without a restart. It is called once a request, concurrently, and
-	// before the body is read: a slow look-up needs a cache. Its context ends with
+	// SecretsFor, if set, returns the API secrets of the product environment that
+	// the claims belong to. Signature.Secrets is empty then. So one handler serves
+	// many environments, and a secret is rotated without a restart. It is called
+	// concurrently, once for each request, after the token was verified and before
+	// the body is read. If the look-up is slow, use a cache. Its context ends with
 	// the request, or after Timeout.
 	//
-	// No secrets and no error mean that nobody has these claims:
-	// [ErrUnknownTenant], 401. An error, a panic, and a secret that
-	// Signature.Secrets may not have are [ErrSecretsFor], 500.
+	// If it returns no secrets and no error, nobody has these claims:
+	// [ErrUnknownTenant], 401. If it returns an error, panics, or returns a secret
+	// that Signature.Secrets may not have: [ErrSecretsFor], 500.
 	SecretsFor func(ctx context.Context, claims *Claims) ([]string, error)
 
 	// MaxBody is the largest body in bytes; 0 means 4 MiB.
 	MaxBody int64
 
-	// Timeout runs from a request's arrival. The body must be there within it,
-	// where the connection allows a read deadline; a shorter ReadTimeout of the
-	// http.Server holds. Save, CreateImage and Notify share what is left, through
-	// their context. Complete has three seconds of its own. 0 means 15 s, since
-	// Cloudinary waits for 20.
+	// Timeout starts when a request arrives. The body must arrive within it, if
+	// the connection allows a read deadline. If the http.Server's ReadTimeout is
+	// shorter, that counts. Save, CreateImage and Notify share the time that is
+	// left, through their context. Complete has three seconds of its own. 0 means
+	// 15 s, because Cloudinary waits for 20.
 	Timeout time.Duration
 
 	// SuccessStatus is 201 or 200; 0 means 201, as the recorded system answers.
-	// Cloudinary's documentation says it tries again "if the response is not
-	// 200 OK"; whether a 201 is tried again is not known, and harmless.
+	// Cloudinary's documentation says it tries again "if the response is not 200
+	// OK". It is not known whether it tries again after a 201. That would do no
+	// harm.
 	SuccessStatus int
 
-	// Logger gets one line a request; nil is silent.
+	// Logger gets one line for each request; nil is silent.
 	Logger *slog.Logger
 
-	// Observe is told each request's outcome once, for metrics. A panic in it is
-	// contained, and its context is not canceled. The answer is sent before Logger
-	// and Observe are called, where the ResponseWriter can flush. What still waits
-	// for both is the next request on the same HTTP/1.1 connection, and the end of
-	// the stream in HTTP/2.
+	// Observe is called once with each request's outcome, for metrics. A panic in
+	// it is contained, and its context is not canceled. If the ResponseWriter can
+	// flush, the answer is sent before Logger and Observe are called. Only the
+	// next request on the same HTTP/1.1 connection, or the end of the HTTP/2
+	// stream, waits for them.
 	Observe func(context.Context, Outcome)
 }
 
-// An Outcome is what came of one request.
+// An Outcome is the result of one request.
 type Outcome struct {
 	Delivery *Delivery // nil if it was not authenticated
 	Known    State     // what Store.Save said was known before; zero if it did not get there
@@ -149,9 +150,9 @@ func (c *Config) check() error {
 	return c.Processor.check()
 }
 
-// ServeHTTP answers one notification. Answers to accepted ones have an empty
-// body; those to refused and failed ones a fixed text, which tells the cause to
-// nobody but the log. All authenticated ones name the delivery in X-Delivery-ID.
+// ServeHTTP answers one notification. If it was accepted, the body is empty. If
+// not, the body is a fixed text: only the log has the cause. If it was
+// authenticated, X-Delivery-ID names the delivery.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	ctx := context.WithoutCancel(r.Context()) // a caller that hangs up must not tear the work in half
@@ -216,8 +217,8 @@ func limitReading(w http.ResponseWriter, r *http.Request, deadline time.Time) {
 }
 
 // Authenticate makes all checks and nothing else: method, token, signature
-// headers, secrets, size, signature, JSON. It consumes r.Body. For the status that
-// belongs to an error, see [StatusCode].
+// headers, secrets, size, signature, JSON. It consumes r.Body. [StatusCode]
+// gives the status for an error.
 func (h *Handler) Authenticate(r *http.Request) (*Delivery, error) {
 	if r.Method != http.MethodPost {
 		return nil, ErrMethodNotAllowed
@@ -408,21 +409,21 @@ func readError(err error) error {
 	return fmt.Errorf("%w: an error of type %T", ErrBodyRead, err)
 }
 
-// StatusCode is the status that an error of this package is answered with; nil
-// is 201. What Cloudinary does then:
+// StatusCode returns the status with which a Handler answers an error of this
+// package; nil is 201. The last column says what Cloudinary does then:
 //
 //	201  accepted, or done before          no retry
-//	401  token or signature refused        retries, in vain
-//	413  too large                         retries, in vain
-//	400  signed, but not one JSON object   retries, in vain
+//	401  token or signature refused        retries, and fails again
+//	413  too large                         retries, and fails again
+//	400  signed, but not one JSON object   retries, and fails again
 //	400  the body could not be read        retries
 //	408  the body did not arrive in time   retries
 //	405  not a POST
 //	500  anything else                     retries
 //
-// The app's own errors never choose the status: wrapped by the stage they failed
-// in, they are a 500 whatever else they wrap. "Retries" is three times, after 3,
-// 6 and 9 minutes, and then never again.
+// The app's own errors never choose the status: they are wrapped by the stage
+// that failed, and are a 500 whatever else they wrap. "Retries" means three
+// times, after 3, 6 and 9 minutes, and then never again.
 func StatusCode(err error) int {
 	if err == nil {
 		return http.StatusCreated

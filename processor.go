@@ -14,10 +14,11 @@ import (
 	"time"
 )
 
-// Permanent marks an error of CreateImage or Notify that no retry can mend. The
-// delivery is then completed as rejected, with err as its cause, and answered
-// 201. An error that joins a permanent one and another is not permanent, and
-// neither is one returned after the context was done. Permanent(nil) is nil.
+// Permanent marks an error of CreateImage or Notify against which a retry does
+// not help. The delivery is then completed as rejected, with err as its cause,
+// and answered 201. If an error joins a permanent one and another, it is not
+// permanent. Nor is an error that is returned after the context was done.
+// Permanent(nil) is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -36,9 +37,10 @@ const (
 	resumeAge       = time.Minute      // more than any request takes
 )
 
-// A Processor does what a delivery announces. It holds no secret and needs no
-// HTTP: a worker behind a queue uses it alone. It is safe for concurrent use as
-// long as its fields are not changed.
+// A Processor does the work for a delivery: it creates the image and notifies
+// the app. It holds no secret and needs no HTTP, so a worker behind a queue
+// uses it alone. It is safe for concurrent use as long as its fields are not
+// changed.
 //
 // A Processor with neither Images nor Notify refuses to work unless it is
 // Deferred, and a Deferred one refuses to Process: both errors wrap
@@ -46,26 +48,28 @@ const (
 type Processor struct {
 	Store Store // required
 
-	// Images creates announced images. Nil: none are wanted.
+	// Images creates the announced images. Nil means that the app wants none.
 	Images ImageCreator
 
-	// Notify is told of every notification, of any type: moderation, delete,
-	// video uploads, and also of those that Images has dealt with, after it.
-	// Like CreateImage it may be called again for the same one.
+	// Notify is called for every notification of any type, such as moderation,
+	// delete and video uploads. If the notification announces an image, Notify is
+	// called after CreateImage. Like CreateImage, it may be called again for the
+	// same notification.
 	Notify func(context.Context, *Delivery) error
 
-	// Deferred means that workers elsewhere process what is saved here. Images
+	// Deferred means that workers elsewhere process the saved deliveries. Images
 	// and Notify are nil then.
 	Deferred bool
 
-	// Timeout bounds the work on each delivery in Process and Resume, through its
-	// context; 0 means 15 s. In Accept the caller's context bounds it, and in a
+	// Timeout limits the work on each delivery in Process and Resume, through its
+	// context; 0 means 15 s. In Accept the caller's context is the limit, and in a
 	// Handler [Config].Timeout. Complete has three seconds of its own.
 	Timeout time.Duration
 
-	// GiveUpAfter is the time since its receipt after which a delivery that fails
-	// in Resume is given up: it is completed as rejected, with [ErrGaveUp] and the
-	// last error as its cause. So each is tried once at least. 0 means never.
+	// GiveUpAfter is the longest time since receipt for which Resume tries a
+	// delivery again. If it fails after that, it is completed as rejected, with
+	// [ErrGaveUp] and the last error as its cause. So each is tried at least once.
+	// 0 means never.
 	GiveUpAfter time.Duration
 
 	// Logger gets one line for each delivery that fails or is rejected, and for
@@ -75,10 +79,10 @@ type Processor struct {
 }
 
 // Accept saves a delivery and, unless the Processor is Deferred, processes it.
-// It is what a Handler does after authentication, for deliveries that came
-// another way. The State is that afterwards: StateDone, StatePending if work
-// remains, or zero if it was not saved. Errors wrap the failed stage, as
-// [ErrSave] or [ErrCreateImage], and the app's own error.
+// A Handler does the same after authentication. Use Accept for deliveries that
+// did not come through a Handler. It returns the state afterwards: StateDone,
+// StatePending if work remains, or zero if it was not saved. Errors wrap the
+// failed stage, such as [ErrSave] or [ErrCreateImage], and the app's own error.
 func (p *Processor) Accept(ctx context.Context, d *Delivery) (State, error) {
 	var r result
 	apart(func() { p.accept(ctx, d, &r) })
@@ -87,8 +91,8 @@ func (p *Processor) Accept(ctx context.Context, d *Delivery) (State, error) {
 }
 
 // Process does the work of a saved delivery: CreateImage if it announces an
-// image, Notify, Complete. It returns nil once the delivery is completed, as
-// rejected included. It is for workers that share the receivers' Store.
+// image, Notify, Complete. It returns nil once the delivery is completed, even
+// if as rejected. It is for workers that share the receivers' Store.
 func (p *Processor) Process(ctx context.Context, d *Delivery) error {
 	r := result{err: p.ready(d)}
 	if r.err == nil {
@@ -100,16 +104,18 @@ func (p *Processor) Process(ctx context.Context, d *Delivery) error {
 	return r.err
 }
 
-// Resume processes what is pending, as a Store's own method lists it. Each
-// delivery is saved once more first, to skip what was completed meanwhile. A
-// failure stops nothing that follows, be it of the listing or of a delivery. All
-// are logged, and joined in the error. Resume stops when ctx is done. It logs no
-// success: to count, count in the sequence you pass.
+// Resume processes pending deliveries, which a method of your Store lists. It
+// first saves each delivery once more, to skip those that were completed
+// meanwhile. If the list yields an error or a delivery fails, Resume goes on
+// with the next. All failures are logged, and joined in the error. Resume stops
+// when ctx is done. It does not log successes. If you need their number, count
+// in the sequence that you pass.
 //
-// List what no request can still be at work on. At an app's start, if no other
-// process uses the store, that is what was received before the start; later,
-// and where several share the store always, what was received more than a
-// minute ago. [Processor.ResumeEvery] does the latter.
+// List only deliveries on which no request can still be working. When an app
+// starts, and no other process uses the store, list those that were received
+// before the start. Later, or if several processes share the store, list those
+// that were received more than a minute ago. [Processor.ResumeEvery] does the
+// latter.
 func (p *Processor) Resume(ctx context.Context, pending iter.Seq2[*Delivery, error]) error {
 	listing := result{err: p.check()}
 	var errs []error
@@ -149,11 +155,12 @@ func (p *Processor) resume(ctx context.Context, d *Delivery, listed error) error
 	return r.err
 }
 
-// ResumeEvery resumes what pending lists, at once and then every interval, until
-// ctx ends. It asks for what was received more than a minute ago, which no request
-// is still at work on. It blocks: start it in a goroutine of its own. Failures are
-// logged, and the next pass tries again. The error is that of ctx, or at once one
-// that wraps [ErrMisconfigured].
+// ResumeEvery resumes the deliveries that pending lists, at once and then every
+// interval, until ctx ends. It asks for those that were received more than a
+// minute ago, because no request works on them any more. It blocks, so start it
+// in a goroutine of its own. Failures are logged, and the next pass tries
+// again. It returns the error of ctx. If p is misconfigured, it returns at once
+// with an error that wraps [ErrMisconfigured].
 func (p *Processor) ResumeEvery(ctx context.Context, interval time.Duration, pending func(ctx context.Context, before time.Time) iter.Seq2[*Delivery, error]) error {
 	if err := p.check(); err != nil {
 		return err

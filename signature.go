@@ -38,12 +38,12 @@ const (
 
 // Sign returns the signature that Cloudinary puts in [SignatureHeader]: the
 // lower-case hex digest of body, timestamp and secret, one after the other. It
-// is a plain digest, not an HMAC, whatever Cloudinary's documentation calls it.
+// is a plain digest. Cloudinary's documentation calls it an HMAC, but it is
+// not.
 //
-// The hash is crypto.SHA1, Cloudinary's default, or crypto.SHA256; any other
-// is a programmer's mistake and panics, and so does SHA-1 under
-// GODEBUG=fips140=only. The timestamp is the text of [TimestampHeader], Unix
-// seconds in decimal.
+// The hash is crypto.SHA1, Cloudinary's default, or crypto.SHA256. With any
+// other hash Sign panics, and with SHA-1 under GODEBUG=fips140=only. The
+// timestamp is the text of [TimestampHeader], Unix seconds in decimal.
 func Sign(hash crypto.Hash, body []byte, timestamp, secret string) string {
 	if hash != crypto.SHA1 && hash != crypto.SHA256 {
 		panic("cloudinaryhook: Sign: the hash must be crypto.SHA1 or crypto.SHA256")
@@ -55,33 +55,33 @@ func Sign(hash crypto.Hash, body []byte, timestamp, secret string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// A SignatureVerifier proves that a body was signed by Cloudinary for this
-// product environment, and lately. It works on bytes, without HTTP, so that
-// polled and queued notifications pass through it too.
+// A SignatureVerifier proves that Cloudinary signed a body for this product
+// environment, and that this was not long ago. It works on bytes, without HTTP,
+// so it can verify polled and queued notifications too.
 //
 // The zero value refuses everything. A verifier is safe for concurrent use as
 // long as its fields are not changed.
 type SignatureVerifier struct {
-	// Secrets are the API secrets of one product environment. Any of them may
-	// have signed, so that a secret can be rotated without an outage: add the
-	// new one, wait until Cloudinary signs with it, remove the old one.
+	// Secrets are the API secrets of one product environment. A body is accepted
+	// if any of them signed it, so that a secret can be rotated without an outage:
+	// add the new one, wait until Cloudinary signs with it, remove the old one.
 	//
-	// Everything is refused if there are none, or if one of them is blank or has
-	// white space, quotes or control characters around it: these come from files
-	// and shells, and are no part of a secret.
+	// If there are none, or one is blank or has white space, quotes or control
+	// characters around it, everything is refused. These characters come from
+	// files and shells, and are not part of a secret.
 	Secrets []string
 
 	// MaxAge is how old a signature may be; 0 means 2 hours. A recorded
-	// notification can be replayed for as long, so the Store must know
-	// completed deliveries for MaxAge and MaxSkew together.
+	// notification can be replayed for that long, so the Store must remember
+	// completed deliveries for MaxAge plus MaxSkew.
 	MaxAge time.Duration
 
 	// MaxSkew is how far in the future a signature may be, to allow for clocks
 	// that disagree; 0 means 5 minutes.
 	MaxSkew time.Duration
 
-	// SHA256Only refuses SHA-1 signatures. Because the secret is hashed last,
-	// a collision in the body collides under every secret: set it as soon as
+	// SHA256Only refuses SHA-1 signatures. The secret is hashed last, so two
+	// bodies that collide in SHA-1 collide with every secret. Set it as soon as
 	// the account signs with SHA-256. Under GODEBUG=fips140=only there is no
 	// SHA-1, and its signatures are refused in any case.
 	SHA256Only bool
@@ -95,11 +95,12 @@ type SignatureVerifier struct {
 // and of one of the secrets. Nil means yes.
 //
 // The body must be the bytes as they came: JSON that was decoded and encoded
-// again never verifies. The length of the signature tells the algorithm, since
-// nothing else on the wire does. All errors wrap one of [ErrNoSecrets],
-// [ErrMissingSignature], [ErrUnsupportedSignature], [ErrInvalidTimestamp],
-// [ErrStaleTimestamp] and [ErrSignatureMismatch]; none holds the right digest,
-// which would let its reader forge what it was computed for.
+// again never verifies. The length of the signature says which hash it is,
+// because nothing else in the request does. All errors wrap one of
+// [ErrNoSecrets], [ErrMissingSignature], [ErrUnsupportedSignature],
+// [ErrInvalidTimestamp], [ErrStaleTimestamp] and [ErrSignatureMismatch]; No
+// error holds the right digest, because its reader could forge a notification
+// with it.
 func (v *SignatureVerifier) Verify(body []byte, timestamp, signature string) error {
 	if err := v.usable(); err != nil {
 		return err

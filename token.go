@@ -25,20 +25,19 @@ const (
 	maxTokenSize = 8 << 10 // bytes; what common servers allow a request line to have
 )
 
-// Claims says whom a notification is for: the verified claims of the token in
+// Claims says who a notification is for: the verified claims of the token in
 // its URL. The registered claims, such as Issuer and ExpiresAt, are those of
 // RFC 7519; exp, nbf and iat are Unix seconds on the wire. Names of claims are
 // exact, here and in [Claims.Decode]: "ALBUM_ID" is not "album_id".
 //
-// Claims has no JSON methods, so an app's own claims type may embed it. What
-// the token says beyond these fields is reached through [Claims.Decode].
-// Claims are not changed by this package once verified, and safe to read
-// concurrently.
+// Claims has no JSON methods, so an app's own claims type may embed it. For
+// other claims of the token, use [Claims.Decode]. This package does not change
+// verified claims, so they are safe to read concurrently.
 type Claims struct {
 	jwt.RegisteredClaims
 
-	// The ids may be strings or numbers in the token; of a number the text is
-	// kept as it came, so that 64-bit ids stay exact. Empty if not there.
+	// The ids may be strings or numbers in the token. A number is kept as its
+	// text, so that 64-bit ids stay exact. Empty if not there.
 	OrganizationID string `json:"organization_id,omitempty"`
 	AlbumID        string `json:"album_id,omitempty"`
 	UserID         string `json:"user_id,omitempty"`
@@ -57,10 +56,11 @@ var decodeAsV1 = json.JoinOptions(jsonv1.DefaultOptionsV1(), json.MatchCaseInsen
 	})))
 
 // Decode stores the token's whole claim set in v, a pointer to the app's own
-// type, by the rules of encoding/json, except that names must match exactly: a
-// field needs a tag unless it is spelled as the claim is. Verified claims decode
-// as the token said them, whatever has become of the fields. Claims made by hand
-// decode as their fields. The error says which claim does not fit v.
+// type, by the rules of encoding/json, except that names must match exactly. So
+// a field needs a tag, unless its name is spelled as the claim's. Verified
+// claims decode as the token has them, even if the fields were changed. Claims
+// made by hand decode as their fields. The error says which claim does not fit
+// v.
 func (c *Claims) Decode(v any) error {
 	c, err := c.whole()
 	if err != nil {
@@ -211,42 +211,42 @@ func (m claimMember) store(field any) (wrong string) {
 	return ""
 }
 
-// A TokenVerifier proves whom a notification is for. The app issued the token
+// A TokenVerifier proves who a notification is for. The app issued the token
 // itself, put it into the notification URL when it started the upload (see
 // [SignToken] and [NotificationURL]), and gets it back with the notification.
 //
-// Only HS256 is accepted. The token is not bound to the body: any valid token
-// admits any body that Cloudinary signed.
+// Only HS256 is accepted. The token is not tied to the body: a valid token is
+// accepted with any body that Cloudinary signed.
 //
 // The zero value refuses everything. A verifier is safe for concurrent use as
 // long as its fields are not changed.
 type TokenVerifier struct {
-	// Keys are the HMAC keys, of at least 32 bytes each; any of them may have
-	// signed, so that a key can be rotated. Everything is refused if there are
-	// none, or if one of them is shorter: golang-jwt itself takes an empty key.
-	// A key that is text (valid UTF-8) is refused like one of
-	// [SignatureVerifier].Secrets; one of random bytes may begin and end with any.
+	// Keys are the HMAC keys, of at least 32 bytes each. A token is accepted if
+	// any of them signed it, so that a key can be rotated. If there are none, or
+	// one is shorter, everything is refused: golang-jwt itself accepts an empty
+	// key. For a key that is text (valid UTF-8), the rules of
+	// [SignatureVerifier].Secrets hold. A key of random bytes may begin and end
+	// with any byte.
 	//
-	// A key is used as it is, not decoded: the 44 characters that
-	// "openssl rand -base64 32" prints are a good one. Give webhook tokens a key
-	// of their own, or an Audience: a session token signed with the same key
-	// would pass as well.
+	// A key is used as it is, not decoded: the 44 characters that "openssl rand
+	// -base64 32" prints are a good one. Use a separate key for webhook tokens, or
+	// an Audience. Otherwise a session token signed with the same key is accepted.
 	Keys [][]byte
 
 	// Issuer and Audience, if set, must be the token's iss and among its aud.
 	Issuer   string
 	Audience string
 
-	// RequireExpiry refuses tokens without exp. An exp that is there is always
-	// honoured, and so is nbf. Leave room for Cloudinary's work and its retries,
-	// the last of them about 18 minutes after the first attempt.
+	// RequireExpiry refuses tokens without exp. If a token has exp or nbf, they
+	// always count. Let tokens expire late enough for Cloudinary's work and its
+	// retries: the last comes about 18 minutes after the first attempt.
 	RequireExpiry bool
 
-	// Require names claims that must be present and neither empty nor blank, as
-	// "album_id".
+	// Require names claims that must be present and neither empty nor blank, such
+	// as "album_id".
 	Require []string
 
-	// Leeway is added on both sides when exp and nbf are compared with the clock.
+	// Leeway is how much the clock may differ when exp and nbf are checked.
 	Leeway time.Duration
 
 	// Now is the clock; nil means time.Now.
@@ -272,7 +272,8 @@ var tokenParser = jwt.NewParser(
 // Verify returns the claims of a token that one of the keys signed and that is
 // valid now; on any error the claims are nil. Errors wrap [ErrMissingToken],
 // [ErrNoSecrets], or [ErrInvalidToken] with golang-jwt's cause, such as
-// jwt.ErrTokenExpired, and say what is wrong with the token. None holds it.
+// jwt.ErrTokenExpired, and say what is wrong with the token. No error holds the
+// token.
 func (v *TokenVerifier) Verify(token string) (_ *Claims, err error) {
 	if v.validator == nil {
 		if v, err = v.prepared(); err != nil {
@@ -401,7 +402,7 @@ func (v *TokenVerifier) validate(claims *Claims) error {
 // own type, signed with HS256. The error wraps [ErrNoSecrets] for a key that
 // [TokenVerifier].Keys refuses, and [ErrInvalidToken] for claims that
 // [TokenVerifier.Verify] refuses whatever the time: one of the wrong kind, or a
-// token of more than 8 KiB. Any other error is that of encoding the claims.
+// token of more than 8 KiB. Any other error comes from encoding the claims.
 func SignToken(key []byte, c jwt.Claims) (string, error) {
 	if what := keyOddity(key); what != "" {
 		return "", fmt.Errorf("%w: the token key %s", ErrNoSecrets, what)
@@ -417,11 +418,11 @@ func SignToken(key []byte, c jwt.Claims) (string, error) {
 }
 
 // NotificationURL adds the token to the endpoint: the result is the
-// notification_url to upload with. A query that the endpoint has is kept as it
-// is. The error is [ErrInvalidURL] for an endpoint that is not an absolute http
-// or https URL, that has a token or a fragment already, or whose path has "//",
-// "/./" or "/../", which many servers redirect; and for a token that is empty or
-// longer than 8 KiB. The result is a bearer credential: do not log it.
+// notification_url to upload with. If the endpoint has a query, it is kept as
+// it is. The error is [ErrInvalidURL] if the endpoint is not an absolute http
+// or https URL, has a token or a fragment already, or has "//", "/./" or "/../"
+// in its path, which many servers redirect; and if the token is empty or longer
+// than 8 KiB. Anybody who has the result can use its token, so do not log it.
 func NotificationURL(endpoint, token string) (string, error) {
 	refuse := func(why string) (string, error) { return "", fmt.Errorf("%w: %s", ErrInvalidURL, why) }
 	u, err := url.Parse(endpoint)
