@@ -553,7 +553,7 @@ func TestOddErrorsAreAnswered(t *testing.T) {
 				var outcomes []Outcome
 				var log bytes.Buffer
 				h := newHandler(t, func(c *Config) {
-					if c.Processor = p; stage == ErrSecretsFor {
+					if c.Processor = p; errors.Is(stage, ErrSecretsFor) {
 						c.Signature.Secrets = nil
 						c.SecretsFor = func(context.Context, *Claims) ([]string, error) { return nil, odd() }
 					}
@@ -567,10 +567,10 @@ func TestOddErrorsAreAnswered(t *testing.T) {
 					h.ServeHTTP(w, newRequest(untypedImage))
 				})
 				want := StatePending
-				if stage == ErrSave || stage == ErrSecretsFor {
+				if errors.Is(stage, ErrSave) || errors.Is(stage, ErrSecretsFor) {
 					want = 0
 				}
-				if stage == ErrSecretsFor && strings.Contains(name, "ends the goroutine") {
+				if errors.Is(stage, ErrSecretsFor) && strings.Contains(name, "ends the goroutine") {
 					stage = ErrReceive // Authenticate does not come to an end either
 				}
 				if len(outcomes) != 1 || outcomes[0].State != want || outcomes[0].Status != 500 || !errors.Is(outcomes[0].Err, stage) || outcomes[0].Rejected != nil {

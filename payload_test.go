@@ -267,8 +267,8 @@ func TestPayloadsAreTyped(t *testing.T) {
 			if typ == reflect.TypeFor[time.Time]() {
 				return
 			}
-			for i := range typ.NumField() {
-				walk(typ.Field(i).Type, path+"."+typ.Field(i).Name)
+			for field := range typ.Fields() {
+				walk(field.Type, path+"."+field.Name)
 			}
 		case reflect.Int, reflect.Int32, reflect.Float32:
 			t.Errorf("%s is a %v, want int64 or float64", path, typ)
@@ -575,7 +575,7 @@ func TestCorpus(t *testing.T) {
 // file of September 2026 has a field.
 func TestUploadResponse(t *testing.T) {
 	fields := topLevel(new(UploadPayload))
-	for _, name := range strings.Fields(`
+	for name := range strings.FieldsSeq(`
 		access_control access_mode accessibility_analysis api_key asset_folder asset_id audio backup_bytes batch_id bit_rate bytes
 		cinemagraph_analysis colors context coordinates created_at created_by delete_token display_name done duration eager error etag
 		existing exif faces folder format frame_rate grayscale height hook_execution illustration_score image_metadata info is_audio

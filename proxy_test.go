@@ -90,14 +90,15 @@ func (r *goldenRequest) sendTo(t *testing.T, addr string, body []byte, length in
 	if err != nil {
 		t.Fatal(err)
 	}
-	outcome := fmt.Sprintf("%d %q", resp.StatusCode, text)
+	var outcome strings.Builder
+	outcome.WriteString(fmt.Sprintf("%d %q", resp.StatusCode, text))
 	for _, name := range []string{"X-Delivery-ID", "Cache-Control", "X-Content-Type-Options", "Content-Type", "Allow"} {
-		outcome += fmt.Sprintf(" %q", resp.Header.Values(name))
+		outcome.WriteString(fmt.Sprintf(" %q", resp.Header.Values(name)))
 	}
 	for _, d := range store.saved {
-		outcome += fmt.Sprintf("%s %q\n", d.ID, d.Body)
+		outcome.WriteString(fmt.Sprintf("%s %q\n", d.ID, d.Body))
 	}
-	return outcome
+	return outcome.String()
 }
 
 // TestSmugglingBehindProxies: whatever two readers could understand in two ways

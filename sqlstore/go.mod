@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/cloudinaryhook/cloudinaryhook v0.1.0
+	github.com/google/go-cmp v0.7.0
 	github.com/jackc/pgx/v5 v5.12.0
 	modernc.org/sqlite v1.62.0
 )

@@ -70,7 +70,7 @@ func TestNoDeadLetters(t *testing.T) {
 func TestSomeDeadLetters(t *testing.T) {
 	q := openQueue(t)
 	for i := range 5 {
-		bury(t, q, []byte(fmt.Sprint("letter ", i+1)), "broken")
+		bury(t, q, fmt.Append(nil, "letter ", i+1), "broken")
 	}
 	steps := []struct {
 		args, printed string
