@@ -91,8 +91,8 @@ func (p *Processor) Accept(ctx context.Context, d *Delivery) (State, error) {
 }
 
 // Process does the work of a saved delivery: CreateImage if it announces an
-// image, Notify, Complete. It returns nil once the delivery is completed, even
-// if as rejected. It is for workers that share the receivers' Store.
+// image, Notify, Complete. It returns nil once the delivery is completed, also
+// as rejected. It is for workers that share the receivers' Store.
 func (p *Processor) Process(ctx context.Context, d *Delivery) error {
 	r := result{err: p.ready(d)}
 	if r.err == nil {

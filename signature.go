@@ -41,9 +41,9 @@ const (
 // is a plain digest. Cloudinary's documentation calls it an HMAC, but it is
 // not.
 //
-// The hash is crypto.SHA1, Cloudinary's default, or crypto.SHA256. With any
-// other hash Sign panics, and with SHA-1 under GODEBUG=fips140=only. The
-// timestamp is the text of [TimestampHeader], Unix seconds in decimal.
+// The hash is crypto.SHA1, Cloudinary's default, or crypto.SHA256. Sign panics
+// with any other hash, and with SHA-1 under GODEBUG=fips140=only. The timestamp
+// is the text of [TimestampHeader], Unix seconds in decimal.
 func Sign(hash crypto.Hash, body []byte, timestamp, secret string) string {
 	if hash != crypto.SHA1 && hash != crypto.SHA256 {
 		panic("cloudinaryhook: Sign: the hash must be crypto.SHA1 or crypto.SHA256")
@@ -98,7 +98,7 @@ type SignatureVerifier struct {
 // again never verifies. The length of the signature says which hash it is,
 // because nothing else in the request does. All errors wrap one of
 // [ErrNoSecrets], [ErrMissingSignature], [ErrUnsupportedSignature],
-// [ErrInvalidTimestamp], [ErrStaleTimestamp] and [ErrSignatureMismatch]; No
+// [ErrInvalidTimestamp], [ErrStaleTimestamp] and [ErrSignatureMismatch]. No
 // error holds the right digest, because its reader could forge a notification
 // with it.
 func (v *SignatureVerifier) Verify(body []byte, timestamp, signature string) error {

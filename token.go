@@ -228,9 +228,9 @@ type TokenVerifier struct {
 	// [SignatureVerifier].Secrets hold. A key of random bytes may begin and end
 	// with any byte.
 	//
-	// A key is used as it is, not decoded: the 44 characters that "openssl rand
-	// -base64 32" prints are a good one. Use a separate key for webhook tokens, or
-	// an Audience. Otherwise a session token signed with the same key is accepted.
+	// A key is used as it is, not decoded. A good one is the 44 characters of
+	// "openssl rand -base64 32". Use a separate key for webhook tokens, or an
+	// Audience. Otherwise a session token signed with the same key is accepted.
 	Keys [][]byte
 
 	// Issuer and Audience, if set, must be the token's iss and among its aud.
@@ -401,8 +401,8 @@ func (v *TokenVerifier) validate(claims *Claims) error {
 // SignToken issues the token for a notification URL: *[Claims], or the app's
 // own type, signed with HS256. The error wraps [ErrNoSecrets] for a key that
 // [TokenVerifier].Keys refuses, and [ErrInvalidToken] for claims that
-// [TokenVerifier.Verify] refuses whatever the time: one of the wrong kind, or a
-// token of more than 8 KiB. Any other error comes from encoding the claims.
+// [TokenVerifier.Verify] always refuses: one of the wrong kind, or a token of
+// more than 8 KiB. Any other error comes from encoding the claims.
 func SignToken(key []byte, c jwt.Claims) (string, error) {
 	if what := keyOddity(key); what != "" {
 		return "", fmt.Errorf("%w: the token key %s", ErrNoSecrets, what)
