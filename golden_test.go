@@ -99,28 +99,31 @@ func (r *goldenRequest) sign(t *testing.T, body []byte) {
 	}
 }
 
-func (r *goldenRequest) send(t *testing.T, body []byte) (got goldenAnswer) {
-	now := func() time.Time { return time.Unix(r.Clock, 0) }
-	images := ImageCreatorFunc(func(_ context.Context, img *Image) error {
-		got.Image = &goldenImage{img.Key, img.Asset}
-		return nil
+// handler is one whose clock, secret and key are those of the request.
+func (r *goldenRequest) handler(t *testing.T, change func(*Config)) *Handler {
+	t.Helper()
+	return newHandler(t, func(c *Config) {
+		c.Signature = &SignatureVerifier{Secrets: []string{r.Secret}, Now: at(r.Clock)}
+		c.Token = &TokenVerifier{Keys: [][]byte{[]byte(r.Key)}, Now: at(r.Clock)}
+		change(c)
 	})
-	h, err := NewHandler(Config{
-		Signature: &SignatureVerifier{Secrets: []string{r.Secret}, Now: now},
-		Token:     &TokenVerifier{Keys: [][]byte{[]byte(r.Key)}, Now: now},
-		Processor: &Processor{Store: &memory{}, Images: images},
-		Observe: func(_ context.Context, o Outcome) {
+}
+
+func (r *goldenRequest) send(t *testing.T, body []byte) (got goldenAnswer) {
+	h := r.handler(t, func(c *Config) {
+		c.Processor.Images = ImageCreatorFunc(func(_ context.Context, img *Image) error {
+			got.Image = &goldenImage{img.Key, img.Asset}
+			return nil
+		})
+		c.Observe = func(_ context.Context, o Outcome) {
 			if o.Err != nil {
 				got.Error = o.Err.Error()
 			}
 			if d := o.Delivery; d != nil {
 				got.Delivery = &goldenDelivery{d.ID, d.SignedAt, json.RawMessage(d.Claims.set), d.Notification}
 			}
-		},
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	req := httptest.NewRequest(r.Method, "/api/v1/cloudinary?"+r.Query, bytes.NewReader(body))
 	req.Header = r.Header.Clone()
 	w := httptest.NewRecorder()

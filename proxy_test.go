@@ -2,7 +2,6 @@ package cloudinaryhook
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -40,7 +39,7 @@ func TestBehindProxies(t *testing.T) {
 					readJSON(t, filepath.Join(filepath.Dir(path), "want.json"), &want)
 					send := func(to string, length int64) string {
 						store := &memory{}
-						current.Store(request.handler(t, store))
+						current.Store(request.handler(t, func(c *Config) { c.Processor.Store = store }))
 						return request.sendTo(t, to, body, length, store)
 					}
 					without := send(server.Listener.Addr().String(), int64(len(body)))
@@ -56,20 +55,6 @@ func TestBehindProxies(t *testing.T) {
 			}
 		})
 	}
-}
-
-func (r *goldenRequest) handler(t *testing.T, store Store) *Handler {
-	t.Helper()
-	now := at(r.Clock)
-	h, err := NewHandler(Config{
-		Signature: &SignatureVerifier{Secrets: []string{r.Secret}, Now: now},
-		Token:     &TokenVerifier{Keys: [][]byte{[]byte(r.Key)}, Now: now},
-		Processor: &Processor{Store: store, Images: ImageCreatorFunc(func(context.Context, *Image) error { return nil })},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h
 }
 
 // sendTo sends the request over a socket and describes the outcome.
