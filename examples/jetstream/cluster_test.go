@@ -126,6 +126,13 @@ func startTestCluster(t *testing.T) *testCluster {
 	return c
 }
 
+// open makes the streams, and returns when each node has them.
+func (c *testCluster) open(config clusterConfig) {
+	c.t.Helper()
+	c.ask("the streams", func(ctx context.Context, js jetstream.JetStream) error { return openStreams(ctx, js, config) })
+	c.ask("three replicas", allCurrent)
+}
+
 func (c *testCluster) start(i int) {
 	c.t.Helper()
 	c.processes[i] = start(c.t, binary, nil, c.nodes[i].args()...)
@@ -194,10 +201,7 @@ func startReceiver(t *testing.T, nc *connection, secret string, tokenKey []byte)
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	c := startTestCluster(t)
-	c.ask("the streams", func(ctx context.Context, js jetstream.JetStream) error {
-		return openStreams(ctx, js, clusterConfig{replicas: 3, maxBytes: 1 << 30})
-	})
-	c.ask("three replicas", allCurrent)
+	c.open(clusterConfig{replicas: 3, maxBytes: 1 << 30})
 
 	db := openDB(t)
 	all := urls(c.nodes)

@@ -17,10 +17,7 @@ import (
 func TestFullDisks(t *testing.T) {
 	t.Parallel()
 	c := startTestCluster(t)
-	c.ask("the streams", func(ctx context.Context, js jetstream.JetStream) error {
-		return openStreams(ctx, js, clusterConfig{replicas: 3, maxBytes: 1 << 30})
-	})
-	c.ask("three replicas", allCurrent)
+	c.open(clusterConfig{replicas: 3, maxBytes: 1 << 30})
 	q := mustQueue(t, dial(t, urls(c.nodes)), publishTry)
 	mustSave(t, q, announced(t, "before"))
 	for _, p := range c.processes {

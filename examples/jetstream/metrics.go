@@ -47,7 +47,7 @@ func newMetrics(w *watcher) metrics {
 		}
 		return 1
 	})
-	gauge("cloudinary_queue_messages", "Notifications that no worker has completed; NaN, as the others, if the cluster does not say.",
+	gauge("cloudinary_queue_messages", "Notifications that no worker has completed; NaN if the cluster does not answer.",
 		func(s clusterState) float64 { return float64(s.queue.State.Msgs) })
 	gauge("cloudinary_queue_bytes", "Their size in the stream.",
 		func(s clusterState) float64 { return float64(s.queue.State.Bytes) })

@@ -189,7 +189,7 @@ func TestNoRoom(t *testing.T) {
 	small := startNode(t, node{name: "small", dir: t.TempDir(), clientAddr: "127.0.0.1:-1", maxStore: 10 << 30})
 	env := map[string]string{secrets.APISecret: "s", secrets.TokenKey: strings.Repeat("k", 32)}
 	err := run(t.Context(), []string{"receive", "-replicas", "1", "-nats", small.url()}, func(name string) string { return env[name] }, io.Discard, io.Discard)
-	for _, want := range []string{"-max-bytes 17179869184 reserves 16.00 GiB on each of 1 nodes", "max_file_store"} {
+	for _, want := range []string{"-max-bytes 17179869184 reserves 16.00 GiB on each node", "max_file_store"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)
 		}

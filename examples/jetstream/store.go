@@ -22,7 +22,7 @@ var (
 )
 
 // failureCounts is how long a failed Save makes a receiver not ready. After that it
-// is sent notifications again, and so finds out.
+// gets notifications again, and the first of them shows how the cluster is.
 const failureCounts = 10 * time.Second
 
 // publishTry is how long one node may take to acknowledge; then another is

@@ -86,12 +86,12 @@ func (c clusterConfig) explain(err error) error {
 		return err
 	}
 	const gib = 1 << 30
-	return fmt.Errorf("-max-bytes %d reserves %.2f GiB on each of %d nodes for the notifications, and an eighth of it for the dead letters, which the nodes do not have free: give a smaller -max-bytes, or raise the nodes' max_file_store: %w",
-		c.maxBytes, float64(c.maxBytes)/gib, c.replicas, err)
+	return fmt.Errorf("-max-bytes %d reserves %.2f GiB on each node, and an eighth of that for dead letters; a node does not have that much free: give a smaller -max-bytes, or raise the nodes' max_file_store: %w",
+		c.maxBytes, float64(c.maxBytes)/gib, err)
 }
 
 // checkNodes refuses a stream whose leader has not heard of enough other nodes
-// for a majority. It would still answer questions for a while.
+// for a majority. Such a leader still answers questions for a while.
 func checkNodes(info *jetstream.StreamInfo) error {
 	if info.Cluster == nil {
 		return nil // the node stands alone

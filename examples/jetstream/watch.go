@@ -26,8 +26,8 @@ const notReady = "the cluster cannot be used"
 var errNotSeen = errors.New("the cluster was not asked yet")
 
 // A watcher asks the cluster every two seconds how it is, makes what somebody has
-// deleted, and remembers the answer. Health checks and metrics read that: however
-// often they are asked, the cluster is not.
+// deleted, and remembers the answer. Health checks and metrics read what it
+// remembers, so the cluster does not pay for each of their requests.
 type watcher struct {
 	conn    *connection
 	js      jetstream.JetStream
@@ -66,9 +66,9 @@ func (w *watcher) start(ctx context.Context) (stop func()) {
 	return func() { cancel(); looking.Wait() }
 }
 
-// look asks once. A node that was cut off from the others, or that is silent, is
-// left for another one: a program that is not ready gets no requests, which would
-// do that otherwise.
+// look asks once. It leaves a node that is silent or cut off from the others, and
+// goes to another one. Save does the same, but a receiver that is not ready gets no
+// notifications to save.
 func (w *watcher) look(ctx context.Context) {
 	number := w.conn.number()
 	askCtx, cancel := context.WithTimeout(ctx, lookTimeout)
@@ -132,9 +132,9 @@ func (w *watcher) state() clusterState {
 	return w.seen
 }
 
-// openConsumer creates the workers' consumer if it is missing. One that exists is
-// changed only where messages would be given to a second worker too early, or
-// would not be given to a worker any more.
+// openConsumer creates the workers' consumer if it is missing. It changes one that
+// exists only if its AckWait is too short, or if the server would give up a message
+// after some tries. It never makes AckWait shorter: other workers may need it.
 func openConsumer(ctx context.Context, js jetstream.JetStream, want jetstream.ConsumerConfig) error {
 	consumer, err := js.Consumer(ctx, streamName, workersName)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {

@@ -65,8 +65,7 @@ func TestNoQuorumIsNotReady(t *testing.T) {
 	t.Parallel()
 	c := startTestCluster(t)
 	config := clusterConfig{replicas: 3, maxBytes: 1 << 30}
-	c.ask("the streams", func(ctx context.Context, js jetstream.JetStream) error { return openStreams(ctx, js, config) })
-	c.ask("three replicas", allCurrent)
+	c.open(config)
 	leader := c.leader()
 	w := startWatcher(t, c.conns[leader], c.clients[leader], config)
 	waitState(t, w, nil)
@@ -166,14 +165,14 @@ func TestDeleted(t *testing.T) {
 // TestConsumerIsNotLowered: workers of another configuration share the consumer.
 func TestConsumerIsNotLowered(t *testing.T) {
 	tests := []struct {
-		name             string
-		ackWait, want    time.Duration
-		maxDeliver, tell int
+		name          string
+		ackWait, want time.Duration
+		maxDeliver    int
 	}{
-		{"it waits longer", time.Hour, time.Hour, -1, -1},
-		{"it waits as long", 2 * time.Second, 2 * time.Second, -1, -1},
-		{"it waits not so long", time.Second, 2 * time.Second, -1, -1},
-		{"it gives up", time.Hour, time.Hour, 5, -1},
+		{"it waits longer", time.Hour, time.Hour, -1},
+		{"it waits as long", 2 * time.Second, 2 * time.Second, -1},
+		{"it waits not so long", time.Second, 2 * time.Second, -1},
+		{"it gives up", time.Hour, time.Hour, 5},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -191,7 +190,7 @@ func TestConsumerIsNotLowered(t *testing.T) {
 					return err
 				}
 				info := consumer.CachedInfo()
-				if info.Config.AckWait != tt.want || info.Config.MaxDeliver != tt.tell || info.NumWaiting == 0 {
+				if info.Config.AckWait != tt.want || info.Config.MaxDeliver != -1 || info.NumWaiting == 0 {
 					return fmt.Errorf("got AckWait %v, MaxDeliver %d and %d that wait", info.Config.AckWait, info.Config.MaxDeliver, info.NumWaiting)
 				}
 				return nil

@@ -30,9 +30,9 @@ const (
 	// longer about single messages, and workers pause.
 	maxUnacknowledged = 10_000
 
-	// A message is given to another worker when nothing was heard of it for so
-	// long. While it is worked on, its worker says so three times as often, so a
-	// worker's -timeout is its own business.
+	// The cluster gives a message to another worker when it has heard nothing of it
+	// for this long. A busy worker reports three times as often, so workers may have
+	// different -timeouts.
 	ackWait = 30 * time.Second
 
 	// A dead letter is the message as it came, and these headers.
@@ -40,7 +40,7 @@ const (
 	triesHeader = "Cloudinary-Dead-Tries"
 )
 
-var errNoWord = errors.New("workers took it and none has said what came of it: it may end the process")
+var errNoWord = errors.New("workers took it and none reported a result: it may crash their process")
 
 // backoff is the pause after the nth try: 1 s, 2 s, 4 s, up to maxBackoff.
 func backoff(tries uint64) time.Duration {
@@ -150,9 +150,9 @@ func (w *worker) handle(ctx context.Context, msg jetstream.Msg) {
 	w.count(result)
 }
 
-// hold tells the cluster now and then that the message is worked on. After the
-// time that the work may take it says nothing more: work that does not end would
-// keep the message for ever.
+// hold tells the cluster at intervals that a worker is busy with the message. It
+// stops after the worker's -timeout: work that never ends would keep the message
+// for ever.
 func (w *worker) hold(ctx context.Context, msg jetstream.Msg) (release func()) {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	var holding sync.WaitGroup
