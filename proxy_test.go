@@ -76,12 +76,12 @@ func (r *goldenRequest) sendTo(t *testing.T, addr string, body []byte, length in
 		t.Fatal(err)
 	}
 	var outcome strings.Builder
-	outcome.WriteString(fmt.Sprintf("%d %q", resp.StatusCode, text))
+	fmt.Fprintf(&outcome, "%d %q", resp.StatusCode, text)
 	for _, name := range []string{"X-Delivery-ID", "Cache-Control", "X-Content-Type-Options", "Content-Type", "Allow"} {
-		outcome.WriteString(fmt.Sprintf(" %q", resp.Header.Values(name)))
+		fmt.Fprintf(&outcome, " %q", resp.Header.Values(name))
 	}
 	for _, d := range store.saved {
-		outcome.WriteString(fmt.Sprintf("%s %q\n", d.ID, d.Body))
+		fmt.Fprintf(&outcome, "%s %q\n", d.ID, d.Body)
 	}
 	return outcome.String()
 }
