@@ -1,7 +1,7 @@
 // Jetstream receives notifications into a NATS JetStream cluster, from which
 // workers create images.
 //
-//	go run ./examples/jetstream demo      a cluster, a receiver and two workers in one process
+//	go run ./examples/jetstream demo      a cluster, a receiver and two workers on this machine
 //	go run ./examples/jetstream receive   authenticate and queue
 //	go run ./examples/jetstream work      create images; holds no secret
 //	go run ./examples/jetstream dead      list what no worker could process, put it back, or discard it
