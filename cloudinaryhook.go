@@ -174,9 +174,11 @@ func NewDelivery(body []byte, claims *Claims, signedAt time.Time) (*Delivery, er
 	if d.Claims == nil {
 		d.Claims = new(Claims)
 	}
-	if d.scope, err = d.Claims.scope(); err != nil {
+	claims, err = d.Claims.whole()
+	if err != nil {
 		return nil, err
 	}
+	d.scope = claims.scope()
 	d.ID = deliveryID(d, env.identifiesItself())
 	return d, nil
 }

@@ -10,12 +10,10 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
-	"io"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 )
 
 // The headers in which Cloudinary signs a notification. A trigger's
@@ -31,9 +29,7 @@ const (
 const (
 	defaultMaxAge  = 2 * time.Hour // what every official SDK allows, and room for the retries at 3, 6 and 9 minutes
 	defaultMaxSkew = 5 * time.Minute
-
-	maxTimestamp      = 1 << 55 // seconds; far beyond, time.Time wraps around
-	firstMilliseconds = 1e12    // 13 digits: as seconds the year 33658, as milliseconds 2001
+	maxTimestamp   = 1 << 55 // seconds; far beyond, time.Time wraps around
 )
 
 // Sign returns the signature that Cloudinary puts in [SignatureHeader]: the
@@ -50,8 +46,7 @@ func Sign(hash crypto.Hash, body []byte, timestamp, secret string) string {
 	}
 	h := hash.New()
 	h.Write(body)
-	io.WriteString(h, timestamp)
-	io.WriteString(h, secret)
+	h.Write([]byte(timestamp + secret))
 	return hex.EncodeToString(h.Sum(nil))
 }
 
@@ -92,15 +87,13 @@ type SignatureVerifier struct {
 
 // Verify reports whether signature, the text of [SignatureHeader], is the
 // digest of exactly these bytes, of timestamp, the text of [TimestampHeader],
-// and of one of the secrets. Nil means yes.
+// and of one of the secrets. Nil means yes. JSON that was decoded and encoded
+// again never verifies.
 //
-// The body must be the bytes as they came: JSON that was decoded and encoded
-// again never verifies. The length of the signature says which hash it is,
-// because nothing else in the request does. All errors wrap one of
-// [ErrNoSecrets], [ErrMissingSignature], [ErrUnsupportedSignature],
-// [ErrInvalidTimestamp], [ErrStaleTimestamp] and [ErrSignatureMismatch]. No
-// error holds the right digest, because its reader could forge a notification
-// with it.
+// All errors wrap one of [ErrNoSecrets], [ErrMissingSignature],
+// [ErrUnsupportedSignature], [ErrInvalidTimestamp], [ErrStaleTimestamp] and
+// [ErrSignatureMismatch]. No error holds the right digest, because its reader
+// could forge a notification with it.
 func (v *SignatureVerifier) Verify(body []byte, timestamp, signature string) error {
 	if err := v.usable(); err != nil {
 		return err
@@ -128,40 +121,26 @@ func checkSecrets[S string | []byte](name string, secrets []S, oddity func(S) st
 	return nil
 }
 
-// oddity says what is wrong with the text of a secret, without quoting it; ""
-// means nothing. A file's last line break, the quotes of a shell or an .env file
-// and a byte order mark are no part of a secret. With them every genuine
-// notification is refused; and where nothing else is left, anybody can sign.
+// oddity says what is wrong with the text of a secret; "" means nothing. A file's
+// last line break, the quotes of a shell or an .env file and a byte order mark
+// are no part of a secret. With them every genuine notification is refused; and
+// where nothing else is left, anybody can sign.
 func oddity(secret string) string {
-	first, _ := utf8.DecodeRuneInString(secret)
-	last, _ := utf8.DecodeLastRuneInString(secret)
-	switch {
-	case strings.TrimFunc(secret, func(r rune) bool { return wrapping(r) != "" }) == "":
+	bare := strings.TrimFunc(secret, func(r rune) bool {
+		return unicode.IsSpace(r) || strings.ContainsRune("\"'`", r) || unicode.In(r, unicode.Pi, unicode.Pf, unicode.Cc, unicode.Cf)
+	})
+	switch runes := []rune(secret); {
+	case bare == "":
 		return "is blank"
-	case wrapping(first) != "":
-		return "begins with " + wrapping(first)
-	case wrapping(last) != "":
-		return "ends with " + wrapping(last)
+	case !strings.HasPrefix(secret, bare):
+		return fmt.Sprintf("begins with %+q", runes[0])
+	case bare != secret:
+		return fmt.Sprintf("ends with %+q", runes[len(runes)-1])
 	}
 	return ""
 }
 
-// wrapping names the kind of a character that belongs around a secret, and not
-// to it; "" means that it may belong to it.
-func wrapping(r rune) string {
-	switch {
-	case unicode.IsSpace(r):
-		return "white space"
-	case strings.ContainsRune("\"'`", r), unicode.In(r, unicode.Pi, unicode.Pf):
-		return "a quote"
-	case unicode.In(r, unicode.Cc, unicode.Cf):
-		return "a control character"
-	}
-	return ""
-}
-
-// A signatureClaim is what the headers say, in a form that can be checked: who
-// signs nothing true can still write it.
+// A signatureClaim is what the headers say. It proves nothing yet.
 type signatureClaim struct {
 	hash      crypto.Hash
 	digest    []byte
@@ -169,7 +148,8 @@ type signatureClaim struct {
 	signedAt  time.Time
 }
 
-// readHeaders checks what can be checked before the body is read.
+// readHeaders checks what can be checked before the body is read. The length of
+// the signature tells the algorithm: nothing else does.
 func (v *SignatureVerifier) readHeaders(timestamp, signature string) (claim signatureClaim, err error) {
 	claim.timestamp = timestamp
 	switch len(signature) {
@@ -188,39 +168,35 @@ func (v *SignatureVerifier) readHeaders(timestamp, signature string) (claim sign
 	if claim.digest, err = hex.DecodeString(signature); err != nil {
 		return claim, fmt.Errorf("%w: it is not hexadecimal", ErrSignatureMismatch)
 	}
-	if claim.signedAt, err = parseTimestamp(timestamp); err != nil {
-		return claim, err
-	}
-	return claim, v.checkWindow(claim.signedAt)
+	claim.signedAt, err = v.readTimestamp(timestamp)
+	return claim, err
 }
 
-// parseTimestamp takes canonical decimal only. Body, timestamp and secret are
+// readTimestamp takes canonical decimal only. Body, timestamp and secret are
 // hashed without a separator, so a digit that moves from one to the next keeps
 // the digest: "{}" at "11700000000" is signed like "{}1" at "1700000000".
 // One spelling per second, a window on both sides and a body that is exactly
 // one JSON value leave nothing to move.
-func parseTimestamp(s string) (time.Time, error) {
+//
+// Official SDKs accept any future, and with it a notification that can be
+// replayed for ever.
+func (v *SignatureVerifier) readTimestamp(s string) (time.Time, error) {
 	seconds, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || s[0] < '0' || s[0] > '9' || s[0] == '0' && s != "0" || seconds > maxTimestamp {
 		return time.Time{}, fmt.Errorf("%w: it is not decimal Unix seconds", ErrInvalidTimestamp)
 	}
-	return time.Unix(seconds, 0).UTC(), nil
-}
-
-// checkWindow bounds the time on both sides. Official SDKs accept any future,
-// and with it a notification that can be replayed for ever.
-func (v *SignatureVerifier) checkWindow(signedAt time.Time) error {
+	signedAt := time.Unix(seconds, 0).UTC()
 	age := clock(v.Now).Sub(signedAt) // saturates, so no far time wraps into the window
 	maxAge, maxSkew := cmp.Or(v.MaxAge, defaultMaxAge), cmp.Or(v.MaxSkew, defaultMaxSkew)
 	switch {
 	case age > maxAge:
-		return fmt.Errorf("%w: signed %v ago, more than %v", ErrStaleTimestamp, age.Round(time.Millisecond), maxAge)
-	case age >= -maxSkew:
-		return nil
-	case signedAt.Unix() >= firstMilliseconds:
-		return fmt.Errorf("%w: signed in the year %d; is it in milliseconds?", ErrStaleTimestamp, signedAt.Year())
+		err = fmt.Errorf("%w: signed %v ago, more than %v", ErrStaleTimestamp, age.Round(time.Millisecond), maxAge)
+	case age < -maxSkew && len(s) >= 13: // in milliseconds, these are years from 2001 on
+		err = fmt.Errorf("%w: signed in the year %d; is it in milliseconds?", ErrStaleTimestamp, signedAt.Year())
+	case age < -maxSkew:
+		err = fmt.Errorf("%w: signed %v in the future, more than %v", ErrStaleTimestamp, age.Abs().Round(time.Millisecond), maxSkew)
 	}
-	return fmt.Errorf("%w: signed %v in the future, more than %v", ErrStaleTimestamp, age.Abs().Round(time.Millisecond), maxSkew)
+	return signedAt, err
 }
 
 // match hashes body and timestamp once, and goes on from there for each
@@ -228,19 +204,25 @@ func (v *SignatureVerifier) checkWindow(signedAt time.Time) error {
 // takes tells neither how near a guess came nor which secret signs.
 func (v *SignatureVerifier) match(body []byte, claim signatureClaim) error {
 	buf := make([]byte, 0, 128) // for all that is small; a string would be copied each time
-	start := func() hash.Hash {
+	var begun hash.Hash         // with body and timestamp
+	begin := func() hash.Hash {
+		if cloner, ok := begun.(hash.Cloner); ok {
+			if clone, err := cloner.Clone(); err == nil { // not in BoringCrypto and in the FIPS module v1.0.0
+				return clone
+			}
+		}
 		h := claim.hash.New()
 		h.Write(body)
 		buf = append(buf[:0], claim.timestamp...)
 		h.Write(buf)
 		return h
 	}
-	h := start()
+	begun = begin()
 	found := 0
 	for i, secret := range v.Secrets {
-		signed := h // the last secret needs no copy of it
+		signed := begun // the last secret needs no copy of it
 		if i < len(v.Secrets)-1 {
-			signed = cloneOr(h, start)
+			signed = begin()
 		}
 		buf = append(buf[:0], secret...)
 		signed.Write(buf)
@@ -250,17 +232,6 @@ func (v *SignatureVerifier) match(body []byte, claim signatureClaim) error {
 		return fmt.Errorf("%w; bytes of body: %d, secrets tried: %d", ErrSignatureMismatch, len(body), len(v.Secrets))
 	}
 	return nil
-}
-
-// cloneOr starts again where a digest cannot be copied, as in BoringCrypto and in
-// the FIPS module v1.0.0.
-func cloneOr(h hash.Hash, start func() hash.Hash) hash.Hash {
-	if cloner, ok := h.(hash.Cloner); ok {
-		if c, err := cloner.Clone(); err == nil {
-			return c
-		}
-	}
-	return start()
 }
 
 // equalDigests is kept out of line so that a test can count its instructions.

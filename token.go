@@ -84,12 +84,9 @@ func (c *Claims) whole() (*Claims, error) {
 // scope is what separates one tenant's notifications from another's: the claim
 // set without the claims that differ from token to token of one tenant, as JSON
 // without white space, with the names of every object sorted and the text of
-// numbers as it came. The last point keeps two ids above 2^53 two.
-func (c *Claims) scope() (string, error) {
-	c, err := c.whole()
-	if err != nil {
-		return "", err
-	}
+// numbers as it came. The last point keeps two ids above 2^53 two. The claims
+// must be whole.
+func (c *Claims) scope() string {
 	var buf [256]byte // enough for most, and no allocation
 	scope := append(buf[:0], '{')
 	for _, m := range c.members {
@@ -100,18 +97,18 @@ func (c *Claims) scope() (string, error) {
 		if len(scope) > 1 {
 			scope = append(scope, ',')
 		}
-		scope, _ = jsontext.AppendQuote(scope, m.name) // it was valid UTF-8 in the set
+		scope, _ = jsontext.AppendQuote(scope, m.name)
 		scope = append(append(scope, ':'), m.value...)
 	}
 	scope = append(scope, '}')
 	// The members are sorted. Only containers, escapes and what is not ASCII can
 	// have another form.
 	if !slices.ContainsFunc(scope[1:], func(c byte) bool { return c == '{' || c == '[' || c == '\\' || c >= utf8.RuneSelf }) {
-		return string(scope), nil
+		return string(scope)
 	}
 	formatted := jsontext.Value(bytes.Clone(scope))
-	err = formatted.Format(jsontext.ReorderRawObjects(true))
-	return string(formatted), err
+	_ = formatted.Format(jsontext.ReorderRawObjects(true)) // it was valid in the set
+	return string(formatted)
 }
 
 // claimMembers are the members of a claim set, sorted by name. They alias it.
@@ -254,7 +251,7 @@ type TokenVerifier struct {
 
 	// What golang-jwt needs of all this, built once by NewHandler for its copy;
 	// otherwise nil, and built for each token.
-	keys      jwt.Keyfunc
+	keys      any // a jwt.VerificationKeySet
 	validator *jwt.Validator
 }
 
@@ -295,19 +292,17 @@ func (v *TokenVerifier) Verify(token string) (_ *Claims, err error) {
 
 // openToken returns the claims of a token that one of the keys signed, whatever
 // the time.
-func openToken(token string, keys jwt.Keyfunc) (*Claims, error) {
-	// The decoder behind the parser skips line breaks, which would give one token
-	// many spellings. The rest it refuses as well, but without saying why.
+func openToken(token string, keys any) (*Claims, error) {
+	// The decoder behind the parser skips line breaks: one token would have many
+	// spellings. The rest it refuses as well, but without saying why.
 	switch {
 	case len(token) > maxTokenSize:
 		return nil, malformed(fmt.Sprintf("it has %d bytes, more than %d", len(token), maxTokenSize))
-	case strings.Contains(token, "\n") || strings.Contains(token, "\r"):
-		return nil, malformed("it has a line break")
-	case strings.Contains(token, "="):
-		return nil, malformed("it has an equals sign; the base64 of a JWT has no padding")
+	case strings.Contains(token, "\n") || strings.Contains(token, "\r") || strings.Contains(token, "="):
+		return nil, malformed("it has a line break or an equals sign, and a JWT has neither")
 	}
 	var raw rawClaims
-	parsed, err := tokenParser.ParseWithClaims(token, &raw, keys)
+	parsed, err := tokenParser.ParseWithClaims(token, &raw, func(*jwt.Token) (any, error) { return keys, nil })
 	if err != nil {
 		return nil, tokenCause(parsed, err)
 	}
@@ -368,8 +363,7 @@ func (v *TokenVerifier) prepared() (*TokenVerifier, error) {
 	for _, key := range v.Keys {
 		set.Keys = append(set.Keys, slices.Clone(key))
 	}
-	var keys any = set // boxed once, not for each token
-	p.keys = func(*jwt.Token) (any, error) { return keys, nil }
+	p.keys = set
 	options := []jwt.ParserOption{
 		jwt.WithLeeway(v.Leeway),
 		jwt.WithTimeFunc(func() time.Time { return clock(p.Now) }),
@@ -411,7 +405,7 @@ func SignToken(key []byte, c jwt.Claims) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("cloudinaryhook: signing a token: %w", err)
 	}
-	if _, err = openToken(token, func(*jwt.Token) (any, error) { return key, nil }); err != nil {
+	if _, err = openToken(token, key); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrInvalidToken, err)
 	}
 	return token, nil

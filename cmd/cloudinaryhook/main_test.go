@@ -200,7 +200,7 @@ func TestSecretsAreTakenExactly(t *testing.T) {
 		{"variable", testEnvironment(), 0, "Accepted"},
 		{"file", environment{secretVariable + "_FILE": exact, keyVariable: key}, 0, "Accepted"},
 		{"file with a newline", environment{secretVariable + "_FILE": newline, keyVariable: key}, 2, "CLOUDINARY_API_SECRET_FILE: no usable secret"},
-		{"white space", environment{secretVariable: " " + cloudinaryhooktest.DefaultSecret, keyVariable: key}, 2, "begins with white space"},
+		{"white space", environment{secretVariable: " " + cloudinaryhooktest.DefaultSecret, keyVariable: key}, 2, "begins with ' '"},
 		{"a comma belongs to it", environment{secretVariable: cloudinaryhooktest.DefaultSecret + ",older", keyVariable: key}, 1, "refused"},
 		{"no file", environment{secretVariable + "_FILE": exact + "x", keyVariable: key}, 1, "no such file"},
 		{"both", environment{secretVariable + "_FILE": exact, secretVariable: "s", keyVariable: key}, 1, "both set"},
