@@ -360,15 +360,10 @@ const (
 
 // String returns "new", "pending", "done", or "none" for the zero State.
 func (s State) String() string {
-	switch s {
-	case StateNew:
-		return "new"
-	case StatePending:
-		return "pending"
-	case StateDone:
-		return "done"
+	if s < StateNew || s > StateDone {
+		return "none"
 	}
-	return "none"
+	return [...]string{StateNew: "new", StatePending: "pending", StateDone: "done"}[s]
 }
 
 // A Store keeps deliveries. A saved delivery that is not completed survives a

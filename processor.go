@@ -84,9 +84,7 @@ type Processor struct {
 // StatePending if work remains, or zero if it was not saved. Errors wrap the
 // failed stage, such as [ErrSave] or [ErrCreateImage], and the app's own error.
 func (p *Processor) Accept(ctx context.Context, d *Delivery) (State, error) {
-	var r result
-	apart(func() { p.accept(ctx, d, &r) })
-	p.log(ctx, d, r)
+	r := p.run(ctx, d, func(r *result) { p.accept(ctx, d, r) })
 	return r.after, r.err
 }
 
@@ -94,14 +92,13 @@ func (p *Processor) Accept(ctx context.Context, d *Delivery) (State, error) {
 // image, Notify, Complete. It returns nil once the delivery is completed, also
 // as rejected. It is for workers that share the receivers' Store.
 func (p *Processor) Process(ctx context.Context, d *Delivery) error {
-	r := result{err: p.ready(d)}
-	if r.err == nil {
-		ctx, cancel := p.withTimeout(ctx)
-		defer cancel()
-		apart(func() { p.process(ctx, d, &r) })
-	}
-	p.log(ctx, d, r)
-	return r.err
+	return p.run(ctx, d, func(r *result) {
+		if r.err = p.ready(d); r.err == nil {
+			ctx, cancel := p.withTimeout(ctx)
+			defer cancel()
+			p.process(ctx, d, r)
+		}
+	}).err
 }
 
 // Resume processes pending deliveries, which a method of your Store lists. It
@@ -117,42 +114,36 @@ func (p *Processor) Process(ctx context.Context, d *Delivery) error {
 // that were received more than a minute ago. [Processor.ResumeEvery] does the
 // latter.
 func (p *Processor) Resume(ctx context.Context, pending iter.Seq2[*Delivery, error]) error {
-	listing := result{err: p.check()}
 	var errs []error
-	if listing.err == nil {
-		apart(func() {
-			contain(&listing.err, ErrPending, func() error {
-				for d, err := range pending {
-					if ctx.Err() != nil {
-						break
-					}
-					if err := p.resume(ctx, d, err); err != nil {
-						errs = append(errs, err)
-					}
+	listing := p.run(ctx, nil, func(r *result) {
+		if r.err = p.check(); r.err != nil {
+			return
+		}
+		contain(&r.err, ErrPending, func() error {
+			for d, err := range pending {
+				if ctx.Err() != nil {
+					break
 				}
-				return nil
-			})
+				errs = append(errs, p.resume(ctx, d, err))
+			}
+			return nil
 		})
-	}
-	p.log(ctx, nil, listing)
+	})
 	return errors.Join(append(errs, listing.err, ctx.Err())...)
 }
 
 func (p *Processor) resume(ctx context.Context, d *Delivery, listed error) error {
-	work, cancel := p.withTimeout(ctx) // one that hangs must not keep the others waiting
-	defer cancel()
-	var r result
-	apart(func() {
+	return p.run(ctx, d, func(r *result) {
+		work, cancel := p.withTimeout(ctx) // one that hangs must not keep the others waiting
+		defer cancel()
 		if contain(&r.err, ErrPending, func() error { return listed }); r.err == nil {
-			p.accept(work, d, &r)
+			p.accept(work, d, r)
 		}
 		tried := errors.Is(r.err, ErrCreateImage) || errors.Is(r.err, ErrNotify)
 		if tried && ctx.Err() == nil && p.GiveUpAfter > 0 && time.Since(d.ReceivedAt) > p.GiveUpAfter {
-			p.complete(ctx, d, fmt.Errorf("%w: %w", ErrGaveUp, r.err), &r)
+			p.complete(ctx, d, fmt.Errorf("%w: %w", ErrGaveUp, r.err), r)
 		}
-	})
-	p.log(ctx, d, r)
-	return r.err
+	}).err
 }
 
 // ResumeEvery resumes the deliveries that pending lists, at once and then every
@@ -217,6 +208,20 @@ type result struct {
 	after    State
 	rejected error
 	err      error
+}
+
+// run has a goroutine of its own do the work on d, and waits for it, so that
+// runtime.Goexit in the app's code does not end the caller, who has other
+// deliveries. It logs what fails.
+func (p *Processor) run(ctx context.Context, d *Delivery, work func(*result)) (r result) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		work(&r)
+	}()
+	<-done
+	p.log(ctx, d, r)
+	return r
 }
 
 func (p *Processor) accept(ctx context.Context, d *Delivery, r *result) {
@@ -311,17 +316,6 @@ func contain(to *error, stage error, f func() error) {
 		*to = seal(stage, err, nil)
 	}
 	done = true
-}
-
-// apart runs f in a goroutine of its own and waits for it, so that runtime.Goexit
-// in the app's code does not end the caller, who has other deliveries.
-func apart(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	<-done
 }
 
 // ask contains what is only asked, or told.
