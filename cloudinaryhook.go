@@ -267,7 +267,7 @@ func (d *Delivery) Image() (*Image, bool) {
 }
 
 // deliveryJSON is a Delivery for queues and stores. The notification is not in
-// it: it is decoded anew from the body.
+// it: it is decoded again from the body.
 type deliveryJSON struct {
 	ID         string         `json:"id"`
 	ReceivedAt time.Time      `json:"received_at"`

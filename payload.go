@@ -351,9 +351,9 @@ func (env *envelope) readStruct(dec *jsontext.Decoder, v reflect.Value, all *fie
 	})
 }
 
-// read reads a value into its field. It reports whether the value is given, which
-// null is not, and whether the field says all that it does. A value of the wrong
-// kind leaves the field zero: whoever asks for the payload finds it again.
+// read reads a value into its field. It reports whether the value is given,
+// which null is not, and whether the field says all that it does. A value of
+// the wrong kind leaves the field zero: ParsePayload finds it again.
 func (env *envelope) read(dec *jsontext.Decoder, v reflect.Value) (given, fits bool, err error) {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Struct, reflect.Slice:

@@ -213,8 +213,9 @@ func testStates(t *testing.T, s cloudinaryhook.Store) {
 	}
 }
 
-// Whoever goes by the body or its request ID alone loses what it means to
-// another tenant; whoever goes by the token or the signature knows no duplicate.
+// A store that uses only the body or its request ID loses the other tenant's
+// delivery. A store that uses the token or the signature recognizes no
+// duplicate.
 func testIdentity(t *testing.T, s cloudinaryhook.Store) {
 	d := newDelivery(t)
 	save(t, s, d, cloudinaryhook.StateNew)
@@ -570,8 +571,8 @@ func testBreak(t *testing.T, s pendingStore) {
 }
 
 // saveMany saves more than a page of any likely size. Many share a time, and no
-// round number of rows ends where a time does: whoever pages by time alone passes
-// some over.
+// round number of rows ends where a time does: a store that pages by time alone
+// passes some over.
 func saveMany(t *testing.T, s pendingStore) []*cloudinaryhook.Delivery {
 	t.Helper()
 	deliveries := make([]*cloudinaryhook.Delivery, 1100)
@@ -599,9 +600,9 @@ func testPages(t *testing.T, s pendingStore) {
 	}
 }
 
-// Rows that are completed leave the list: whoever counts rows to find the next
-// page passes some over. Rows whose work failed stay: whoever asks for the first
-// page again never ends.
+// Rows that are completed leave the list: a store that counts rows to find the
+// next page passes some over. Rows whose work failed stay: a store that asks
+// for the first page again never ends.
 func testPagesWhileWriting(t *testing.T, s pendingStore) {
 	left := make(map[string]bool) // to be yielded
 	deliveries := saveMany(t, s)

@@ -261,7 +261,7 @@ func readAnswer(body io.Reader, answer any) error {
 		return ErrAnswerTooLarge
 	}
 	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) || json.Unmarshal(data, answer) != nil {
-		return fmt.Errorf("%w: the answer is not what the polling API answers", ErrUnavailable)
+		return fmt.Errorf("%w: it is not an answer of the polling API", ErrUnavailable)
 	}
 	return nil
 }
@@ -278,7 +278,7 @@ func parseRetryAfter(value string) time.Duration {
 }
 
 // httpClient follows no redirect: the API has none, and another host is not to
-// get what is meant for it.
+// get it.
 func (c *Client) httpClient() *http.Client {
 	var client http.Client
 	if c.HTTPClient != nil {

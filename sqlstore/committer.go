@@ -16,8 +16,8 @@ const (
 	maxConflicts  = 5
 )
 
-// A write is one of save, complete and do. Whoever stops waiting for it must not
-// read what it sets, for it may be done all the same.
+// A write is one of save, complete and do. A caller that stops waiting for it
+// must not read the values that it sets, for it may be done all the same.
 type write struct {
 	ctx      context.Context // the caller's: for its values alone
 	save     *saving

@@ -64,8 +64,8 @@ func readOnly(err error) bool {
 	return !ofApp(err) && (errors.Is(err, ErrReadOnly) || sqlState(err) == pgReadOnly || says(err, "attempt to write a readonly database"))
 }
 
-// busy means that another program holds the file of SQLite. Whoever tries again
-// waits as long again.
+// busy means that another program holds the file of SQLite. A caller that tries
+// again waits as long again.
 func busy(err error) bool {
 	return !ofApp(err) && sqlState(err) == "" && says(err, "database is locked")
 }

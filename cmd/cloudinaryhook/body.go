@@ -51,7 +51,7 @@ func openSource(name string, same, fresh bool, stdin io.Reader) (source, error) 
 	}
 	body, err = os.ReadFile(name) //nolint:gosec // the user names a file
 	if errors.Is(err, fs.ErrNotExist) {
-		return source{}, usagef("%q is no type, no sample body and no file", name)
+		return source{}, usagef("%q is neither a type, nor a sample body, nor a file", name)
 	}
 	if err != nil {
 		return source{}, fmt.Errorf("%q: %w", name, errors.Unwrap(err))

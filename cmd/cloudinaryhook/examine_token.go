@@ -168,7 +168,8 @@ func (x *examination) examineSpelling(token string) {
 	x.found("token-not", "")
 }
 
-// examineClaims looks at what the package refuses whoever signed it.
+// examineClaims looks at claims that the package refuses, whichever key signed
+// them.
 func (x *examination) examineClaims(t *tokenText) {
 	leeway := x.token.Leeway
 	exp, nbf := t.claims.date("exp"), t.claims.date("nbf")

@@ -11,9 +11,10 @@ import (
 	"unicode/utf8"
 )
 
-// Whoever verifies JSON after a parser has seen it verifies other bytes than those
-// that were signed. Which encoder has written them can be told: each has habits, and
-// what Cloudinary signed is found by writing the same values in another's.
+// A program that verifies JSON after a parser verifies other bytes than those
+// that were signed. Which encoder has written them can be told: each has
+// habits, and what Cloudinary signed is found by writing the same values in
+// another's.
 
 // A style is how an encoder writes JSON. What it writes is the same in all: names
 // in their order, and numbers with their digits.
@@ -50,8 +51,8 @@ func styles() iter.Seq[style] {
 	}
 }
 
-// write writes a JSON text anew in this style. Strings may hold bytes that are not
-// UTF-8, which stay as they are.
+// write writes a JSON text again, in this style. Strings may hold bytes that
+// are not UTF-8, which stay as they are.
 func (s style) write(text []byte) []byte {
 	out := make([]byte, 0, len(text)+len(text)/4)
 	depth := 0

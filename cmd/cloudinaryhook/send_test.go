@@ -344,7 +344,7 @@ func TestSendRefuses(t *testing.T) {
 	checkRefusals(t, "send", []refusal{
 		{"nothing to send", nil, 2, "give one of"},
 		{"two things", []string{"upload", "error"}, 2, "give one of"},
-		{"no such body", []string{"uplo\x1bad"}, 2, `"uplo\x1bad" is no type`},
+		{"no such body", []string{"uplo\x1bad"}, 2, `"uplo\x1bad" is neither a type`},
 		{"a folder", []string{os.TempDir()}, 1, "directory"},
 		{"no claims", []string{"-claims", "null", "upload"}, 2, "JSON object"},
 		{"claims and more", []string{"-claims", "{}{}", "upload"}, 2, "JSON object"},

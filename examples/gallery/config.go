@@ -50,7 +50,7 @@ func parseConfig(args []string, getenv func(string) string, stderr io.Writer) (*
 		return nil, err
 	}
 	if flags.NArg() > 0 {
-		return nil, errors.New("there are arguments that belong to no flag") // not said: it may be a database's URL
+		return nil, errors.New("there are arguments without a flag") // not said: it may be a database's URL
 	}
 	given := false
 	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "db" })
@@ -87,10 +87,10 @@ func (c *config) flags(stderr io.Writer) *flag.FlagSet {
 	flags.StringVar(&c.admin, "admin", "", "`address` for the pages, the API and /metrics; -addr then has the hook and the health checks alone")
 	flags.BoolVar(&c.public, "public", false, "show the pages on an address that others can reach, under any host name; they have no login")
 	flags.StringVar(&c.db, "db", "gallery.db", "SQLite database `file`, or postgres:// URL (password better in PGPASSWORD); a demo has a temporary file unless this is given")
-	flags.BoolVar(&c.demo, "demo", false, "be a demo, with secrets of its own, on the database that -db names")
+	flags.BoolVar(&c.demo, "demo", false, "run a demo, with secrets of its own, on the database that -db names")
 	flags.DurationVar(&c.keep, "keep", 30*24*time.Hour, "how long completed deliveries are kept")
 	flags.DurationVar(&c.giveUp, "give-up", 7*24*time.Hour, "how long a delivery that fails is tried again; then it is rejected; 0: for ever")
-	flags.DurationVar(&c.drain, "drain", 0, "how long to answer as before after SIGTERM, while /readyz already says no; above what a load balancer takes to notice")
+	flags.DurationVar(&c.drain, "drain", 0, "how long to go on answering after SIGTERM, while /readyz already says no; give a load balancer time to notice")
 	c.log.Register(flags)
 	return flags
 }
@@ -145,9 +145,9 @@ func (c *config) checkAddresses() error {
 		switch {
 		case isLoopback(given.addr):
 		case c.demo:
-			return fmt.Errorf("%s: a demo listens on loopback addresses only, as 127.0.0.1:8080", given.flag)
+			return fmt.Errorf("%s: a demo listens only on loopback addresses, such as 127.0.0.1:8080", given.flag)
 		case given.pages && !c.public:
-			return fmt.Errorf("%s: others can reach this address, and the pages have no login; add -public if that is meant", given.flag)
+			return fmt.Errorf("%s: others can reach this address, and the pages have no login; add -public if you want that", given.flag)
 		}
 	}
 	return nil

@@ -55,7 +55,7 @@ func TestParseConfig(t *testing.T) {
 		{"address without a port", "-addr 127.0.0.1", both, nil, "-addr"},
 		{"public demo", "-addr :8080 -public", nil, nil, "loopback"},
 		{"keep under the replay window", "-keep 2h", both, nil, "replayed"},
-		{"argument", "postgres://u:password@h/d", both, nil, "belong to no flag"},
+		{"argument", "postgres://u:password@h/d", both, nil, "arguments without a flag"},
 		{"unknown flag", "-x", both, nil, "-x"},
 	}
 	for _, tt := range tests {

@@ -87,7 +87,7 @@ type piece struct{ Kind, Text string }
 var jsonString = regexp.MustCompile(`("(?:[^"\\]|\\.)*")(\s*:)?`)
 
 // newListing masks tokens first of all: a notification_url is a credential, and
-// whoever sees this page must not get it.
+// a visitor of this page must not get it.
 func newListing(heading string, data []byte) listing {
 	text := indent(data, shownBody)
 	l := listing{Heading: heading, Size: int64(len(data)), Cut: len(text) > shownBody}

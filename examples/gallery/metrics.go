@@ -19,7 +19,7 @@ import (
 )
 
 // metrics is what Prometheus asks for. Labels have a bounded set of values, all
-// of them ours: whoever sends requests cannot make series.
+// of them ours: senders of requests cannot make series.
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec

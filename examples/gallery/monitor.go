@@ -27,10 +27,10 @@ const (
 var errTooManyWatchers = errors.New("too many pages watch already")
 
 // A monitor remembers what came of requests, for the page. It lives in bounded
-// memory: after a restart it begins anew, and a flood of refused requests makes
-// counters larger and nothing else. It is told nothing secret, since no error of
-// cloudinaryhook holds anything that is. Nobody writes to a connection while
-// holding its lock, so that no slow reader holds up a notification.
+// memory: after a restart it begins again, and a flood of refused requests
+// makes counters larger and nothing else. It is told nothing secret, since no
+// error of cloudinaryhook holds anything that is. Nobody writes to a connection
+// while holding its lock, so that no slow reader holds up a notification.
 type monitor struct {
 	metrics metrics
 	started time.Time

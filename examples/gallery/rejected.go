@@ -11,7 +11,8 @@ import (
 
 const pageRejected = 200
 
-// serveRejected lists what the app rejected, for people who have mended the cause.
+// serveRejected lists what the app rejected, for people who have fixed the
+// cause.
 func (s *web) serveRejected(w http.ResponseWriter, r *http.Request) {
 	all, err := s.db.Rejected(r.Context(), pageRejected)
 	if err != nil {
@@ -25,8 +26,9 @@ func (s *web) serveRejected(w http.ResponseWriter, r *http.Request) {
 	}{time.Now().UTC(), all, len(all) == pageRejected})
 }
 
-// reopen has a rejected delivery processed once more, now: Resume would give up on
-// it if it is older than -give-up. Whoever goes away meanwhile changes nothing.
+// reopen has a rejected delivery processed once more, now: Resume would give up
+// on it if it is older than -give-up. If the visitor leaves meanwhile, that
+// changes nothing.
 func (s *web) reopen(w http.ResponseWriter, r *http.Request) {
 	ctx := context.WithoutCancel(r.Context())
 	id := r.PathValue("id")

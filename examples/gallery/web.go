@@ -38,8 +38,8 @@ type web struct {
 	templates *template.Template
 }
 
-// newWeb makes the pages. In a demo they load no image: the URLs of what it sends
-// lead nowhere, and whoever looks at it should ask no other host for them.
+// newWeb makes the pages. In a demo they load no image: the URLs of what it
+// sends lead nowhere, and visitors should not need another host for them.
 func newWeb(db *database.DB, processor *cloudinaryhook.Processor, monitor *monitor, demo bool, logger *slog.Logger) *web {
 	templates := template.Must(template.New("").Funcs(template.FuncMap{
 		"text":     func(s string) string { return visible(cut(s, shortText)) },

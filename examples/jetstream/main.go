@@ -114,7 +114,7 @@ func parseFlags(flags *flag.FlagSet, args []string, stderr io.Writer) error {
 		return err
 	}
 	if flags.NArg() > 0 { // not quoted: it may be the URL of a flag that was forgotten
-		return errors.New("there are arguments that belong to no flag; -h lists the flags")
+		return errors.New("there are arguments without a flag; -h lists the flags")
 	}
 	return nil
 }

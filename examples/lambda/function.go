@@ -38,7 +38,7 @@ func (f *function) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	}
 	var e event
 	if err := json.Unmarshal(payload, &e); err != nil {
-		return nil, errors.New("the event is not one of HTTP or of a schedule")
+		return nil, errors.New("the event is neither an HTTP request nor a schedule")
 	}
 	switch {
 	case e.method() != "":
@@ -46,7 +46,7 @@ func (f *function) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	case e.Source == "aws.events":
 		return []byte("null"), f.resume(ctx, deadline.Add(-reserve))
 	default:
-		return nil, errors.New("the event is not one of HTTP or of a schedule")
+		return nil, errors.New("the event is neither an HTTP request nor a schedule")
 	}
 }
 

@@ -20,7 +20,7 @@ func main() {
 	ctx := context.Background()
 	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL"))
 	if err != nil {
-		log.Fatal("DATABASE_URL is no address of a database") // the error may quote a password
+		log.Fatal("DATABASE_URL is not the address of a database") // the error may quote a password
 	}
 	if _, err := db.ExecContext(ctx, createTable); err != nil {
 		log.Fatal(err)

@@ -136,7 +136,7 @@ func withoutPeerText(err error) error {
 	return errors.New("what answered does not speak HTTP, or not TLS")
 }
 
-// Curl is a shell command that posts the notification. Whoever reads it can
+// Curl is a shell command that posts the notification. Anybody who reads it can
 // send this notification for as long as its signature is in the replay window.
 func (n *Notification) Curl() string {
 	return fmt.Sprintf("curl -i -H '%s: %s' -H '%s: %s' --data-raw %s %s",

@@ -112,7 +112,7 @@ func ParsePosition(text string) (Position, error) {
 	number, key, ok := strings.Cut(text, ".")
 	nanoseconds, err := strconv.ParseInt(number, 10, 64)
 	if !ok || err != nil || nanoseconds <= 0 {
-		return Position{}, errors.New("it is no position in a list")
+		return Position{}, errors.New("it is not a position in a list")
 	}
 	return Position{nanoseconds, key}, nil
 }

@@ -26,7 +26,7 @@ func (l *Log) Register(flags *flag.FlagSet) {
 	flags.TextVar(&l.Level, "log-level", slog.LevelInfo, "`level` from which lines are logged: debug, info, warn or error")
 	flags.Func("log-format", "`format` of the log: text or json (default text)", func(format string) error {
 		if l.JSON = format == "json"; !l.JSON && format != "text" {
-			return errors.New("it is text or json")
+			return errors.New("it must be text or json")
 		}
 		return nil
 	})
@@ -116,7 +116,7 @@ func (c *lineCounts) count(kind lineKind) bool {
 	return c.counts[kind] <= writtenAll
 }
 
-// sumUp says how many lines were left out, and begins to count anew.
+// sumUp says how many lines were left out, and begins to count again.
 func (h *summingHandler) sumUp(ctx context.Context) {
 	h.mu.Lock()
 	counts := h.counts

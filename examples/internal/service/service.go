@@ -72,7 +72,7 @@ func (s *Service) RegisterHealth(mux *http.ServeMux) {
 }
 
 // serveAlive asks nobody: a database or a cluster that is away is no reason to
-// start the program anew.
+// start the program again.
 func (s *Service) serveAlive(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok\n"))
 }
