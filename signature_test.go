@@ -79,7 +79,7 @@ func signatureRows() []signatureRow {
 		return with(func(v *SignatureVerifier) { v.Now = at(seconds) })
 	}
 	signedAt := func(timestamp string) string { return Sign(crypto.SHA1, testBody, timestamp, testSecret) }
-	return []signatureRow{
+	rows := []signatureRow{
 		{"SHA-1", base, testTimestamp, sha1, nil},
 		{"SHA-256", base, testTimestamp, sha256, nil},
 		{"upper case", base, testTimestamp, strings.ToUpper(sha1), nil},
@@ -118,25 +118,11 @@ func signatureRows() []signatureRow {
 		{"of a timestamp with a blank", base, testTimestamp, signedAt(" " + testTimestamp), ErrSignatureMismatch},
 
 		{"no timestamp", base, "", sha1, ErrInvalidTimestamp},
-		{"leading zero", base, "0" + testTimestamp, signedAt("0" + testTimestamp), ErrInvalidTimestamp},
-		{"sign", base, "+" + testTimestamp, signedAt("+" + testTimestamp), ErrInvalidTimestamp},
 		{"negative", clockAt(-1), "-1", signedAt("-1"), ErrInvalidTimestamp},
-		{"blank before", base, " " + testTimestamp, signedAt(" " + testTimestamp), ErrInvalidTimestamp},
-		{"line break after", base, testTimestamp + "\n", signedAt(testTimestamp + "\n"), ErrInvalidTimestamp},
-		{"fraction", base, testTimestamp + ".0", signedAt(testTimestamp + ".0"), ErrInvalidTimestamp},
-		{"exponent", base, "17e8", signedAt("17e8"), ErrInvalidTimestamp},
-		{"underscore", base, "1_700000000", signedAt("1_700000000"), ErrInvalidTimestamp},
-		{"Arabic digits", base, "١٧٠٠٠٠٠٠٠٠", signedAt("١٧٠٠٠٠٠٠٠٠"), ErrInvalidTimestamp},
-		{"beyond 64 bits", base, "99999999999999999999", signedAt("99999999999999999999"), ErrInvalidTimestamp},
-
-		{"hexadecimal", base, "0x6553f100", signedAt("0x6553f100"), ErrInvalidTimestamp},
-		{"minus zero", base, "-0", signedAt("-0"), ErrInvalidTimestamp},
-		{"two, joined by a comma", base, testTimestamp + "," + testTimestamp, signedAt(testTimestamp + "," + testTimestamp), ErrInvalidTimestamp},
 		{"megabyte of digits", base, strings.Repeat("1", 1<<20), sha1, ErrInvalidTimestamp},
 		{"milliseconds in seconds' clock", clockAt(1700000000000), "1700000000000", signedAt("1700000000000"), nil},
 		{"milliseconds", base, "1700000000000", signedAt("1700000000000"), ErrStaleTimestamp},
 		{"zero", base, "0", signedAt("0"), ErrStaleTimestamp},
-		{"largest number", base, "9223372036854775807", signedAt("9223372036854775807"), ErrInvalidTimestamp},
 		{"largest number, earliest clock", clockAt(math.MinInt64), "9223372036854775807", signedAt("9223372036854775807"), ErrInvalidTimestamp},
 		{"largest accepted number, latest clock", clockAt(math.MaxInt64), "36028797018963968", signedAt("36028797018963968"), ErrStaleTimestamp},
 		{"zero, earliest clock", clockAt(math.MinInt64), "0", signedAt("0"), ErrStaleTimestamp},
@@ -149,6 +135,13 @@ func signatureRows() []signatureRow {
 		{"MaxAge", with(func(v *SignatureVerifier) { v.MaxAge = time.Minute; v.Now = at(1700000061) }), testTimestamp, sha1, ErrStaleTimestamp},
 		{"MaxSkew", with(func(v *SignatureVerifier) { v.MaxSkew = time.Second; v.Now = at(1699999998) }), testTimestamp, sha1, ErrStaleTimestamp},
 	}
+	for _, timestamp := range []string{ // each of them signed
+		"0" + testTimestamp, "+" + testTimestamp, " " + testTimestamp, testTimestamp + "\n", testTimestamp + ".0", "17e8", "1_700000000", "0x6553f100", "-0",
+		"١٧٠٠٠٠٠٠٠٠", "99999999999999999999", "9223372036854775807", testTimestamp + "," + testTimestamp,
+	} {
+		rows = append(rows, signatureRow{"timestamp " + timestamp, base, timestamp, signedAt(timestamp), ErrInvalidTimestamp})
+	}
+	return rows
 }
 
 func TestSignatureVerifier(t *testing.T) {
