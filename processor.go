@@ -298,10 +298,10 @@ func (p *Processor) log(ctx context.Context, d *Delivery, r result) {
 	ask(func() { p.Logger.LogAttrs(ctx, level, message, attrs...) })
 }
 
-// contain runs code of the app, and puts what comes of it into *to: nil, or an
-// *appError. A panic is an error too, so that one odd notification cannot take an
-// endpoint or a worker down. runtime.Goexit cannot be stopped: the goroutine ends,
-// and who waits for that finds the error in *to.
+// contain runs code of the app, and puts the result into *to: nil, or an
+// *appError. A panic is an error too, so that one notification cannot take an
+// endpoint or a worker down. runtime.Goexit cannot be stopped: the goroutine
+// ends, and the caller that waits for it finds the error in *to.
 func contain(to *error, stage error, f func() error) {
 	done := false
 	defer func() {

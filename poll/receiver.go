@@ -19,8 +19,9 @@ const (
 	acknowledgeTimeout = 10 * time.Second
 	logInterval        = time.Minute
 
-	// visibilityMargin is for what a message's way takes beside the Processor's
-	// Timeout: the answer's transfer, Complete's 3 s, the acknowledgement.
+	// visibilityMargin is the time that a message needs in addition to the
+	// Processor's Timeout, for the answer's transfer, Complete's 3 s, the
+	// acknowledgement.
 	visibilityMargin = 30 * time.Second
 
 	// idlePause is the least that a round takes in which nothing was acknowledged,
@@ -231,8 +232,8 @@ func (s *session) process(ctx context.Context, m *Message, signedAt time.Time) e
 	return err
 }
 
-// acknowledge returns only what will fail again. What may pass costs nothing: the
-// messages come again, and the Store knows them.
+// acknowledge returns only errors that will come again. An error that may pass
+// does no harm: the messages come again, and the Store knows them.
 func (s *session) acknowledge(ctx context.Context, handles []string) error {
 	ctx, cancel := context.WithTimeout(ctx, acknowledgeTimeout)
 	defer cancel()

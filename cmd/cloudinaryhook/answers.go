@@ -14,8 +14,8 @@ const checkThree = `check three things:
      It must be of the same product environment.
   2. The token: its key must be among the receiver's TokenVerifier.Keys, it must not have
      expired, and its claims must have what TokenVerifier asks for: Issuer, Audience, Require.
-  3. What is in between: clocks that differ by more than the receiver's MaxSkew (5 minutes) or
-     MaxAge (2 hours); a proxy that changes the body, the query or a header.
+  3. The way between: clocks may differ by more than the receiver's MaxSkew (5 minutes) or
+     MaxAge (2 hours); a proxy may change the body, the query or a header.
 The answer never says which it was. The receiver's log has the error. If the signature does
 not match, the log cannot tell a wrong secret from a changed body. The command
 "cloudinaryhook explain" can. If the log has no line about it, something in front of the

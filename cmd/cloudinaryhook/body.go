@@ -26,8 +26,9 @@ type source struct {
 // typical are the samples for types that have no sample of just their name.
 var typical = map[string]string{"upload": "upload-simple", "eager": "eager-done"}
 
-// openSource finds out what an argument names. Sample bodies come with fresh IDs.
-// What the user brings is sent as it is, or with fresh, with a new request_id.
+// openSource finds out what an argument names. Sample bodies come with fresh
+// IDs. The user's own body is sent as it is, or with a new request_id if fresh
+// is set.
 func openSource(name string, same, fresh bool, stdin io.Reader) (source, error) {
 	if name == "-" {
 		body, err := io.ReadAll(stdin)

@@ -90,8 +90,8 @@ func ids(findings []finding) []string {
 	return all
 }
 
-// wrap breaks a text into lines of a terminal's width. What is before its first
-// word stays; all other lines begin with indent.
+// wrap breaks a text into lines of a terminal's width. The text before its
+// first word stays. All other lines begin with indent.
 func wrap(indent, text string) string {
 	const width = 78
 	b := text[:len(text)-len(strings.TrimLeft(text, " "))]

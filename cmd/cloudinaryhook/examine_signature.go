@@ -54,9 +54,10 @@ func (x *examination) examineSignature(ctx context.Context, header http.Header, 
 	return err
 }
 
-// examineMissingSignature tells by what is there who has dropped what is not. A
-// trigger's auth_scheme decides which headers Cloudinary sends: eddsa_v2 sends the
-// timestamp and X-Cld-Signature_v2, which nginx drops unless told otherwise.
+// examineMissingSignature looks at the headers that are there, and says who
+// dropped the others. A trigger's auth_scheme decides which headers Cloudinary
+// sends: eddsa_v2 sends the timestamp and X-Cld-Signature_v2, which nginx drops
+// unless told otherwise.
 func (x *examination) examineMissingSignature(header http.Header) {
 	switch {
 	case header.Get(cloudinaryhook.SignatureV2Header) != "":
@@ -76,8 +77,9 @@ func (x *examination) verifier() *cloudinaryhook.SignatureVerifier {
 	return &v
 }
 
-// examineTimestamp looks at what is refused whatever is signed. If nobody knows
-// when the request came, an old one is no news: it may be a recording.
+// examineTimestamp looks for faults of the timestamp that any signature would
+// have. If it is not known when the request came, an old timestamp is not a
+// fault: the request may be a recording.
 func (x *examination) examineTimestamp(timestamp string) {
 	seconds, err := strconv.ParseInt(timestamp, 10, 64)
 	signed := time.Unix(seconds, 0).UTC()

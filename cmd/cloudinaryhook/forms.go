@@ -16,8 +16,9 @@ type form struct {
 
 var encodings = []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding}
 
-// What the package refuses around a secret, as far as it can be typed or pasted:
-// among it a byte order mark, a no-break space and a zero-width space.
+// The package refuses these characters around a secret. People can type or
+// paste them, for example a byte order mark, a no-break space and a zero-width
+// space.
 const (
 	spaceAndMore = " \t\r\n\v\f\x00\ufeff\u00a0\u200b"
 	quotes       = "\"'`“”‘’"

@@ -44,9 +44,9 @@ func (r *recording) save(name string) error {
 	return errors.Join(r.write(f), f.Close())
 }
 
-// readRecording reads a request as it is on the wire. What follows its headers is
-// the body, whatever Content-Length says: the file may have been made by hand, or
-// the body may be cut off, and that is for explain to find.
+// readRecording reads a request as it is on the wire. All bytes after the
+// headers are the body, whatever Content-Length says. The file may have been
+// made by hand, or the body may be cut off, and explain must find that.
 func readRecording(file []byte) (*recording, error) {
 	reader := bufio.NewReader(bytes.NewReader(file))
 	request, err := http.ReadRequest(reader)

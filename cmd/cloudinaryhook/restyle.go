@@ -12,12 +12,12 @@ import (
 )
 
 // A program that verifies JSON after a parser verifies other bytes than those
-// that were signed. Which encoder has written them can be told: each has
-// habits, and what Cloudinary signed is found by writing the same values in
-// another's.
+// that were signed. Each encoder has habits, so we can tell which one wrote a
+// body. To find the signed bytes, we write the same values as another encoder
+// would.
 
-// A style is how an encoder writes JSON. What it writes is the same in all: names
-// in their order, and numbers with their digits.
+// A style is how an encoder writes JSON. All styles write the same names in
+// their order, and the same digits of numbers.
 type style struct {
 	comma, colon string
 	indent       string // "": all in one line
@@ -144,8 +144,8 @@ func (s style) appendRune(out []byte, r rune) []byte {
 	return utf8.AppendRune(out, r)
 }
 
-// unescape reads one character of a string literal. Of bytes that are not UTF-8 it
-// returns utf8.RuneError and 1.
+// unescape reads one character of a string literal. For bytes that are not
+// UTF-8 it returns utf8.RuneError and 1.
 func unescape(literal []byte) (r rune, size int) {
 	if literal[0] != '\\' {
 		return utf8.DecodeRune(literal)

@@ -50,8 +50,8 @@ func (p *process) lookupAll(name string) ([]named, error) {
 	return all, err
 }
 
-// An account is what Cloudinary's console shows of a product environment. What is
-// not set is empty.
+// An account is a product environment, as Cloudinary's console shows it. Values
+// that are not set are empty.
 type account struct {
 	cloud   string
 	apiKey  string

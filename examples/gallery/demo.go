@@ -24,7 +24,7 @@ type demo struct {
 	sent       int
 }
 
-// What the demo sends, one after the other: mostly images.
+// The demo sends these, one after the other: mostly images.
 var (
 	demoBodies = []string{
 		"upload-simple", "upload-full", "upload-untyped", "upload-2020", "upload-document",

@@ -7,8 +7,8 @@ import (
 )
 
 // An hourDrawing is the last hour as an SVG of 300 by 66, five units a minute.
-// What was accepted stands on the line, what was refused or failed hangs from
-// it: nobody needs to tell colours apart.
+// Accepted notifications are bars above the line, refused and failed ones are
+// below. So nobody needs to tell colours apart.
 type hourDrawing struct {
 	Bars                       []bar
 	Line                       float64 // the y of the line

@@ -1,26 +1,27 @@
-// Gallery is an app as a user of cloudinaryhook would have one: albums of
-// organizations, in which images appear as Cloudinary announces them.
+// Gallery is an example of an app that uses cloudinaryhook. It has albums of
+// organizations, and an image appears when Cloudinary announces it.
 //
 //	go run ./examples/gallery [-addr 127.0.0.1:8080] [-db gallery.db] [-keep 720h]
 //	go run ./examples/gallery -addr :8080 -admin 127.0.0.1:9090 -db postgres://gallery@db.internal/gallery
 //
 // If neither CLOUDINARY_API_SECRET nor CLOUDINARYHOOK_TOKEN_KEY is set, it is a
-// demo that notifies itself. With both it takes what comes from outside, for
-// example from "cloudinaryhook send" in another terminal with the same two set:
+// demo that notifies itself. If both are set, it receives notifications from
+// outside, for example from "cloudinaryhook send" in another terminal with the
+// same two set:
 //
 //	export CLOUDINARY_API_SECRET=test CLOUDINARYHOOK_TOKEN_KEY=$(openssl rand -hex 32)
 //	go run ./examples/gallery
 //	go run ./cmd/cloudinaryhook send upload
 //
 // Cloudinary itself signs with the API secret of the product environment. The
-// token key is yours: its bytes are used as they are, not decoded, and there must
-// be 32 at least.
+// token key is yours. The gallery does not decode it, and it must have at least
+// 32 bytes.
 //
-// Completed deliveries are forgotten after -keep; images stay. The pages have no
-// login: -admin gives them an address of their own, and only with -public do they
-// answer others than this machine. Several galleries may share a Postgres
-// database. Its password is better left to PGPASSWORD or a password file than to
-// the URL, which other users of the machine can see.
+// Completed deliveries are deleted after -keep; images stay. The pages have no
+// login. -admin gives them an address of their own. Without -public they answer
+// only this machine. Several galleries may share a Postgres database. Give its
+// password in PGPASSWORD or a password file, because other users of the machine
+// can see the URL.
 //
 // docs/operations.md says how to run it: health checks, stopping, logs, alerts,
 // backups.

@@ -69,8 +69,9 @@ func (f *function) receive(ctx context.Context, e *event, timeout time.Duration)
 	return json.Marshal(w.response(e))
 }
 
-// resume does what failed before. What it has no time for is left for the next
-// schedule. What arrived within the last minute may still be worked on.
+// resume retries the deliveries that failed before. If the time is over, the
+// next schedule does the rest. It leaves out deliveries of the last minute,
+// because a request may still work on them.
 func (f *function) resume(ctx context.Context, deadline time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()

@@ -18,9 +18,9 @@ func newNetHTTP(hook http.Handler, log io.Writer) server {
 	return newServer(hidetoken.From(aroundNetHTTP(mux, log)))
 }
 
-// newNetHTTPWithTimeout has a TimeoutHandler in front of the whole app. Its time
-// must be above the hook's, which is Config.Timeout and three seconds, or
-// Cloudinary is told 503 of what is being done.
+// newNetHTTPWithTimeout has a TimeoutHandler in front of the whole app. Its
+// time must be above the hook's, which is Config.Timeout and three seconds, or
+// it answers 503 while the work goes on.
 func newNetHTTPWithTimeout(hook http.Handler, log io.Writer) server {
 	mux := http.NewServeMux()
 	mux.Handle(hookPath, hidetoken.ShowTo(hook))

@@ -44,9 +44,9 @@ http {
 	{Name: "caddy", Config: caddy, args: []string{"run", "--adapter", "caddyfile", "--config"}},
 }
 
-// Start starts the proxy in front of upstream, and returns its address. It listens
-// on loopback until the test ends. What it writes is in dir. If the program is
-// missing, the test is skipped, but in CI it fails.
+// Start starts the proxy in front of upstream, and returns its address. It
+// listens on loopback until the test ends. It writes its files into dir. If the
+// program is missing, the test is skipped, but in CI it fails.
 func (p Proxy) Start(t testing.TB, dir, upstream string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

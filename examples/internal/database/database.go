@@ -1,5 +1,5 @@
-// Package database has what the example apps keep beside their deliveries,
-// images, and what their pages list.
+// Package database keeps the images of the example apps, and lists images and
+// deliveries for their pages.
 package database
 
 import (
@@ -194,7 +194,7 @@ func withoutPath(err error) error {
 	return err
 }
 
-// Close ends the connections. What was begun is done first.
+// Close ends the connections. It finishes work that has begun first.
 func (db *DB) Close() (err error) {
 	if db.Store != nil {
 		err = db.Store.Close()

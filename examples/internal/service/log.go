@@ -57,9 +57,9 @@ func (l *Log) handler(w io.Writer, cause func(error) string) *summingHandler {
 }
 
 // A summingHandler writes the first lines of each kind and counts the others. A
-// database that is away, or a stranger's flood, would otherwise write hundreds of
-// lines a second, which fill a disk and hide whatever else is said. What is below
-// a warning is never left out.
+// database that is away, or a stranger's flood, would otherwise write hundreds
+// of lines a second, which fill a disk and hide all other lines. Lines below a
+// warning are never left out.
 type summingHandler struct {
 	slog.Handler
 	*lineCounts
