@@ -69,18 +69,9 @@ func TestGoldenRequests(t *testing.T) {
 			readJSON(t, path, &request)
 			if *update {
 				request.sign(t, body)
-				writeJSON(t, path, request)
+				checkGolden(t, path, indented(t, request))
 			}
-			got := request.send(t, body)
-			wantPath := filepath.Join(dir, "want.json")
-			if *update {
-				writeJSON(t, wantPath, got)
-			}
-			var want goldenAnswer
-			readJSON(t, wantPath, &want)
-			if diff := cmp.Diff(want, normal(t, got)); diff != "" {
-				t.Errorf("%s: answer differs (-want +got):\n%s", request.About, diff)
-			}
+			checkGolden(t, filepath.Join(dir, "want.json"), indented(t, request.send(t, body)))
 		})
 	}
 }
@@ -132,17 +123,26 @@ func (r *goldenRequest) send(t *testing.T, body []byte) (got goldenAnswer) {
 	return got
 }
 
-// normal has a value take the way through JSON that golden files take.
-func normal(t *testing.T, got goldenAnswer) (n goldenAnswer) {
+// checkGolden compares with a golden file. With -update it writes the file first.
+func checkGolden(t *testing.T, path string, got []byte) {
 	t.Helper()
-	data, err := json.MarshalIndent(got, "", "\t")
-	if err == nil {
-		err = json.Unmarshal(data, &n)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
+	if diff := cmp.Diff(string(readFile(t, path)), string(got)); diff != "" {
+		t.Errorf("%s differs (-want +got):\n%s", path, diff)
+	}
+}
+
+func indented(t *testing.T, v any) []byte {
+	t.Helper()
+	data, err := json.MarshalIndent(v, "", "\t")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+	return append(data, '\n')
 }
 
 func readFile(t testing.TB, path string) []byte {
@@ -158,16 +158,5 @@ func readJSON(t testing.TB, path string, v any) {
 	t.Helper()
 	if err := json.Unmarshal(readFile(t, path), v); err != nil {
 		t.Fatalf("%s: %v", path, err)
-	}
-}
-
-func writeJSON(t testing.TB, path string, v any) {
-	t.Helper()
-	data, err := json.MarshalIndent(v, "", "\t")
-	if err == nil {
-		err = os.WriteFile(path, append(data, '\n'), 0o644)
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 }
