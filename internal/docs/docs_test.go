@@ -15,6 +15,9 @@ var (
 	link    = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
 	notSlug = regexp.MustCompile(`[^\p{L}\p{N}_\- ]`)
+
+	function = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+	testName = regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z]\w+`)
 )
 
 // TestLinks: each link of each page leads to a file of this repository, and to a
@@ -23,7 +26,7 @@ var (
 func TestLinks(t *testing.T) {
 	root := os.DirFS("../..")
 	links := 0
-	for _, page := range pages(t, root) {
+	for _, page := range files(t, root, ".md") {
 		for _, match := range link.FindAllStringSubmatch(code.ReplaceAllString(read(t, root, page), ""), -1) {
 			if strings.Contains(match[1], "://") {
 				continue
@@ -46,7 +49,31 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-func pages(t *testing.T, root fs.FS) []string {
+// TestNamedTests: the pages name tests as proofs and as commands. Each is there.
+func TestNamedTests(t *testing.T) {
+	root := os.DirFS("../..")
+	declared := make(map[string]bool)
+	for _, file := range files(t, root, ".go") { // users' tests call some of package cloudinaryhooktest
+		for _, match := range function.FindAllStringSubmatch(read(t, root, file), -1) {
+			declared[match[1]] = true
+		}
+	}
+	named := 0
+	for _, page := range files(t, root, ".md") {
+		for _, name := range testName.FindAllString(read(t, root, page), -1) {
+			named++
+			if !declared[name] {
+				t.Errorf("%s: there is no %s", page, name)
+			}
+		}
+	}
+	if named < 50 {
+		t.Errorf("got %d names, want more: does the test see the pages?", named)
+	}
+}
+
+// files returns the names of all files with this ending.
+func files(t *testing.T, root fs.FS, ending string) []string {
 	t.Helper()
 	var found []string
 	err := fs.WalkDir(root, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -55,7 +82,7 @@ func pages(t *testing.T, root fs.FS) []string {
 			return err
 		case entry.IsDir() && entry.Name() == ".git":
 			return fs.SkipDir
-		case path.Ext(name) == ".md":
+		case strings.HasSuffix(name, ending):
 			found = append(found, name)
 		}
 		return nil
