@@ -107,11 +107,11 @@ func explainAttempt(a attempt) string {
 
 func explainAccepted(a attempt) string {
 	if a.answer.DeliveryID == "" {
-		return `Accepted, but by what? The answer has no X-Delivery-ID, as cloudinaryhook's has: something
-else is mounted there, or a proxy removes the header.`
+		return `Accepted, but perhaps not by a receiver: the answer has no X-Delivery-ID. Something else is
+mounted there, or a proxy removes the header.`
 	}
 	return `Accepted and saved.
-Processed, too, unless a worker does that or the app rejected it: see its log and store.
+It was processed too, unless a worker does that or the app rejected it: see its log and store.
 Delivery ` + printable(a.answer.DeliveryID)
 }
 

@@ -23,7 +23,7 @@ func (c claimSet) MarshalJSON() ([]byte, error) { return json.Marshal(c.members)
 func parseClaims(text string) (claimSet, error) {
 	var c claimSet
 	if err := json.Unmarshal([]byte(text), &c.members); err != nil || c.members == nil {
-		return c, usagef(`-claims: not a JSON object, as {"album_id":"7"}`)
+		return c, usagef(`-claims: not a JSON object, such as {"album_id":"7"}`)
 	}
 	return c, nil
 }

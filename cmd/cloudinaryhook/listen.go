@@ -85,7 +85,7 @@ func (c *listenCommand) check(arguments int) error {
 	case c.forwardTo != "" && c.claims == "" && !c.x.tokenless:
 		return usagef(`give the token's -claims, as in -claims '{"album_id":"7"}', or -tokenless`)
 	case c.timeout <= 0 || c.timeout > maxForward:
-		return usagef("-timeout is more than 0, and %v at most", maxForward)
+		return usagef("-timeout must be more than 0, and at most %v", maxForward)
 	case c.forwardTo != "":
 		return checkURL("-forward-to", c.forwardTo)
 	}

@@ -60,7 +60,7 @@ func (c *listenCommand) poll(ctx context.Context) error {
 		}
 	}
 	fmt.Fprintln(c.stderr, "polling; Ctrl-C ends it")
-	defer context.AfterFunc(ctx, func() { fmt.Fprintln(c.stderr, "interrupted; finishing what is in hand") })()
+	defer context.AfterFunc(ctx, func() { fmt.Fprintln(c.stderr, "interrupted; finishing the current notifications") })()
 	return p.run(ctx)
 }
 

@@ -99,9 +99,9 @@ func parseSend(p *process, args []string) (*sendCommand, error) {
 func (c *sendCommand) check(arguments int) error {
 	switch {
 	case arguments != 1:
-		return usagef("give one of: a type, as upload; the name of a sample; a file; - for standard input. Flags come before it")
+		return usagef("give one of: a type, such as upload; the name of a sample; a file; - for standard input. Flags come before it")
 	case c.count < 1 || c.workers < 1 || c.minute < 0:
-		return usagef("-n and -c are 1 at least, and -minute is not negative")
+		return usagef("-n and -c must be at least 1, and -minute must not be negative")
 	case c.print != "" && c.print != "curl":
 		return usagef(`-print knows "curl" only`)
 	case c.print != "" && (c.count > 1 || c.retry):

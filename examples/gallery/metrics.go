@@ -106,7 +106,7 @@ var causes = []namedCause{
 	{cloudinaryhook.ErrComplete, "completing failed", "Look at the database; the work itself was done."},
 	{cloudinaryhook.ErrMethodNotAllowed, "other method", "Notifications are POSTs: a browser or a health check, perhaps."},
 	{cloudinaryhook.ErrMissingToken, "token missing", "The notification_url was given without a token."},
-	{jwt.ErrTokenExpired, "token expired", "It was issued too short, or an old request is sent again."},
+	{jwt.ErrTokenExpired, "token expired", "It expired too early, or an old request is sent again."},
 	{jwt.ErrTokenNotValidYet, "token not valid yet", "Its nbf is in the future, or this machine's clock is wrong."},
 	{jwt.ErrTokenRequiredClaimMissing, "token without an album", "Its claims need an album_id."},
 	{jwt.ErrTokenSignatureInvalid, "token of another key", "Not signed with " + keyVariable + "."},
