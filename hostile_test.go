@@ -54,6 +54,18 @@ func newSocketServer(t testing.TB, change func(*Config), settings ...func(*http.
 	return s
 }
 
+// outcome is that of the next request that reached the handler. On a machine that
+// is busy, net/http may have refused it before, by its own time limits.
+func (s *socketServer) outcome(t testing.TB) (o Outcome) {
+	t.Helper()
+	select {
+	case o = <-s.outcomes:
+	case <-time.After(time.Minute):
+		t.Fatal("got no outcome, want one")
+	}
+	return o
+}
+
 func (s *socketServer) addr() string { return s.Listener.Addr().String() }
 
 // request is a good request for an http.Client.
@@ -297,7 +309,7 @@ func TestHostileBodies(t *testing.T) {
 				}
 				malformed := tt.status == 400
 				p, err := ParsePayload([]byte(tt.body))
-				o := <-s.outcomes
+				o := s.outcome(t)
 				if errors.Is(err, ErrMalformedBody) != malformed || (p == nil) != malformed || errors.Is(o.Err, ErrMalformedBody) != malformed {
 					t.Errorf("ParsePayload got %.50v and %v, and the outcome is %v, want malformed: %v", p, err, o.Err, malformed)
 				}
@@ -337,12 +349,15 @@ func TestSlowAndBrokenClients(t *testing.T) {
 		{"a wait after 100 Continue", 0, short, says(head(untypedImage, "Expect: 100-continue\r\n"+contentLength(100))), []int{100, 408}, ErrBodyTimeout},
 		{"too large, and nothing more", 0, short, says(head("", "Transfer-Encoding: chunked\r\n") + "400002\r\n" + strings.Repeat("x", 4<<20+1)), []int{413}, ErrBodyTooLarge},
 		{"half-closed in mid-body", 0, short, func(conn *net.TCPConn) { says(good + "{")(conn); _ = conn.CloseWrite() }, []int{400}, ErrBodyRead},
-		{"reset in mid-body", 0, short, func(conn *net.TCPConn) { says(good + "{")(conn); _ = conn.SetLinger(0); _ = conn.Close() }, nil, ErrBodyRead},
+		{"reset in mid-body", 0, short, resetInBody, nil, ErrBodyRead},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSocketServer(t, func(c *Config) { c.Timeout = tt.within }, func(server *http.Server) {
-				server.ReadHeaderTimeout, server.ReadTimeout = short, tt.server // the app's part
+				server.ReadTimeout = tt.server // the app's part
+				if tt.err == nil {
+					server.ReadHeaderTimeout = short
+				}
 			})
 			conn := dial(t, s.addr())
 			tt.write(conn)
@@ -350,7 +365,7 @@ func TestSlowAndBrokenClients(t *testing.T) {
 				t.Errorf("statuses got %v, want %v", got, tt.want)
 			}
 			if tt.err != nil {
-				if o := <-s.outcomes; !errors.Is(o.Err, tt.err) {
+				if o := s.outcome(t); !errors.Is(o.Err, tt.err) {
 					t.Errorf("outcome got %v, want %v", o.Err, tt.err)
 				}
 			}
@@ -382,7 +397,7 @@ func TestReadDeadlineDoesNotOutliveTheRequest(t *testing.T) {
 				if resp, err := http.ReadResponse(answers, nil); err != nil || resp.StatusCode != 201 { //nolint:bodyclose // it is empty
 					t.Fatalf("answer got %v and %v, want 201", resp, err)
 				}
-				if o := <-s.outcomes; o.Err != nil {
+				if o := s.outcome(t); o.Err != nil {
 					t.Errorf("the context of Observe got %v, want nil", o.Err)
 				}
 				time.Sleep(2 * timeout) // past the deadline of the request
@@ -405,7 +420,7 @@ func TestPeerBytesAreNotTold(t *testing.T) {
 			if got, _ := s.send(t, head(untypedImage, "Transfer-Encoding: chunked\r\n"+closing)+chunks); got != 400 {
 				t.Errorf("status got %d, want 400", got)
 			}
-			o := <-s.outcomes
+			o := s.outcome(t)
 			if text := fmt.Sprintf("%s %+v", log.String(), o.Err); strings.Contains(text, canary) || !errors.Is(o.Err, ErrBodyRead) {
 				t.Errorf("told %s, want %v without what the sender wrote", text, ErrBodyRead)
 			}
@@ -426,6 +441,16 @@ func waitForNoConnection(t *testing.T) {
 			t.Fatalf("a connection is still served:\n%s", all)
 		}
 	}
+}
+
+// resetInBody ends the connection once the handler has begun to read the body:
+// before, net/http would see the reset, and no request.
+func resetInBody(conn *net.TCPConn) {
+	_, _ = io.WriteString(conn, head(untypedImage, "Expect: 100-continue\r\n"+contentLength(len(untypedImage))))
+	_, _ = http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // 100 Continue has none
+	_, _ = io.WriteString(conn, "{")
+	_ = conn.SetLinger(0)
+	_ = conn.Close()
 }
 
 // trickle writes a byte at a time, until nobody reads any more.

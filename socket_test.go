@@ -166,7 +166,7 @@ func TestSignaturesOverASocket(t *testing.T) {
 				t.Errorf("status got %d and %d deliveries saved, want accepted: %v", got, len(s.store.saved), accepted)
 			}
 			if got == 401 && tt.want != nil && !trimmed {
-				if err := (<-s.outcomes).Err; !errors.Is(err, tt.want) && strings.TrimSpace(tt.timestamp) == tt.timestamp {
+				if err := s.outcome(t).Err; !errors.Is(err, tt.want) && strings.TrimSpace(tt.timestamp) == tt.timestamp {
 					t.Errorf("outcome got %v, want %v", err, tt.want)
 				}
 			}
@@ -210,7 +210,7 @@ func TestHTTP2(t *testing.T) {
 			if resp.StatusCode != tt.status || resp.ProtoMajor != 2 {
 				t.Errorf("got %d over %s, want %d over HTTP/2", resp.StatusCode, resp.Proto, tt.status)
 			}
-			if o := <-s.outcomes; !errors.Is(o.Err, tt.err) {
+			if o := s.outcome(t); !errors.Is(o.Err, tt.err) {
 				t.Errorf("outcome got %v, want %v", o.Err, tt.err)
 			}
 		})
