@@ -66,6 +66,7 @@ func FuzzNewDelivery(f *testing.F) {
 		f.Add(body, []byte(`{"album_id":"<7>","tenant":{"z":9007199254740993,"a":1.0}}`), int64(1700000000))
 	}
 	f.Add([]byte(untypedImage), []byte(`{"iat":1,"exp":1e9,"aud":"a","a":"\u2028\u003c"}`), int64(0))
+	f.Add([]byte("{\"original_filename\":\"caf\xe9 \\u0000 \u2028 <&>\"}"), []byte(`{"organization_id":9007199254740993,"tenant":{"z":1.0,"a":"\u2028"},"exp":1800000000}`), int64(1700000000))
 	f.Add([]byte("{\"a\":\"\xff\"}"), []byte(`{ "b":-0, "a":[1E2, {}] }`), int64(253402300799))
 	f.Fuzz(func(t *testing.T, body, set []byte, signedAt int64) {
 		claims, err := parseClaims(set)
@@ -79,6 +80,9 @@ func FuzzNewDelivery(f *testing.F) {
 		data, err := json.Marshal(d)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if value, err := json.Marshal(*d); err != nil || !bytes.Equal(value, data) {
+			t.Errorf("a value marshals to %s (%v), want what its pointer does: %s", value, err, data)
 		}
 		var again Delivery
 		if err := json.Unmarshal(data, &again); err != nil {

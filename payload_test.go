@@ -53,7 +53,13 @@ func TestGoldenPayloads(t *testing.T) {
 	for name, body := range bodies {
 		t.Run(name, func(t *testing.T) {
 			p := parse(t, body)
-			checkGolden(t, filepath.Join("testdata/payloads", name+".golden"), fmt.Appendf(nil, "%T\n%s", p, dump(reflect.ValueOf(p).Elem(), "\t")))
+			got := fmt.Sprintf("%T\n%s", p, dump(reflect.ValueOf(p).Elem(), "\t"))
+			if upload, ok := p.(*UploadPayload); ok {
+				if all := analysesOf(upload.Info); !reflect.ValueOf(all).IsZero() {
+					got += "the analyses in Info\n" + dump(reflect.ValueOf(all), "\t")
+				}
+			}
+			checkGolden(t, filepath.Join("testdata/payloads", name+".golden"), []byte(got))
 			if m := p.rest().Mismatched; len(m) > 0 && name != "type-not-a-string" {
 				t.Errorf("mismatched got %v, want none: is the kind of a field wrong, or the body?", m)
 			}
@@ -67,6 +73,23 @@ func TestGoldenPayloads(t *testing.T) {
 	if paths, err := filepath.Glob("testdata/payloads/*"); err != nil || len(paths) != len(bodies) {
 		t.Errorf("testdata/payloads has %d files (%v), want one for each of %d bodies", len(paths), err, len(bodies))
 	}
+}
+
+// infoAnalyses are all that an Info has methods for.
+type infoAnalyses struct {
+	OCR                               OCR
+	Categorization                    map[string]Categorization
+	Detection                         map[string]Detection
+	RawConvert                        map[string]Analysis
+	AutoTranscription, AutoChaptering Analysis
+}
+
+func analysesOf(i Info) (all infoAnalyses) {
+	all.OCR, _ = i.OCR()
+	all.Categorization, all.Detection, all.RawConvert = i.Categorization(), i.Detection(), i.RawConvert()
+	all.AutoTranscription, _ = i.AutoTranscription()
+	all.AutoChaptering, _ = i.AutoChaptering()
+	return all
 }
 
 // dump writes a value as an indented outline without its zero fields.
@@ -423,58 +446,21 @@ func TestDrift(t *testing.T) {
 	}
 }
 
+// TestInfo: what is no analysis, or is of another kind, is none. The golden
+// payloads have those that are.
 func TestInfo(t *testing.T) {
-	p := parse(t, goldenBodies(t)["upload-full"]).(*UploadPayload)
-	ocr, ok := p.Info.OCR()
-	if !ok || ocr.Status != "complete" || ocr.Failure != "" || ocr.Pages[0].FullTextAnnotation.Text != "NO SWIMMING\n" || ocr.Pages[0].TextAnnotations[0].BoundingPoly.Vertices[1].X != 210 {
-		t.Errorf("OCR got %+v and %v, want the text", ocr, ok)
-	}
-	tags := p.Info.Categorization()
-	want := map[string]Categorization{
-		"google_tagging":  {Status: "complete", Tags: []CategoryTag{{"Pier", 0.9731}, {"Sea", 0.9514}}},
-		"aws_rek_tagging": {Status: "failed", Failure: "Request timed out"},
-	}
-	if diff := cmp.Diff(want, tags); diff != "" {
-		t.Errorf("categorization differs (-want +got):\n%s", diff)
-	}
-	found := p.Info.Detection()
-	bench := found["object_detection"].Models["coco"].Tags["bench"][0]
-	if bench.BoundingBox != (Rectangle{40.5, 600.25, 310, 122.75}) || bench.Attributes["color"][0] != (NamedShare{"brown", 0.71}) {
-		t.Errorf("detected object got %+v, want its box and attributes", bench)
-	}
-	if faces := found["adv_face"]; faces.Models != nil || !bytes.HasPrefix(faces.Data, []byte("[{")) {
-		t.Errorf("faces got %+v, want the raw list", faces)
-	}
-	info := parse(t, goldenBodies(t)["upload-addons"]).(*UploadPayload).Info
-	wantFound := map[string]Detection{
-		"captioning":          {Status: "complete", ModelVersion: 2, SchemaVersion: 1.1, Caption: "A straw hat on a chair"},
-		"iqa":                 {Status: "complete", ModelVersion: 1, SchemaVersion: 1, Quality: &ImageQuality{Score: 0.84, Quality: "high"}},
-		"watermark-detection": {Status: "complete", ModelVersion: 1, SchemaVersion: 1, Watermark: "clean"},
-		"aws_rek_face":        {Status: "complete", CelebrityFaces: []DetectedFace{}, UnrecognizedFaces: []DetectedFace{{FaceBox{0.125, 0.0625, 0.25, 0.5}, 98.5}}},
-		"shop-classifier":     {Status: "failed", Failure: "No model"},
-	}
-	if diff := cmp.Diff(wantFound, info.Detection(), cmpopts.IgnoreFields(Detection{}, "Data")); diff != "" {
-		t.Errorf("detection differs (-want +got):\n%s", diff)
-	}
-	if got, want := info.RawConvert(), map[string]Analysis{"google_speech": {Status: "pending"}}; !reflect.DeepEqual(got, want) {
-		t.Errorf("conversions got %+v, want %+v", got, want)
-	}
-	if a, ok := info.AutoTranscription(); !ok || a.Status != "pending" || a.Failure != "" {
-		t.Errorf("transcription got %+v and %v, want it pending", a, ok)
-	}
-	if a, ok := info.AutoChaptering(); !ok || a.Status != "failed" || a.Failure != "No speech" {
-		t.Errorf("chapters got %+v and %v, want the failure", a, ok)
-	}
-	failed := parse(t, goldenBodies(t)["upload-context-list"]).(*UploadPayload)
-	if ocr, ok := failed.Info.OCR(); !ok || ocr.Status != "failed" || ocr.Failure != "Failed to process request" || ocr.Pages != nil {
-		t.Errorf("failed OCR got %+v and %v, want the failure", ocr, ok)
-	}
 	for _, info := range []Info{nil, {"ocr": json.RawMessage(`1`), "detection": json.RawMessage(`[]`), "categorization": json.RawMessage(`{}`), "auto_chaptering": json.RawMessage(`"x"`), "raw_convert": json.RawMessage(`{"a":1}`)}} {
 		_, ocr := info.OCR()
 		_, chapters := info.AutoChaptering()
-		if ocr || chapters || info.Categorization() != nil || info.Detection() != nil || info.RawConvert() != nil {
-			t.Errorf("Info %s got analyses, want none", info)
+		if all := analysesOf(info); ocr || chapters || !reflect.ValueOf(all).IsZero() {
+			t.Errorf("Info %s got %+v, want none", info, all)
 		}
+	}
+	info := parse(t, goldenBodies(t)["upload-addons"]).(*UploadPayload).Info
+	_, transcription := info.AutoTranscription()
+	_, chapters := info.AutoChaptering()
+	if _, ocr := parse(t, goldenBodies(t)["upload-full"]).(*UploadPayload).Info.OCR(); !ocr || !transcription || !chapters {
+		t.Errorf("OCR got %v, transcription %v and chapters %v, want each to be there", ocr, transcription, chapters)
 	}
 }
 
@@ -786,7 +772,11 @@ func TestLongTextsHideNothing(t *testing.T) {
 				if n := len(d.Tags); n != 5021 || d.Tags[n-1] != "sun" || len(d.Tags[0]) < 50<<10 || d.ETag != d.Tags[0] || d.Format != d.Tags[19] || d.NotificationContext.TriggeredBy.ID != d.ETag {
 					t.Errorf("got %d tags, want 5021 and every text whole", n)
 				}
-				for _, p := range []Payload{payloadOf(t, d), parse(t, []byte(body))} {
+				whole, err := d.Payload()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, p := range []Payload{whole, parse(t, []byte(body))} {
 					if diff := cmp.Diff(&d.Notification, p.Common()); diff != "" {
 						t.Errorf("the payload differs from the delivery, which has %d bytes", len(diff))
 					}
@@ -794,15 +784,6 @@ func TestLongTextsHideNothing(t *testing.T) {
 			})
 		}
 	}
-}
-
-func payloadOf(t *testing.T, d *Delivery) Payload {
-	t.Helper()
-	p, err := d.Payload()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }
 
 // TestManyMismatches: a member with millions of odd values costs no more than
