@@ -82,8 +82,8 @@ func Example_testing() {
 	// upload-video.json 201 1
 }
 
-// A receiver only stores, and a worker elsewhere does the rest. It needs no
-// secret: what it gets was verified before.
+// A receiver only stores, and a worker elsewhere does the rest. The worker
+// needs no secret, because its deliveries were verified before.
 func Example_worker() {
 	ctx := context.Background()
 	store := new(cloudinaryhooktest.MemoryStore) // both use the same database
@@ -108,7 +108,7 @@ func Example_worker() {
 	// <nil> done
 }
 
-// What a token says beyond the fields of Claims, an app decodes into its own type.
+// An app decodes other claims of the token into its own type.
 func ExampleClaims_Decode() {
 	type appClaims struct {
 		cloudinaryhook.Claims
@@ -132,7 +132,7 @@ func ExampleClaims_Decode() {
 	// Output: 7 gold <nil>
 }
 
-// An app that has a pipeline of its own uses the checks alone.
+// An app with a pipeline of its own uses only the checks.
 func ExampleHandler_Authenticate() {
 	checks, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
 		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{cloudinaryhooktest.DefaultSecret}},
@@ -163,8 +163,8 @@ func ExampleHandler_Authenticate() {
 	// 401
 }
 
-// What no retry can mend is rejected: it is answered 201, so that Cloudinary does
-// not send it again, and the store knows why.
+// If no retry can help, reject the notification. It is answered 201, so that
+// Cloudinary does not send it again, and the store knows why.
 func ExamplePermanent() {
 	store := new(cloudinaryhooktest.MemoryStore)
 	p := &cloudinaryhook.Processor{
@@ -189,8 +189,8 @@ func ExamplePermanent() {
 	// cloudinaryhook: creating the image failed: the asset is in another organization's folder
 }
 
-// Without HTTP, as for polled notifications, the verifier takes the three
-// texts that were signed.
+// For a notification that came without HTTP, such as a polled one, give the
+// verifier its body, timestamp and signature.
 func ExampleSignatureVerifier_Verify() {
 	v := &cloudinaryhook.SignatureVerifier{Secrets: []string{"new secret", "old secret"}}
 	body := []byte(`{"notification_type":"upload","public_id":"beach"}`)
@@ -212,8 +212,8 @@ func ExampleSignatureVerifier_Verify() {
 	// Output: not signed with one of our secrets, or changed on the way
 }
 
-// A token is verified by itself where no Handler does it. The error says what is
-// wrong; errors.Is finds golang-jwt's causes.
+// Verify a token yourself if no Handler does it. The error says what is wrong,
+// and errors.Is finds golang-jwt's causes.
 func ExampleTokenVerifier_Verify() {
 	key := []byte(cloudinaryhooktest.DefaultKey)
 	v := &cloudinaryhook.TokenVerifier{
@@ -246,8 +246,8 @@ func ExampleTokenVerifier_Verify() {
 	// cloudinaryhook: invalid token: token is missing required claim: album_id
 }
 
-// An upload carries the URL at which its notification is to arrive, and in it
-// whom the notification is for.
+// An upload has the URL to which Cloudinary sends its notification. The URL
+// says who the notification is for.
 func ExampleNotificationURL() {
 	key := []byte("a key of its own, 32 bytes at least")
 	token, err := cloudinaryhook.SignToken(key, &cloudinaryhook.Claims{
@@ -264,7 +264,8 @@ func ExampleNotificationURL() {
 		fmt.Println(err)
 		return
 	}
-	// A bearer credential: give it to Cloudinary, and do not log it.
+	// Anybody who has the URL can use its token. Give it to Cloudinary, and do not
+	// log it.
 	fmt.Println(len(url) > len(token))
 	// Output: true
 }
@@ -301,9 +302,9 @@ func ExampleParsePayload() {
 	// a later of beach
 }
 
-// Notify is told of every notification, of any type. Of one that this package
-// does not know yet, an app decodes the body into a type of its own: that still
-// works when the package learns it.
+// Notify is called for every notification of any type. If this package does not
+// know a type, decode the body into a type of your own. That still works when a
+// later version of the package knows it.
 func ExampleProcessor_notify() {
 	p := &cloudinaryhook.Processor{
 		Store: new(cloudinaryhooktest.MemoryStore),
@@ -322,7 +323,7 @@ func ExampleProcessor_notify() {
 					WatermarkID *int64 `json:"watermark_id"` // nil if absent or null
 				}
 				if err := json.Unmarshal(d.Body, &mine); err != nil {
-					return cloudinaryhook.Permanent(err) // of another kind: no retry mends that
+					return cloudinaryhook.Permanent(err) // of another kind: no retry helps
 				}
 				if mine.WatermarkID != nil {
 					fmt.Println(d.PublicID, "has watermark", *mine.WatermarkID)
@@ -352,8 +353,8 @@ func ExampleProcessor_notify() {
 	// not wanted: explode
 }
 
-// What a store kept as JSON becomes a delivery again, under a later version of
-// this package too.
+// A store keeps a delivery as JSON. A later version of this package can read it
+// too.
 func ExampleDelivery_UnmarshalJSON() {
 	const stored = `{"id":"c33d5558ff80bed16acaa28f179954431bff3097cae6e56ca25424d52d97ee9d",` +
 		`"received_at":"2025-03-04T09:15:28.5Z","signed_at":"2025-03-04T09:15:27Z","claims":{"album_id":7},` +
@@ -370,8 +371,9 @@ func ExampleDelivery_UnmarshalJSON() {
 	// signed at 2025-03-04 09:15:27 +0000 UTC and received at 2025-03-04 09:15:28.5 +0000 UTC
 }
 
-// What is pending after a crash or a failure is processed later: at the app's
-// start all that was received before it, then every minute what is older than one.
+// Process pending deliveries after a crash or a failure. When the app starts,
+// resume all that were received before. Then resume every minute those that are
+// older than a minute.
 func ExampleProcessor_Resume() {
 	ctx := context.Background()
 	store := new(cloudinaryhooktest.MemoryStore)
@@ -407,8 +409,9 @@ func ExampleProcessor_Resume() {
 	// <nil>
 }
 
-// One handler serves many product environments: the token says whose secrets
-// count. A secret is rotated in the app's database, without a restart.
+// One handler serves many product environments. SecretsFor finds the secrets
+// for the token's claims. A secret is rotated in the app's database, without a
+// restart.
 func ExampleConfig_secretsFor() {
 	secrets := map[string][]string{ // in an app, a table with a cache before it
 		"acme":   {"secret of acme"},
@@ -463,8 +466,8 @@ func ExampleDelivery_Image() {
 	// waves is no image
 }
 
-// A notification that came another way, here from a file, is verified and then
-// accepted like any other.
+// Verify a notification that came another way, here from a file. Then accept it
+// like any other.
 func ExampleProcessor_Accept() {
 	body := []byte(`{"notification_type":"upload","public_id":"beach","version":1700000000}`)
 	timestamp := "1700000000"

@@ -157,7 +157,7 @@ func (p *Processor) ResumeEvery(ctx context.Context, interval time.Duration, pen
 		return err
 	}
 	if interval <= 0 || pending == nil {
-		return fmt.Errorf("%w: ResumeEvery needs an interval above 0 and a function that lists what is pending", ErrMisconfigured)
+		return fmt.Errorf("%w: ResumeEvery needs an interval above 0 and a function that lists pending deliveries", ErrMisconfigured)
 	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()

@@ -12,8 +12,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 )
 
-// An app's test sends its handler what Cloudinary would send, and what it would
-// not.
+// An app's test sends its handler genuine notifications and wrong ones.
 func Example() {
 	store := new(cloudinaryhooktest.MemoryStore)
 	handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
@@ -61,7 +60,7 @@ func Example() {
 	// album closed done cloudinaryhook: creating the image failed: the album is closed
 }
 
-// A Store is tested against its contract, each clause in a subtest.
+// TestStore tests a Store against its contract, each clause in a subtest.
 func ExampleTestStore() {
 	var t *testing.T // of the app's own test
 	cloudinaryhooktest.TestStore(t, func(*testing.T) cloudinaryhook.Store {

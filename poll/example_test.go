@@ -10,8 +10,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/poll"
 )
 
-// A receiver creates what a channel's messages announce. NewPollServer stands for
-// Cloudinary here; in production leave BaseURL out.
+// A receiver creates the images that a channel's messages announce. Here
+// NewPollServer takes the place of Cloudinary. In production leave BaseURL out.
 func ExampleReceiver() {
 	server := cloudinaryhooktest.NewPollServer(nil)
 	defer server.Close()
@@ -46,8 +46,8 @@ func ExampleReceiver() {
 	// 0 messages remain
 }
 
-// Without a Receiver: claim messages, verify each over its exact bytes, keep what
-// they say, and only then acknowledge them.
+// Without a Receiver: claim messages, verify each over its exact bytes, store
+// their content, and only then acknowledge them.
 func ExampleClient() {
 	server := cloudinaryhooktest.NewPollServer(nil)
 	defer server.Close()

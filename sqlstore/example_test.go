@@ -15,8 +15,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
 )
 
-// A whole receiver. What an app writes itself is the function that creates an
-// image: here a row, which shares the commit of the deliveries.
+// A complete receiver. The app writes only the function that creates an image:
+// here a row, which shares the commit of the deliveries.
 func Example_sqlstore() {
 	ctx := context.Background()
 	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL"))
@@ -41,7 +41,7 @@ func Example_sqlstore() {
 		Processor: processor,
 	})
 	check(err)
-	go processor.ResumeEvery(ctx, time.Minute, store.Pending) // what a crash or a failure left
+	go processor.ResumeEvery(ctx, time.Minute, store.Pending) // tries again after a crash or an error
 	go func() { check(http.ListenAndServe(":8080", hook)) }()
 	for range time.Tick(time.Hour) {
 		if _, err := store.Prune(ctx, time.Now().AddDate(0, 0, -30)); err != nil {

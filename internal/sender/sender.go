@@ -133,7 +133,7 @@ func withoutPeerText(err error) error {
 			return cause
 		}
 	}
-	return errors.New("what answered does not speak HTTP, or not TLS")
+	return errors.New("the server does not speak HTTP, or not TLS")
 }
 
 // Curl is a shell command that posts the notification. Anybody who reads it can
