@@ -2,6 +2,7 @@ package cloudinaryhook
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/fips140"
 	"crypto/sha256"
@@ -180,7 +181,7 @@ func TestSignatureMessages(t *testing.T) {
 // TestFIPS runs itself under GODEBUG=fips140=only, where SHA-1 is not to be had.
 func TestFIPS(t *testing.T) {
 	if !fips140.Enforced() {
-		cmd := exec.Command(os.Args[0], "-test.run=^TestFIPS$", "-test.v")
+		cmd := exec.Command(os.Args[0], "-test.run=^TestFIPS$", "-test.v", "-test.timeout=2m")
 		cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
 		out, err := cmd.CombinedOutput()
 		if err != nil || !bytes.Contains(out, []byte("--- PASS: TestFIPS")) {
@@ -540,12 +541,14 @@ func countInstructions(t *testing.T, binary string, args []string) string {
 	var out []byte
 	var err error
 	for range 20 { // callgrind sometimes trips over Go's changing stacks, which says nothing about what it counts
-		cmd := exec.Command("valgrind", append([]string{"--tool=callgrind", "--callgrind-out-file=" + filepath.Join(t.TempDir(), "out"),
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // or it never ends
+		cmd := exec.CommandContext(ctx, "valgrind", append([]string{"--tool=callgrind", "--callgrind-out-file=" + filepath.Join(t.TempDir(), "out"),
 			"--collect-atstart=no", "--toggle-collect=github.com/cloudinaryhook/cloudinaryhook.equalDigests",
 			binary, string(testBody), testTimestamp}, args...)...)
 		// A preempted goroutine's scheduler would be counted too.
 		cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1")
 		out, err = cmd.CombinedOutput()
+		cancel()
 		if found := collected.FindSubmatch(out); err == nil && found != nil && string(found[1]) != "0" {
 			return string(found[1])
 		}

@@ -272,6 +272,7 @@ func TestAnswerComesFirst(t *testing.T) {
 				c.Logger = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) { <-answered; return len(p), nil }), nil))
 				c.Observe = func(context.Context, Outcome) { <-answered }
 			}, withHTTP2)
+			t.Cleanup(func() { close(answered) }) // where no answer came, or the server never ends
 			transport := transportOf(t, proto)
 			for _, body := range []string{untypedImage, ""} { // accepted, and refused
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -379,17 +380,17 @@ func TestMemoryInFlight(t *testing.T) {
 				continue // it grows like big
 			}
 			t.Run(tt.name+"/"+name, func(t *testing.T) {
-				var inside sync.WaitGroup
-				inside.Add(tt.requests)
-				release := make(chan struct{})
+				inside, release := make(chan struct{}, tt.requests), make(chan struct{})
+				finish := sync.OnceFunc(func() { close(release) })
 				s := newSocketServer(t, func(c *Config) {
 					c.Processor = &Processor{Store: &memory{onSave: func(context.Context) (State, error) {
-						inside.Done()
+						inside <- struct{}{}
 						<-release
 						return StateNew, nil
 					}}, Deferred: true}
 					c.Timeout = time.Minute
 				})
+				t.Cleanup(finish)
 				before := memoryInUse()
 				var conns []*net.TCPConn
 				for range tt.requests {
@@ -399,9 +400,16 @@ func TestMemoryInFlight(t *testing.T) {
 					}
 					conns = append(conns, conn)
 				}
-				inside.Wait() // all bodies are read and held
+				late := time.After(2 * time.Minute)
+				for i := range tt.requests { // until all bodies are read and held
+					select {
+					case <-inside:
+					case <-late:
+						t.Fatalf("%d requests reached Save, want %d", i, tt.requests)
+					}
+				}
 				each := (memoryInUse() - before) / tt.requests
-				close(release)
+				finish()
 				for _, conn := range conns {
 					if got := readStatuses(t, conn); fmt.Sprint(got) != "[201]" {
 						t.Errorf("statuses got %v, want [201]", got)
