@@ -199,9 +199,10 @@ func (m claimMember) store(field any) (wrong string) {
 		// All issuers write whole seconds, which need no detour through floating
 		// point. A date beyond these years is an overflow, and might compare
 		// either way.
+		const yearZero, lastSecond = -62167219200, 253402300799 // of the year 9999
 		seconds, err := strconv.ParseInt(string(m.value), 10, 64)
 		*field = &jwt.NumericDate{Time: time.Unix(seconds, 0)}
-		if err != nil && (*field).UnmarshalJSON(m.value) != nil || (*field).UTC().Year() < 0 || (*field).UTC().Year() > 9999 {
+		if err != nil && (*field).UnmarshalJSON(m.value) != nil || (*field).Unix() < yearZero || (*field).Unix() > lastSecond {
 			return "not Unix seconds of the years 0 to 9999; is it in milliseconds?"
 		}
 	}
