@@ -2,8 +2,7 @@
 -- that of the process that wrote them.
 CREATE TABLE cloudinary_deliveries (
 	id                TEXT PRIMARY KEY,
-	delivery          BYTEA NOT NULL,             -- all of it, as cloudinaryhook.Delivery marshals
-	notification_type TEXT NOT NULL,              -- this and the following columns are for queries: text is
+	notification_type TEXT NOT NULL,              -- all columns but the last are for queries: text is
 	public_id         TEXT NOT NULL,              -- cut after 1,000 bytes, and what is not UTF-8 in it replaced
 	request_id        TEXT NOT NULL,
 	organization_id   TEXT NOT NULL,
@@ -14,7 +13,8 @@ CREATE TABLE cloudinary_deliveries (
 	resumes           BIGINT NOT NULL DEFAULT 0,  -- how many of them were to resume it, and not to receive it again
 	completed_at      BIGINT,                     -- NULL: pending
 	cause             TEXT,                       -- why it was rejected; NULL: it was not
-	leased_until      BIGINT                      -- a pending one is another process's to resume until then
+	leased_until      BIGINT,                     -- a pending one is another process's to resume until then
+	delivery          BYTEA NOT NULL              -- all of it, as cloudinaryhook.Delivery marshals; large, so it comes last
 );
 
 CREATE INDEX cloudinary_deliveries_pending ON cloudinary_deliveries (received_at, id) WHERE completed_at IS NULL;

@@ -1,8 +1,7 @@
 -- Times are Unix nanoseconds.
 CREATE TABLE cloudinary_deliveries (
 	id                TEXT PRIMARY KEY,
-	delivery          BLOB NOT NULL,              -- all of it, as cloudinaryhook.Delivery marshals
-	notification_type TEXT NOT NULL,              -- this and the following columns are for queries: text is
+	notification_type TEXT NOT NULL,              -- all columns but the last are for queries: text is
 	public_id         TEXT NOT NULL,              -- cut after 1,000 bytes, and what is not UTF-8 in it replaced
 	request_id        TEXT NOT NULL,
 	organization_id   TEXT NOT NULL,
@@ -12,7 +11,8 @@ CREATE TABLE cloudinary_deliveries (
 	saves             INTEGER NOT NULL DEFAULT 1, -- how often it was saved; the first was told that it is new
 	resumes           INTEGER NOT NULL DEFAULT 0, -- how many of them were to resume it, and not to receive it again
 	completed_at      INTEGER,                    -- NULL: pending
-	cause             TEXT                        -- why it was rejected; NULL: it was not
+	cause             TEXT,                       -- why it was rejected; NULL: it was not
+	delivery          BLOB NOT NULL               -- all of it, as cloudinaryhook.Delivery marshals; large, so it comes last
 ) STRICT;
 
 CREATE INDEX cloudinary_deliveries_pending ON cloudinary_deliveries (received_at, id) WHERE completed_at IS NULL;
