@@ -517,12 +517,12 @@ var brokenStores = []struct {
 			return all
 		})
 	}},
-	{"pages by count", "PendingPagesWhileTheLoopWrites", func(b *broken) {
+	{"pages by count", "PendingPages", func(b *broken) {
 		b.paged(func(all []*cloudinaryhook.Delivery, _ *cloudinaryhook.Delivery, n int) []*cloudinaryhook.Delivery {
 			return all[min(n, len(all)):]
 		})
 	}},
-	{"counts on its rows being done", "PendingPagesWhileTheLoopWrites", func(b *broken) {
+	{"counts on its rows being done", "PendingPages", func(b *broken) {
 		first := ""
 		b.paged(func(all []*cloudinaryhook.Delivery, _ *cloudinaryhook.Delivery, n int) []*cloudinaryhook.Delivery {
 			if len(all) == 0 || n > 0 && all[0].ID == first {
