@@ -44,7 +44,7 @@ func (s *Store) connect(ctx context.Context) (*connection, error) {
 	for range maxStale {
 		conn, err := s.db.Conn(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("sqlstore: connecting: %w", err)
+			return nil, fmt.Errorf("connecting: %w", err)
 		}
 		c := &connection{Conn: conn, writer: rand.Text()}
 		err = c.check(ctx, s.dialect)
@@ -52,7 +52,7 @@ func (s *Store) connect(ctx context.Context) (*connection, error) {
 			return c, nil
 		}
 		c.discard(ctx)
-		if err = fmt.Errorf("sqlstore: connecting: %w", withHint(err)); s.dialect == SQLite || errors.Is(err, ErrNotDurable) || ctx.Err() != nil {
+		if err = fmt.Errorf("connecting: %w", withHint(err)); s.dialect == SQLite || errors.Is(err, ErrNotDurable) || ctx.Err() != nil {
 			return nil, err
 		}
 		last = err

@@ -37,7 +37,6 @@ const (
 	pgSerializationFailure = "40001"
 	pgDeadlock             = "40P01"
 	pgCompletionUnknown    = "40003"
-	pgUndefinedTable       = "42P01"
 	pgDuplicatePrepared    = "42P05"
 	pgInvalidPrepared      = "26000"
 )
@@ -54,10 +53,6 @@ func sqlState(err error) string {
 // words that SQLite itself has for it.
 func says(err error, words ...string) bool {
 	return err != nil && slices.ContainsFunc(words, func(w string) bool { return strings.Contains(err.Error(), w) })
-}
-
-func noTable(err error) bool {
-	return sqlState(err) == pgUndefinedTable || says(err, "no such table")
 }
 
 func readOnly(err error) bool {
@@ -100,6 +95,15 @@ func withHint(err error) error {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	}
 	return err
+}
+
+// tableExists is a query for whether there is a table. To read from one that is
+// missing would be an error in the server's log at each first start.
+func (d Dialect) tableExists() string {
+	if d == Postgres {
+		return "SELECT to_regclass($1) IS NOT NULL"
+	}
+	return "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1 COLLATE NOCASE)"
 }
 
 // skipLocked has a query leave out rows that others have locked, instead of

@@ -46,7 +46,7 @@ func (s *Store) migrations() (texts []string) {
 // the table.
 func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.migrate(ctx); err != nil {
-		return fmt.Errorf("sqlstore: migrating: %w", withHint(err))
+		return fmt.Errorf("migrating: %w", withHint(err))
 	}
 	return nil
 }
@@ -89,11 +89,13 @@ func execAll(ctx context.Context, conn *sql.Conn, statements []string) error {
 // version is that of the table, 0 if there is none. One that is newer than this
 // package is an error.
 func (s *Store) version(ctx context.Context, db querier) (version int, err error) {
+	var exists bool
+	err = db.QueryRowContext(ctx, s.dialect.tableExists(), s.table+"_migrations").Scan(&exists)
+	if err != nil || !exists {
+		return 0, err
+	}
 	err = db.QueryRowContext(ctx, s.sql("SELECT coalesce(max(version), 0) FROM cloudinary_deliveries_migrations")).Scan(&version)
-	switch newest := len(s.migrations()); {
-	case noTable(err):
-		return 0, nil
-	case err == nil && version > newest:
+	if newest := len(s.migrations()); err == nil && version > newest {
 		err = fmt.Errorf("%w: its version is %d, and this package knows %d", ErrNewerSchema, version, newest)
 	}
 	return version, err

@@ -100,7 +100,7 @@ func (s *Store) yieldPending(ctx context.Context, id string, yield func(*cloudin
 			return true
 		}
 		if err != nil {
-			yield(nil, fmt.Errorf("sqlstore: delivery %s: %w", id, err))
+			yield(nil, fmt.Errorf("delivery %s: %w", id, err))
 			return false
 		}
 		defer s.release(ctx, id, until)
@@ -115,7 +115,7 @@ func (s *Store) yieldPending(ctx context.Context, id string, yield func(*cloudin
 		err = json.Unmarshal(data, d)
 	}
 	if err != nil {
-		return yield(nil, fmt.Errorf("sqlstore: delivery %s: %w", id, err)) && ctx.Err() == nil
+		return yield(nil, fmt.Errorf("delivery %s: %w", id, err)) && ctx.Err() == nil
 	}
 	return yield(d, nil)
 }

@@ -41,7 +41,7 @@ func TestRefused(t *testing.T) {
 		{"no database", nil, SQLite, nil, nil, "nil"},
 		{"no dialect", sqlite(""), 0, nil, nil, "Dialect(0)"},
 		{"unknown dialect", sqlite(""), 7, nil, nil, "Dialect(7)"},
-		{"another database's dialect", sqlite(""), Postgres, nil, nil, "current_setting"},
+		{"another database's dialect", sqlite(""), Postgres, nil, nil, "to_regclass"},
 		{"empty table name", sqlite(""), SQLite, []Option{Table("")}, nil, "letters"},
 		{"a statement as table name", sqlite(""), SQLite, []Option{Table("x; DROP TABLE y")}, nil, "letters"},
 		{"a long table name", sqlite(""), SQLite, []Option{Table(strings.Repeat("x", 41))}, nil, "letters"},
@@ -65,6 +65,9 @@ func TestRefused(t *testing.T) {
 			}
 			if tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "hunter2") {
 				t.Errorf("New got %v, want an error that is %v and says %q", err, tt.is, tt.says)
+			}
+			if strings.Count(err.Error(), "sqlstore: ") > 1 {
+				t.Errorf("New got %v, want the package's name once", err)
 			}
 			if tt.db != nil && tt.db.Stats().InUse > 0 {
 				t.Errorf("%d connections are still in use, want none", tt.db.Stats().InUse)
@@ -91,7 +94,7 @@ func TestNewerTable(t *testing.T) {
 		if _, err := s.db.Exec("INSERT INTO cloudinary_deliveries_migrations (version) VALUES (99)"); err != nil {
 			t.Fatal(err)
 		}
-		if err := late.Migrate(t.Context()); !errors.Is(err, ErrNewerSchema) {
+		if err := late.Migrate(t.Context()); !errors.Is(err, ErrNewerSchema) || strings.Count(err.Error(), "sqlstore: ") > 1 {
 			t.Errorf("Migrate got %v, want %v", err, ErrNewerSchema)
 		}
 		if again, err := New(t.Context(), s.db, s.dialect); !errors.Is(err, ErrNewerSchema) {

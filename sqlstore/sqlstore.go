@@ -113,7 +113,7 @@ func New(ctx context.Context, db *sql.DB, d Dialect, options ...Option) (*Store,
 		return nil, errors.New("sqlstore: db allows one open connection, but the store keeps one for itself: SetMaxOpenConns(2) at least")
 	}
 	if _, err := s.version(ctx, db); err != nil {
-		return nil, fmt.Errorf("sqlstore: %w", withHint(err))
+		return nil, fmt.Errorf("reading the table's version: %w", withHint(err))
 	}
 	var err error
 	if s.conn, err = s.connect(ctx); err != nil {
