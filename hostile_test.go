@@ -417,7 +417,7 @@ func TestPeerBytesAreNotTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			s := newSocketServer(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
-			if got, _ := s.send(t, head(untypedImage, "Transfer-Encoding: chunked\r\n"+closing)+chunks); got != 400 {
+			if got := s.send(t, head(untypedImage, "Transfer-Encoding: chunked\r\n"+closing)+chunks); got != 400 {
 				t.Errorf("status got %d, want 400", got)
 			}
 			o := s.outcome(t)
