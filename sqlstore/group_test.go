@@ -65,7 +65,7 @@ func TestGroupCommit(t *testing.T) {
 			if d.dialect == SQLite {
 				name += "&_pragma=wal_autocheckpoint(0)" // the log has every commit then
 			}
-			all := several(50*clients, func() *cloudinaryhook.Delivery { return newDelivery(t, string(uploadBody(t))) })
+			all := several(20*clients, func() *cloudinaryhook.Delivery { return newDelivery(t, string(uploadBody(t))) })
 			s := open(t, d.dialect, name)
 			before := syncs(t, s)
 			atOnce(t, clients, all, func(ctx context.Context, d *cloudinaryhook.Delivery) error {

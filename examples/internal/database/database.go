@@ -68,7 +68,7 @@ func (db *DB) open(ctx context.Context, dialect sqlstore.Dialect) (err error) {
 	if db.Store, err = sqlstore.New(ctx, db.db, dialect, sqlstore.Table("deliveries")); err != nil {
 		return err
 	}
-	if db.has(ctx, "deliveries") && !db.has(ctx, "deliveries_migrations") {
+	if db.has(ctx, dialect, "deliveries") && !db.has(ctx, dialect, "deliveries_migrations") {
 		return errEarlier
 	}
 	if err := db.Migrate(ctx); err != nil {
@@ -77,13 +77,15 @@ func (db *DB) open(ctx context.Context, dialect sqlstore.Dialect) (err error) {
 	return db.createImages(ctx, dialect)
 }
 
-// has asks for a table in a way that every database understands.
-func (db *DB) has(ctx context.Context, table string) bool {
-	rows, err := db.db.QueryContext(ctx, "SELECT 1 FROM "+table+" LIMIT 0") //nolint:gosec // the names are above
-	if err != nil {
-		return false
+// has asks for a table. To read from one that is missing would be an error in
+// Postgres' log.
+func (db *DB) has(ctx context.Context, dialect sqlstore.Dialect, table string) (has bool) {
+	statement := "SELECT to_regclass($1) IS NOT NULL"
+	if dialect == sqlstore.SQLite {
+		statement = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = $1)"
 	}
-	return errors.Join(rows.Close(), rows.Err()) == nil
+	err := db.db.QueryRowContext(ctx, statement, table).Scan(&has)
+	return err == nil && has
 }
 
 //go:embed schema.sql
@@ -92,7 +94,7 @@ var schema string
 // createImages makes the table of images and the indexes that pages need, once.
 // Galleries that start at the same time wait for each other.
 func (db *DB) createImages(ctx context.Context, dialect sqlstore.Dialect) error {
-	if db.has(ctx, "images") {
+	if db.has(ctx, dialect, "images") {
 		return nil // and the user needs no right to create tables
 	}
 	tx, err := db.db.BeginTx(ctx, nil) // on SQLite with the write lock
