@@ -160,9 +160,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var result result
 	var failure error // of what nothing else contains
 	defer func() {    // since the app's code may end the goroutine
-		if result.err == nil {
-			result.err = failure
-		}
+		result.err = cmp.Or(result.err, failure)
 		h.finish(ctx, w, start, d, result)
 	}()
 	contain(&failure, ErrReceive, func() error {
