@@ -651,31 +651,6 @@ func TestRefusalsSayWhatHelps(t *testing.T) {
 	}
 }
 
-// TestReadDeadline: it is the request's own, and not later than the server's.
-func TestReadDeadline(t *testing.T) {
-	for serverTimeout, want := range map[time.Duration]int{0: 1, 10 * time.Second: 0, time.Minute: 1} {
-		synctest.Test(t, func(t *testing.T) {
-			w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
-			ctx := context.WithValue(t.Context(), http.ServerContextKey, &http.Server{ReadTimeout: serverTimeout})
-			start := time.Now()
-			newHandler(t, nil).ServeHTTP(w, newRequest(untypedImage).WithContext(ctx))
-			if len(w.deadlines) != want || want == 1 && w.deadlines[0].Sub(start) != 15*time.Second {
-				t.Errorf("with a server's ReadTimeout of %v got %v, want %d, 15 s after %v", serverTimeout, w.deadlines, want, start)
-			}
-		})
-	}
-}
-
-type deadlineRecorder struct {
-	*httptest.ResponseRecorder
-	deadlines []time.Time
-}
-
-func (r *deadlineRecorder) SetReadDeadline(t time.Time) error {
-	r.deadlines = append(r.deadlines, t)
-	return nil
-}
-
 // FuzzHandler: a 201 exactly for a well-formed body with both proofs, never a
 // panic, never a status outside the table. If by is not 0, the body is signed.
 func FuzzHandler(f *testing.F) {

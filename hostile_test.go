@@ -342,6 +342,7 @@ func TestSlowAndBrokenClients(t *testing.T) {
 		{"a byte now and then in the headers", 0, short, func(conn *net.TCPConn) { trickle(conn, good) }, []int{400}, nil}, // by net/http, and the connection is closed
 		{"nothing after the headers", 0, short, says(good), []int{408}, ErrBodyTimeout},
 		{"nothing after the headers, by the server's time", short, long, says(good), []int{408}, ErrBodyTimeout},
+		{"nothing after the headers, and a server that allows more", long, short, says(good), []int{408}, ErrBodyTimeout},
 		{"no token, and nothing after the headers", 0, short, says(noToken + contentLength(100) + "\r\n"), []int{401}, ErrMissingToken},
 		{"no token, and nothing after the headers, by the server's time", short, long, says(noToken + contentLength(100) + "\r\n"), []int{401}, ErrMissingToken},
 		{"no token, and a chunk that never ends", 0, short, says(noToken + "Transfer-Encoding: chunked\r\n\r\nfffff\r\n" + strings.Repeat("x", 257<<10)), []int{401}, ErrMissingToken},
