@@ -65,7 +65,10 @@ func TestGroupCommit(t *testing.T) {
 			if d.dialect == SQLite {
 				name += "&_pragma=wal_autocheckpoint(0)" // the log has every commit then
 			}
-			all := several(20*clients, func() *cloudinaryhook.Delivery { return newDelivery(t, string(uploadBody(t))) })
+			var all []*cloudinaryhook.Delivery
+			for i := range 20 * clients {
+				all = append(all, upload(t, i))
+			}
 			s := open(t, d.dialect, name)
 			before := syncs(t, s)
 			atOnce(t, clients, all, func(ctx context.Context, d *cloudinaryhook.Delivery) error {
@@ -110,9 +113,7 @@ func postgresSyncs(t *testing.T, s *Store) (n int64) {
 	if err := s.Do(t.Context(), func(context.Context, *sql.Tx) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	release := hold(t, s) // so that this may use the committer's connection
-	s.disconnect(t.Context())
-	release()
+	s.disconnect(t.Context()) // the committer waits, so nobody else uses its connection
 	ask := func(statement string) (n int64) {
 		t.Helper()
 		if err := s.db.QueryRow(statement).Scan(&n); err != nil {

@@ -64,7 +64,7 @@ func BenchmarkReaders(b *testing.B) {
 		b.Run(d.dialect.String(), func(b *testing.B) {
 			s := open(b, d.dialect, d.newName(b))
 			s.db.SetMaxOpenConns(max(2, runtime.GOMAXPROCS(0)))
-			fill(b, s, 20_000, "CASE WHEN n % 10 > 0 THEN n END", "CASE WHEN n % 20 = 1 THEN 'bad' END", "n")
+			fillShares(b, s, 20_000)
 			round := func() float64 {
 				return percentile(measureSaves(b, s, func() { time.Sleep(seconds * time.Second) }), 99)
 			}
