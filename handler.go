@@ -377,11 +377,11 @@ func readAll(body io.Reader, declared, limit int64) ([]byte, error) {
 		case err != nil:
 			return nil, readError(err)
 		case len(buf) == cap(buf):
-			size := min(2*int64(cap(buf)), limit+1)
+			size := min(2*int64(cap(buf)), limit)
 			if declared >= int64(len(buf)) {
-				size = min(4*int64(cap(buf)), declared+1)
+				size = min(4*int64(cap(buf)), declared)
 			}
-			buf = append(make([]byte, 0, size), buf...)
+			buf = append(make([]byte, 0, size+1), buf...)
 		}
 	}
 }

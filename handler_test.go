@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -400,7 +401,11 @@ func TestBodiesOfEverySize(t *testing.T) {
 				body := "{" + strings.Repeat(" ", size-2) + "}"
 				r := newRequest(body)
 				r.ContentLength = length
-				h := newHandler(t, nil)
+				h := newHandler(t, func(c *Config) {
+					if length != int64(size) {
+						c.MaxBody = math.MaxInt64 // no limit
+					}
+				})
 				d, err := h.Authenticate(r)
 				if err != nil || string(d.Body) != body {
 					t.Errorf("Authenticate got %v, want the body of %d bytes", err, size)
