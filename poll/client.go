@@ -19,6 +19,7 @@ import (
 	"unicode"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/httperr"
 )
 
 const (
@@ -223,10 +224,7 @@ func (c *Client) attempt(ctx context.Context, r request, answer any) (retryAfter
 	}
 	resp, err := c.httpClient().Do(req)
 	if err != nil {
-		if e, ok := errors.AsType[*url.Error](err); ok {
-			err = e.Err // without the URL
-		}
-		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, httperr.WithoutPeerText(err))
 	}
 	defer resp.Body.Close()
 	if err := statusError(resp.StatusCode); err != nil {
@@ -255,7 +253,7 @@ func statusError(status int) error {
 func readAnswer(body io.Reader, answer any) error {
 	data, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
 	if err != nil {
-		return fmt.Errorf("%w: the answer was cut off: %w", ErrUnavailable, err)
+		return fmt.Errorf("%w: the answer could not be read: %w", ErrUnavailable, httperr.WithoutPeerText(err))
 	}
 	if len(data) > maxAnswer {
 		return ErrAnswerTooLarge

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -348,7 +349,7 @@ func TestErrorsKeepSecrets(t *testing.T) {
 		return log.Write(p)
 	}), nil))
 	c.HTTPClient.Transport = roundTripper(func(*http.Request) (*http.Response, error) {
-		return nil, errors.New("connection refused")
+		return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 	})
 	_, err := c.Receive(ctx)
 	for _, text := range []string{err.Error(), log.String()} {
@@ -360,6 +361,50 @@ func TestErrorsKeepSecrets(t *testing.T) {
 				t.Errorf("%s says %s", text, secret)
 			}
 		}
+	}
+}
+
+// An answer may repeat the request, as a proxy's page does. So no error and no
+// line of the log has text of it, even if it is not HTTP.
+func TestErrorsHoldNoTextOfTheAnswer(t *testing.T) {
+	const ok = "HTTP/1.1 200 OK\r\n"
+	tests := []struct{ name, answer string }{
+		{"a page alone", "<html>peer-text</html>\r\n\r\n"},
+		{"the version", "HTTP/peer-text 200 OK\r\n\r\n"},
+		{"the status code", "HTTP/1.1 peer-text OK\r\n\r\n"},
+		{"a header line", ok + "peer-text\r\n\r\n"},
+		{"Content-Length", ok + "Content-Length: peer-text\r\n\r\n"},
+		{"Transfer-Encoding", ok + "Transfer-Encoding: peer-text\r\n\r\n"},
+		{"Location", "HTTP/1.1 302 Found\r\nLocation: https://%zz/peer-text\r\nContent-Length: 0\r\n\r\n"},
+		{"a trailer", ok + "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\npeer-text\r\n\r\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				conn, _, err := http.NewResponseController(w).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				io.WriteString(conn, tt.answer)
+			}))
+			defer server.Close()
+			ctx, cancel := context.WithCancel(t.Context())
+			var log strings.Builder
+			c := &poll.Client{CloudName: "demo", APIKey: "key", APISecret: "secret", Channel: "images", BaseURL: server.URL}
+			c.Logger = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+				cancel()
+				return log.Write(p)
+			}), nil))
+			_, err := c.Receive(ctx)
+			if !errors.Is(err, poll.ErrUnavailable) {
+				t.Errorf("got %v, want ErrUnavailable", err)
+			}
+			if text := err.Error() + log.String(); strings.Contains(text, "peer-text") {
+				t.Errorf("got %s, want no text of the answer", text)
+			}
+		})
 	}
 }
 

@@ -7,13 +7,11 @@ import (
 	"context"
 	"crypto"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -24,6 +22,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/httperr"
 )
 
 // A Sender signs for one product environment. It is safe for concurrent use as
@@ -101,7 +100,7 @@ func (n *Notification) Post(ctx context.Context, client *http.Client) (Answer, e
 	}
 	resp, err := client.Do(r)
 	if err != nil {
-		return Answer{}, withoutPeerText(err)
+		return Answer{}, httperr.WithoutPeerText(err)
 	}
 	defer resp.Body.Close()
 	// Read to its end, within reason, so that the connection can be used again.
@@ -111,29 +110,6 @@ func (n *Notification) Post(ctx context.Context, client *http.Client) (Answer, e
 		answer.Location = (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
 	}
 	return answer, nil
-}
-
-// withoutPeerText keeps only errors that hold no text of the receiver's: that may
-// repeat the URL, as a malformed Location header does.
-func withoutPeerText(err error) error {
-	if failed, ok := errors.AsType[*url.Error](err); ok {
-		err = failed.Err // without the URL
-	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return timeout
-	}
-	if failed, ok := errors.AsType[*net.OpError](err); ok {
-		return failed
-	}
-	if failed, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return failed
-	}
-	for _, cause := range []error{context.Canceled, io.EOF, io.ErrUnexpectedEOF} {
-		if errors.Is(err, cause) {
-			return cause
-		}
-	}
-	return errors.New("the server does not speak HTTP, or not TLS")
 }
 
 // Curl is a shell command that posts the notification. Anybody who reads it can
