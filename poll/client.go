@@ -2,6 +2,7 @@ package poll
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -99,11 +100,11 @@ func (c *Client) Receive(ctx context.Context) ([]Message, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	wait := c.wait()
+	wait, limit := c.wait(), cmp.Or(c.MaxMessages, defaultMaxMessages)
 	query := url.Values{
-		"max_messages":       {strconv.Itoa(orDefault(c.MaxMessages, defaultMaxMessages))},
+		"max_messages":       {strconv.Itoa(limit)},
 		"wait_seconds":       {seconds(wait)},
-		"visibility_timeout": {seconds(orDefault(c.Visibility, defaultVisibility))},
+		"visibility_timeout": {seconds(cmp.Or(c.Visibility, defaultVisibility))},
 	}
 	if c.Channel != "" {
 		query.Set("channel", c.Channel)
@@ -114,7 +115,7 @@ func (c *Client) Receive(ctx context.Context) ([]Message, error) {
 		Messages []Message `json:"messages"` // absent if there are none
 	}
 	err := c.do(ctx, request{http.MethodGet, "?" + query.Encode(), nil, wait + transferTime}, &answer)
-	return answer.Messages, err
+	return answer.Messages[:min(len(answer.Messages), limit)], err // the others come again
 }
 
 // Acknowledge makes the API delete messages for good. Call it only when their
@@ -122,11 +123,11 @@ func (c *Client) Receive(ctx context.Context) ([]Message, error) {
 // of 100. If one request fails, it still makes the others. The errors are those
 // of Receive, joined.
 //
-// [ErrNotAcknowledged] means that the API answered with another status than
-// "acked" for some of them. Cloudinary has not published the other statuses.
-// The message may have been acknowledged before, by an attempt whose answer was
-// lost, or its visibility timeout may have passed. This does no harm: a message
-// that still exists comes again.
+// [ErrNotAcknowledged] means that the API did not answer "acked" for some of
+// them: with another status, or with none. Cloudinary has not published the
+// other statuses. The message may have been acknowledged before, by an attempt
+// whose answer was lost, or its visibility timeout may have passed. This does no
+// harm: a message that still exists comes again.
 func (c *Client) Acknowledge(ctx context.Context, receiptHandles ...string) error {
 	if err := c.check(); err != nil {
 		return err
@@ -151,10 +152,10 @@ func (c *Client) acknowledge(ctx context.Context, handles []string) error {
 	if err := c.do(ctx, request{http.MethodPost, "/ack", body, transferTime}, &answer); err != nil {
 		return err
 	}
-	failed := 0
+	failed := len(handles)
 	for _, result := range answer.Results {
-		if result.Status != statusAcked {
-			failed++
+		if result.Status == statusAcked {
+			failed--
 		}
 	}
 	if failed > 0 {
@@ -189,7 +190,8 @@ func (c *Client) do(ctx context.Context, r request, answer any) error {
 		last = err
 		// Jitter keeps those that failed together from returning together.
 		pause := max(backoff/2+rand.N(backoff/2), retryAfter) //nolint:gosec // nothing depends on it being secret
-		c.logRetry(ctx, r, err, pause)
+		writeLog(ctx, c.Logger, slog.LevelWarn, "cloudinary poll request failed",
+			slog.String("method", r.method), slog.Any("error", err), slog.Duration("retry_in", pause))
 		sleep(ctx, pause)
 	}
 	if last == nil {
@@ -198,19 +200,12 @@ func (c *Client) do(ctx context.Context, r request, answer any) error {
 	return fmt.Errorf("%w: %w", ctx.Err(), last)
 }
 
-func (c *Client) logRetry(ctx context.Context, r request, err error, pause time.Duration) {
-	if c.Logger != nil {
-		c.Logger.LogAttrs(ctx, slog.LevelWarn, "cloudinary poll request failed",
-			slog.String("method", r.method), slog.Any("error", err), slog.Duration("retry_in", pause))
-	}
-}
-
 // attempt makes a request once. An error that wraps ErrUnavailable may pass, and
 // then retryAfter is how long the API wants to be left alone, or zero.
 func (c *Client) attempt(ctx context.Context, r request, answer any) (retryAfter time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	address := strings.TrimSuffix(orDefault(c.BaseURL, defaultBaseURL), "/") +
+	address := strings.TrimSuffix(cmp.Or(c.BaseURL, defaultBaseURL), "/") +
 		"/v2/notifications/" + url.PathEscape(c.CloudName) + "/messages" + r.suffix
 	req, err := http.NewRequestWithContext(ctx, r.method, address, bytes.NewReader(r.body))
 	if err != nil {
@@ -286,7 +281,7 @@ func (c *Client) httpClient() *http.Client {
 	return &client
 }
 
-func (c *Client) wait() time.Duration { return max(orDefault(c.Wait, defaultWait), 0) }
+func (c *Client) wait() time.Duration { return max(cmp.Or(c.Wait, defaultWait), 0) }
 
 // check refuses a Client that cannot work, before it sends anything.
 func (c *Client) check() error {
@@ -294,7 +289,7 @@ func (c *Client) check() error {
 		return fmt.Errorf("%w: Client is nil", cloudinaryhook.ErrMisconfigured)
 	}
 	problem := ""
-	switch wait, visibility := c.wait(), orDefault(c.Visibility, defaultVisibility); {
+	switch wait, visibility := c.wait(), cmp.Or(c.Visibility, defaultVisibility); {
 	case !isClean(c.CloudName):
 		problem = "CloudName is empty or has white space, quotes or control characters around it"
 	case !isClean(c.APIKey):
@@ -311,7 +306,7 @@ func (c *Client) check() error {
 		problem = "Visibility is not between 1 s and 600 s"
 	case c.HTTPClient != nil && c.HTTPClient.Timeout > 0 && c.HTTPClient.Timeout <= wait:
 		problem = "HTTPClient.Timeout is not longer than Wait: it would cut each request off"
-	case !isSafe(orDefault(c.BaseURL, defaultBaseURL)):
+	case !isSafe(cmp.Or(c.BaseURL, defaultBaseURL)):
 		problem = "BaseURL is not a URL with https and a host"
 	default:
 		return nil
@@ -340,12 +335,12 @@ func seconds(d time.Duration) string {
 	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }
 
-func orDefault[T comparable](value, fallback T) T {
-	var zero T
-	if value == zero {
-		return fallback
+// writeLog contains a panic of the Logger, which must not end the process.
+func writeLog(ctx context.Context, logger *slog.Logger, level slog.Level, message string, attrs ...slog.Attr) {
+	if logger != nil {
+		defer func() { _ = recover() }()
+		logger.LogAttrs(ctx, level, message, attrs...)
 	}
-	return value
 }
 
 func sleep(ctx context.Context, d time.Duration) {

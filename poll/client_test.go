@@ -101,7 +101,11 @@ func TestRequests(t *testing.T) {
 		key, secret, _ := r.BasicAuth()
 		data, _ := io.ReadAll(r.Body)
 		got = append(got, r.Method+" "+r.URL.String()+" "+key+":"+secret+" "+string(data))
-		io.WriteString(w, `{}`)
+		if r.Method == http.MethodGet {
+			io.WriteString(w, `{}`)
+		} else {
+			io.WriteString(w, `{"results":[{"status":"acked"},{"status":"acked"}]}`)
+		}
 	})
 	for _, change := range []func(){
 		func() {},
@@ -124,6 +128,43 @@ func TestRequests(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("requests differ (-want +got):\n%s", diff)
+	}
+}
+
+// An API that returns more messages than were asked for does not get more of them
+// worked on at the same time: the rest come again.
+func TestReceiveCutsWhatIsTooMuch(t *testing.T) {
+	c := answering(func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, `{"messages":[{}`+strings.Repeat(`,{}`, 11)+`]}`)
+	})
+	for limit, want := range map[int]int{0: 10, 2: 2, 12: 12, 100: 12} {
+		c.MaxMessages = limit
+		if got, err := c.Receive(t.Context()); err != nil || len(got) != want {
+			t.Errorf("MaxMessages %d got %d messages and %v, want %d", limit, len(got), err, want)
+		}
+	}
+}
+
+// Only "acked" is an acknowledgement: another status is not, and neither is a
+// result that is missing.
+func TestNotAcknowledged(t *testing.T) {
+	tests := []struct {
+		name, answer string
+		want         error
+	}{
+		{"both", `{"results":[{"status":"acked"},{"status":"acked"}]}`, nil},
+		{"another status", `{"results":[{"status":"acked"},{"status":"expired"}]}`, poll.ErrNotAcknowledged},
+		{"one result", `{"results":[{"status":"acked"}]}`, poll.ErrNotAcknowledged},
+		{"no status", `{"results":[{},{}]}`, poll.ErrNotAcknowledged},
+		{"no results", `{}`, poll.ErrNotAcknowledged},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := answering(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, tt.answer) })
+			if err := c.Acknowledge(t.Context(), "a", "b"); !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+		})
 	}
 }
 

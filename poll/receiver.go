@@ -1,6 +1,7 @@
 package poll
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -152,9 +153,9 @@ func (r *Receiver) start() (*session, error) {
 	if _, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{Signature: r.Signature, Processor: r.Processor, Tokenless: true}); err != nil {
 		return nil, err
 	}
-	s := &session{Receiver: r, client: *r.Client, signature: *r.Signature, timeout: orDefault(r.Processor.Timeout, defaultTimeout)}
-	s.signature.MaxAge = orDefault(r.MaxAge, defaultMaxAge)
-	s.client.MaxMessages = orDefault(r.Concurrency, defaultMaxMessages)
+	s := &session{Receiver: r, client: *r.Client, signature: *r.Signature, timeout: cmp.Or(r.Processor.Timeout, defaultTimeout)}
+	s.signature.MaxAge = cmp.Or(r.MaxAge, defaultMaxAge)
+	s.client.MaxMessages = cmp.Or(r.Concurrency, defaultMaxMessages)
 	needed := s.timeout + visibilityMargin
 	if s.client.Visibility == 0 {
 		s.client.Visibility = needed
@@ -260,7 +261,7 @@ func (s *session) checkVerified(outcomes []outcome) error {
 		}
 		last = o.err
 	}
-	switch limit := orDefault(s.Unverified, defaultUnverified); {
+	switch limit := cmp.Or(s.Unverified, defaultUnverified); {
 	case len(outcomes) == 0:
 	case s.unverifiedSince.IsZero():
 		s.unverifiedSince = time.Now()
@@ -289,11 +290,9 @@ func (s *session) flush(ctx context.Context) {
 		return
 	}
 	s.tally = tally{logged: time.Now()}
-	if s.Logger != nil {
-		s.Logger.LogAttrs(ctx, slog.LevelWarn, "cloudinary messages left, they come again",
-			slog.Int("refused", t.refused), slog.Int("failed", t.failed), slog.Int("unacknowledged", t.unacknowledged),
-			slog.Any("last_error", t.last))
-	}
+	writeLog(ctx, s.Logger, slog.LevelWarn, "cloudinary messages left, they come again",
+		slog.Int("refused", t.refused), slog.Int("failed", t.failed), slog.Int("unacknowledged", t.unacknowledged),
+		slog.Any("last_error", t.last))
 }
 
 // contain makes a panic of ClaimsFor or Malformed an error, so that one odd
@@ -302,10 +301,8 @@ func (s *session) contain(ctx context.Context, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("poll: panic: %v", v)
-			if s.Logger != nil {
-				s.Logger.LogAttrs(ctx, slog.LevelError, "cloudinary message panicked",
-					slog.Any("error", err), slog.String("stack", string(debug.Stack())))
-			}
+			writeLog(ctx, s.Logger, slog.LevelError, "cloudinary message panicked",
+				slog.Any("error", err), slog.String("stack", string(debug.Stack())))
 		}
 	}()
 	return f()

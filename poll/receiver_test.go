@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -63,12 +62,14 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Handles []string `json:"receipt_handles"`
 	}
 	json.NewDecoder(r.Body).Decode(&body)
+	var results []map[string]string
 	for _, handle := range body.Handles {
 		delete(a.messages, handle)
 		a.acked = append(a.acked, handle)
+		results = append(results, map[string]string{"status": "acked"})
 	}
 	slices.Sort(a.acked)
-	io.WriteString(w, `{}`)
+	json.NewEncoder(w).Encode(map[string]any{"results": results})
 }
 
 // newReceiver accepts what api has, with a creator that calls create.
@@ -474,6 +475,34 @@ func TestLog(t *testing.T) {
 			left + "refused=30 failed=30 unacknowledged=0\n"
 		if diff := cmp.Diff(want, log.String()); diff != "" {
 			t.Errorf("log differs (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// A Logger that panics ends neither Run nor the process.
+func TestLoggerPanics(t *testing.T) {
+	logger := slog.New(slog.NewTextHandler(writerFunc(func([]byte) (int, error) { panic("no space left") }), nil))
+	synctest.Test(t, func(t *testing.T) {
+		a, failures := new(api), 1
+		r := newReceiver(a, fine)
+		r.Client = answering(func(w http.ResponseWriter, r *http.Request) {
+			if failures--; failures >= 0 {
+				w.WriteHeader(http.StatusBadGateway) // the Client logs it
+				return
+			}
+			a.ServeHTTP(w, r)
+		})
+		r.ClaimsFor = func(_ context.Context, m *poll.Message) (*cloudinaryhook.Claims, error) {
+			if m.ReceiptHandle == "panics" { // the Receiver logs it, and at the end that it was left
+				panic("bug")
+			}
+			return nil, nil
+		}
+		r.Logger, r.Client.Logger = logger, logger
+		a.send("panics", body)
+		a.send("the message", body)
+		if err := runFor(t, r, 3*time.Second); !errors.Is(err, context.DeadlineExceeded) || !slices.Equal(a.acked, []string{"the message"}) {
+			t.Errorf("got %v and %q acknowledged, want the context's error and the message", err, a.acked)
 		}
 	})
 }
