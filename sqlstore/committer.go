@@ -145,8 +145,9 @@ func separable(err error) bool {
 	return ofApp(err) || !busy(err) && !readOnly(err) && !errors.Is(err, errDisconnected) && !errors.Is(err, ErrNotDurable)
 }
 
-// errDisconnected is wrapped by the error of a batch that lost its connection.
-var errDisconnected = errors.New("the connection to the database was lost")
+// errDisconnected is wrapped by the error of a batch that lost its connection, or
+// that could not get one.
+var errDisconnected = errors.New("no connection to the database")
 
 // commit does a batch in one transaction: all of it is durable, or none. Apart
 // means that each write that fails is left out, and has its error. A batch whose
@@ -177,7 +178,7 @@ func (s *Store) commit(batch []*write, apart bool) (err error) {
 func (s *Store) attempt(ctx context.Context, batch []*write, apart bool) (safe bool, err error) {
 	if s.conn == nil {
 		if s.conn, err = s.connect(ctx); err != nil {
-			return false, err // which has tried several
+			return false, fmt.Errorf("%w: %w", errDisconnected, err) // connect has tried several
 		}
 	}
 	if err := s.conn.unmoved(); err != nil {
@@ -204,7 +205,7 @@ func (s *Store) attempt(ctx context.Context, batch []*write, apart bool) (safe b
 	if err := tx.Commit(); err != nil {
 		s.disconnect(ctx) // SQLite may have left the transaction open
 		if !refused(err, s.dialect) {
-			err = fmt.Errorf("%w while it committed: %w", errDisconnected, err)
+			err = fmt.Errorf("%w: the commit was not answered: %w", errDisconnected, err)
 		}
 		return false, err
 	}

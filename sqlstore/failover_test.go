@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"io"
 	"net"
@@ -328,4 +329,35 @@ func TestCutUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantStats(t, s, totals{Deliveries: rows, Pending: rows})
+}
+
+// A refusing connector is a database that nobody can reach.
+type refusing struct{ connects int }
+
+func (r *refusing) Connect(context.Context) (driver.Conn, error) {
+	r.connects++
+	return nil, errors.New("connection refused")
+}
+
+func (r *refusing) Driver() driver.Driver { return nil }
+
+// TestOneConnectPerBatch: each attempt to reach a host that is gone may take
+// seconds, in which nobody's delivery is saved.
+func TestOneConnectPerBatch(t *testing.T) {
+	connector := new(refusing)
+	db := sql.OpenDB(connector)
+	defer db.Close()
+	var batch []*write
+	for range 20 {
+		batch = append(batch, &write{ctx: t.Context(), save: new(saving), result: make(chan error, 1)})
+	}
+	(&committer{store: &Store{db: db, dialect: Postgres, table: DefaultTable}}).settle(batch)
+	for _, w := range batch {
+		if err := <-w.result; err == nil || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("a write got %v, want that the connection was refused", err)
+		}
+	}
+	if connector.connects != 1 {
+		t.Errorf("%d writes in one batch made %d attempts to connect, want 1", len(batch), connector.connects)
+	}
 }
