@@ -24,8 +24,10 @@
 // "token" in it, and no 43 characters in a row of those that a token's
 // signature is made of, however often it is decoded. So it also hides tokens in
 // malformed queries: "?tenant=1?token=…", "?token%3D…", "?token[]=…", a token
-// without a name. The same is done to RequestURI and to the request headers
-// that repeat a URL, as Referer does. In a path, a token is hidden only behind
+// without a name. The same is done to RequestURI, to Referer, and to the request
+// headers in which known proxies repeat a URL: X-Auth-Request-Redirect,
+// X-Envoy-Original-Path, X-Forwarded-Uri, X-Original-Uri, X-Original-Url,
+// X-Rewrite-Url and X-Waws-Unencoded-Url. In a path, a token is hidden only behind
 // the word "token", because many paths have long names. An example is
 // "/hook%3Ftoken=…".
 //
@@ -38,7 +40,8 @@
 // If a handler in between redirects, as a mux does for "/api//v1", the Location
 // has the URL without the token. A sender that follows it is refused with 401:
 // upload with the URL that needs no redirect. Other headers and the body stay
-// as they are. Proxies in front of the app have logs of their own.
+// as they are: if your proxy repeats the URL in a header that is not in the list
+// above, remove that header. Proxies in front of the app have logs of their own.
 package hidetoken
 
 import (
@@ -57,16 +60,26 @@ const (
 )
 
 // urlHeaders are request headers that repeat the URL of this or another request.
-// Proxies set the others.
-var urlHeaders = []string{"Referer", "X-Forwarded-Uri", "X-Original-Uri", "X-Original-Url", "X-Rewrite-Url"}
+// Known proxies set all but Referer.
+var urlHeaders = []string{
+	"Referer",
+	"X-Auth-Request-Redirect", // nginx for oauth2-proxy
+	"X-Envoy-Original-Path",   // Envoy
+	"X-Forwarded-Uri",         // Traefik, Caddy
+	"X-Original-Uri",          // nginx
+	"X-Original-Url",          // IIS, nginx
+	"X-Rewrite-Url",           // IIS
+	"X-Waws-Unencoded-Url",    // Azure App Service
+}
 
 // queryKey is the context's key for the query as it came.
 type queryKey struct{}
 
-// From returns a handler that calls app with requests whose URL, RequestURI and
-// Referer have no token. Requests that have none are passed on as they are, and so is
-// every ResponseWriter. The request that it was called with is not changed. It is
-// safe for concurrent use if app is. The app must not be nil.
+// From returns a handler that calls app with requests that have no token in their
+// URL, RequestURI, Referer and the headers of known proxies. Requests that have
+// none are passed on as they are, and so is every ResponseWriter. The request that
+// it was called with is not changed. It is safe for concurrent use if app is. The
+// app must not be nil.
 func From(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		app.ServeHTTP(w, hide(r))

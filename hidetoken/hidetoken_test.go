@@ -107,6 +107,33 @@ func TestFrom(t *testing.T) {
 	}
 }
 
+// TestHeaders names the headers of known proxies that repeat a URL.
+func TestHeaders(t *testing.T) {
+	const uri, hidden = "/hook?a=b&token=" + token, "/hook?a=b&token=REDACTED"
+	tests := []struct{ name, want string }{
+		{"Referer", hidden},
+		{"X-Auth-Request-Redirect", hidden},
+		{"X-Envoy-Original-Path", hidden},
+		{"X-Forwarded-Uri", hidden},
+		{"X-Original-Uri", hidden},
+		{"X-Original-Url", hidden},
+		{"X-Rewrite-Url", hidden},
+		{"X-WAWS-Unencoded-URL", hidden},
+		{"X-Of-The-App", uri},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodPost, "/", nil)
+			r.Header.Set(tt.name, uri)
+			var got string
+			From(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Get(tt.name) })).ServeHTTP(httptest.NewRecorder(), r)
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 // TestRedirect: a redirect that is made in between has no token.
 func TestRedirect(t *testing.T) {
 	mux := http.NewServeMux()
