@@ -58,14 +58,14 @@ func (c *listenCommand) serve(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		status = http.StatusMethodNotAllowed
 	}
-	text := line(begun, body, fmt.Sprint(status), time.Since(begun))
+	details := ""
 	if status != http.StatusOK {
-		text += "\n" + explained.String()
+		details = "\n" + explained.String()
 	}
 	if recordError != nil {
-		text += "\nNot recorded: " + printable(recordError.Error())
+		details += "\nNot recorded: " + printable(recordError.Error())
 		status = http.StatusInternalServerError // so that it is sent again
 	}
-	c.say(text)
+	c.say(line(begun, body, fmt.Sprint(status), time.Since(begun)) + details)
 	w.WriteHeader(status)
 }

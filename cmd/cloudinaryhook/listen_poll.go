@@ -33,7 +33,7 @@ type poller struct {
 	claims claimSet
 	key    []byte // nil: no token
 	http   *http.Client
-	seen   map[string]bool // by signature: what is not posted is shown once
+	seen   sync.Map // by signature: what is not posted is shown once
 }
 
 func (c *listenCommand) poll(ctx context.Context) error {
@@ -52,7 +52,6 @@ func (c *listenCommand) poll(ctx context.Context) error {
 			Logger: slog.New(slog.NewTextHandler(c.stderr, nil)),
 		},
 		http: newClient(c.timeout, 10),
-		seen: make(map[string]bool),
 	}
 	if c.forwardTo != "" {
 		if err := p.prepare(); err != nil {
@@ -106,16 +105,11 @@ func (p *poller) round(ctx context.Context, messages []poll.Message) (acknowledg
 	var handles []string
 	var posts sync.WaitGroup
 	for i := range messages {
-		m := &messages[i]
-		if p.forwardTo == "" && p.seen[m.Signature] {
-			continue
-		}
-		p.seen[m.Signature] = true
 		posts.Go(func() {
-			if p.handle(ctx, m) {
+			if p.handle(ctx, &messages[i]) {
 				mu.Lock()
 				defer mu.Unlock()
-				handles = append(handles, m.ReceiptHandle)
+				handles = append(handles, messages[i].ReceiptHandle)
 			}
 		})
 	}
@@ -124,16 +118,23 @@ func (p *poller) round(ctx context.Context, messages []poll.Message) (acknowledg
 	ctx, cancel := context.WithTimeout(ctx, ackTime)
 	defer cancel()
 	err = p.client.Acknowledge(ctx, handles...)
-	if errors.Is(err, poll.ErrUnavailable) || errors.Is(err, poll.ErrNotAcknowledged) {
-		p.say(fmt.Sprintf("Not acknowledged, so these come again: %s.", reason(err)))
-		err = nil
+	for _, lasting := range []error{poll.ErrUnauthorized, poll.ErrNotFound, poll.ErrRefused, poll.ErrAnswerTooLarge} {
+		if errors.Is(err, lasting) {
+			return len(handles), err
+		}
 	}
-	return len(handles), err
+	if err != nil {
+		p.say(fmt.Sprintf("Not acknowledged, so these come again: %s.", reason(err)))
+	}
+	return len(handles), nil
 }
 
 // handle does what is wanted with one message, and reports whether that may be
 // acknowledged.
 func (p *poller) handle(ctx context.Context, m *poll.Message) (acknowledge bool) {
+	if _, seen := p.seen.Load(m.Signature); seen {
+		return false
+	}
 	if m.ReceiptHandle == "" || m.Body == nil {
 		p.say("A message is incomplete, and left.")
 		return false
@@ -149,6 +150,7 @@ func (p *poller) handle(ctx context.Context, m *poll.Message) (acknowledge bool)
 		return false
 	}
 	if p.forwardTo == "" {
+		p.seen.Store(m.Signature, true)
 		text := line(begun, m.Body, "left", 0)
 		if p.printOnly {
 			text += "\n" + tokenLike.ReplaceAllString(indent(m.Body), "TOKEN")

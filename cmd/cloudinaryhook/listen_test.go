@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -243,6 +245,90 @@ func TestListenShows(t *testing.T) {
 	}
 	if strings.ContainsAny(got, "\x1b\u009b") {
 		t.Errorf("got %q, want nothing that moves the cursor", got)
+	}
+}
+
+// roundTripper answers without a network, so that a test's clock can be synctest's.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestListenOutlastsASlowAcknowledgement: it ends only if a retry cannot help.
+func TestListenOutlastsASlowAcknowledgement(t *testing.T) {
+	tests := []struct {
+		name   string
+		status int // 0: no answer in time
+		want   error
+	}{
+		{"slow", 0, nil},
+		{"unavailable", http.StatusBadGateway, nil},
+		{"without results", http.StatusOK, nil},
+		{"unauthorized", http.StatusUnauthorized, poll.ErrUnauthorized},
+		{"not found", http.StatusNotFound, poll.ErrNotFound},
+		{"refused", http.StatusBadRequest, poll.ErrRefused},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				answer := func(status int) (*http.Response, error) {
+					return &http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+				}
+				api := roundTripper(func(r *http.Request) (*http.Response, error) {
+					if tt.status == 0 {
+						<-r.Context().Done()
+						return nil, r.Context().Err()
+					}
+					return answer(tt.status)
+				})
+				app := roundTripper(func(*http.Request) (*http.Response, error) { return answer(http.StatusCreated) })
+				var out strings.Builder
+				p := &poller{
+					listenCommand: &listenCommand{process: &process{stdout: &out}, forwardTo: "http://app.example/hook"},
+					client:        &poll.Client{CloudName: "demo", APIKey: "key", APISecret: "secret", Channel: "dev", HTTPClient: &http.Client{Transport: api}},
+					http:          &http.Client{Transport: app},
+				}
+				_, err := p.round(t.Context(), []poll.Message{{ReceiptHandle: "1", Body: []byte(`{}`)}})
+				if !errors.Is(err, tt.want) {
+					t.Errorf("got %v, want %v", err, tt.want)
+				}
+				if says := strings.Contains(out.String(), "Not acknowledged"); says != (tt.want == nil) {
+					t.Errorf("got %s, want that it says what comes again", &out)
+				}
+			})
+		})
+	}
+}
+
+// TestListenShowsWhatItCouldNotRecord when it comes again, and then no more.
+func TestListenShowsWhatItCouldNotRecord(t *testing.T) {
+	var out strings.Builder
+	folder := filepath.Join(t.TempDir(), "recordings")
+	p := &poller{
+		listenCommand: &listenCommand{process: &process{stdout: &out}, folder: folder},
+		client:        &poll.Client{CloudName: "demo", APIKey: "key", APISecret: "secret", Channel: "dev"},
+	}
+	for i, want := range []string{"Not recorded, and left", "  left  ", ""} {
+		out.Reset()
+		if _, err := p.round(t.Context(), []poll.Message{{ReceiptHandle: fmt.Sprint(i), Body: []byte(`{}`), Signature: "same"}}); err != nil {
+			t.Fatal(err)
+		}
+		if got := out.String(); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("time %d got %q, want %q", i+1, got, want)
+		}
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestListenShowsTheStatusItAnswers, even if it could not record the request.
+func TestListenShowsTheStatusItAnswers(t *testing.T) {
+	var out strings.Builder
+	c := &listenCommand{process: &process{stdout: &out}, folder: filepath.Join(t.TempDir(), "missing")}
+	w := httptest.NewRecorder()
+	c.serve(w, cloudinaryhooktest.NewRequest(t, "/hook", []byte(oddBody)))
+	if got := out.String(); w.Code != http.StatusInternalServerError || !strings.Contains(got, "  500  ") || !strings.Contains(got, "Not recorded") {
+		t.Errorf("answered %d and got %s, want 500 in both, and why", w.Code, got)
 	}
 }
 

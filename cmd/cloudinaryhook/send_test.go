@@ -391,3 +391,18 @@ func TestAllSamplesCanBeSent(t *testing.T) {
 		}
 	}
 }
+
+// TestTableSortsLongTimes: nanoseconds of more than 2 s do not fit into an int of
+// 32 bits.
+func TestTableSortsLongTimes(t *testing.T) {
+	var attempts []attempt
+	for _, seconds := range []time.Duration{5, 1, 8, 3} {
+		attempts = append(attempts, attempt{took: seconds * time.Second})
+	}
+	var out strings.Builder
+	writeTable(&out, map[string][]attempt{"201": attempts})
+	want := []string{"201", "4", "3s", "8s", "8s", "8s"}
+	if diff := cmp.Diff(want, strings.Fields(strings.Split(out.String(), "\n")[1])); diff != "" {
+		t.Errorf("the row differs (-want +got):\n%s", diff)
+	}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -109,7 +110,7 @@ func writeTable(w io.Writer, byAnswer map[string][]attempt) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "answer\trequests\tmedian\t90 %\t99 %\tlongest\t")
 	for _, answer := range slices.Sorted(maps.Keys(byAnswer)) {
-		attempts := slices.SortedFunc(slices.Values(byAnswer[answer]), func(a, b attempt) int { return int(a.took - b.took) })
+		attempts := slices.SortedFunc(slices.Values(byAnswer[answer]), func(a, b attempt) int { return cmp.Compare(a.took, b.took) })
 		fmt.Fprintf(table, "%s\t%d\t%v\t%v\t%v\t%v\t\n", answer, len(attempts), percentile(attempts, 50),
 			percentile(attempts, 90), percentile(attempts, 99), percentile(attempts, 100))
 	}
