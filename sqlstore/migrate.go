@@ -61,8 +61,9 @@ func (s *Store) migrate(ctx context.Context) (err error) {
 	}
 	// The connection has an open transaction unless all went well.
 	defer (&connection{Conn: conn}).discard(ctx)
-	// Processes wait here for each other, and find it done then.
-	begin := []string{"BEGIN", s.sql("SELECT pg_advisory_xact_lock(hashtext('cloudinary_deliveries'))")}
+	// Processes wait here for each other, and find it done then. A stricter
+	// isolation would show them the database as it was before they waited.
+	begin := []string{"BEGIN ISOLATION LEVEL READ COMMITTED", s.sql("SELECT pg_advisory_xact_lock(hashtext('cloudinary_deliveries'))")}
 	if s.dialect == SQLite {
 		begin = []string{fmt.Sprintf("PRAGMA busy_timeout = %d", migrateTimeout.Milliseconds()), "BEGIN IMMEDIATE"}
 	}

@@ -122,15 +122,19 @@ func (s *Store) yieldPending(ctx context.Context, id string, yield func(*cloudin
 
 // lease is one committed UPDATE; nothing is locked while the work is done. What
 // somebody has locked is as good as leased.
-func (s *Store) lease(ctx context.Context, id string) (until int64, err error) {
-	err = s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error {
+func (s *Store) lease(ctx context.Context, id string) (int64, error) {
+	var until int64
+	err := s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error {
 		return tx.QueryRowContext(ctx, s.sql(`
 			UPDATE cloudinary_deliveries SET leased_until = `+databaseNow+` + $2
 			WHERE id = (SELECT id FROM cloudinary_deliveries WHERE id = $1 AND completed_at IS NULL
 				AND (leased_until IS NULL OR leased_until <= `+databaseNow+`) FOR UPDATE SKIP LOCKED)
 			RETURNING leased_until`), id, s.leaseTime.Nanoseconds()).Scan(&until)
 	})
-	return until, err
+	if err != nil {
+		return 0, err // if ctx has ended, the committer may still write to until
+	}
+	return until, nil
 }
 
 // release ends a lease, so that work that failed need not wait for its end. It

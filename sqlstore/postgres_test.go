@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"iter"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -68,6 +69,43 @@ func TestResumeTogether(t *testing.T) {
 		t.Errorf("the instances created %v images, want both to have a share", byInstance)
 	}
 	wantStats(t, open(t, Postgres, name), totals{Deliveries: 100})
+}
+
+// atStart calls a function when a statement of SQL begins.
+type atStart func(statement string)
+
+func (f atStart) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	f(data.SQL)
+	return ctx
+}
+
+func (atStart) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// TestLeaseWhoseContextEnds: a caller that stops waiting reads nothing that the
+// committer still writes. The race detector sees it.
+func TestLeaseWhoseContextEnds(t *testing.T) {
+	name := postgres(t).Database(t)
+	ids := savePending(t, open(t, Postgres, name), 1)
+	config, err := pgx.ParseConfig(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	config.Tracer = atStart(func(statement string) {
+		if strings.Contains(statement, "SET leased_until") {
+			cancel()
+		}
+	})
+	db := stdlib.OpenDB(*config)
+	defer db.Close()
+	s, err := New(t.Context(), db, Postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if until, err := s.lease(ctx, ids[0]); until != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("lease got %d and %v, want %v alone", until, err, context.Canceled)
+	}
 }
 
 // TestDeadInstance: one that dies at work keeps the others from that delivery

@@ -104,11 +104,21 @@ func TestNewerTable(t *testing.T) {
 }
 
 // TestMigrateAtOnce: several processes that start on an empty database, some of
-// them twice.
+// them twice, whatever isolation the database has by default.
 func TestMigrateAtOnce(t *testing.T) {
-	for _, d := range databases {
-		t.Run(d.dialect.String(), func(t *testing.T) {
-			name := d.newName(t)
+	for _, tt := range []struct {
+		name     string
+		database int // of databases
+		option   string
+	}{
+		{"SQLite", 0, ""},
+		{"Postgres", 1, ""},
+		{"Postgres, repeatable read", 1, "&default_transaction_isolation=repeatable%20read"},
+		{"Postgres, serializable", 1, "&default_transaction_isolation=serializable"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := databases[tt.database]
+			name := d.newName(t) + tt.option
 			var wg sync.WaitGroup
 			start := make(chan struct{})
 			for i := range 8 {
