@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
@@ -60,10 +61,10 @@ func (s *Store) pendingIDs(ctx context.Context, before time.Time) iter.Seq2[stri
 			receivedAt int64
 			id         string
 		}
-		var last position
+		last := position{receivedAt: math.MinInt64}
 		for {
 			page, err := query(ctx, s.db, func(rows *sql.Rows, p *position) error { return rows.Scan(&p.receivedAt, &p.id) },
-				statement, before.UnixNano(), last.receivedAt, last.id, pendingPage)
+				statement, unixNano(before), last.receivedAt, last.id, pendingPage)
 			if err != nil {
 				yield("", err)
 				return
@@ -79,6 +80,18 @@ func (s *Store) pendingIDs(ctx context.Context, before time.Time) iter.Seq2[stri
 			last = page[len(page)-1]
 		}
 	}
+}
+
+// unixNano is the nearest time that the columns of times can hold: they go from
+// 1677 to 2262.
+func unixNano(t time.Time) int64 {
+	switch {
+	case t.Before(time.Unix(0, math.MinInt64)):
+		return math.MinInt64
+	case t.After(time.Unix(0, math.MaxInt64)):
+		return math.MaxInt64
+	}
+	return t.UnixNano()
 }
 
 func (s *Store) pendingQuery() string {
@@ -137,16 +150,16 @@ func (s *Store) lease(ctx context.Context, id string) (int64, error) {
 	return until, nil
 }
 
-// release ends a lease, so that work that failed need not wait for its end. It
-// leaves alone a lease that ran out and is another's now, and a completed row.
-// Should it fail, the lease runs out.
+// release ends a lease, so that neither work that failed nor a delivery that is
+// reopened need wait for its end. It leaves alone a lease that ran out and is
+// another's now. Should it fail, the lease runs out.
 func (s *Store) release(ctx context.Context, id string, until int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
 	_ = s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error {
 		_, err := tx.ExecContext(ctx, s.sql(`
 			UPDATE cloudinary_deliveries SET leased_until = NULL
-			WHERE id = (SELECT id FROM cloudinary_deliveries WHERE id = $1 AND leased_until = $2 AND completed_at IS NULL FOR UPDATE SKIP LOCKED)`),
+			WHERE id = (SELECT id FROM cloudinary_deliveries WHERE id = $1 AND leased_until = $2 FOR UPDATE SKIP LOCKED)`),
 			id, until)
 		return err
 	})
@@ -175,7 +188,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (pruned int64, err 
 
 func (s *Store) prunePage(ctx context.Context, tx *sql.Tx, before time.Time, changed *totals) (int64, error) {
 	rejected, err := query(ctx, tx, func(rows *sql.Rows, rejected *bool) error { return rows.Scan(rejected) },
-		s.pruneQuery(), before.UnixNano(), prunePage)
+		s.pruneQuery(), unixNano(before), prunePage)
 	for _, one := range rejected {
 		if one {
 			changed.Rejected--

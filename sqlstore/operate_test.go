@@ -22,9 +22,14 @@ func complete(t *testing.T, s *Store, id string, cause error) {
 }
 
 // yielded are the IDs that Pending lists by now.
-func yielded(t *testing.T, s *Store) (ids []string) {
+func yielded(t *testing.T, s *Store) []string {
 	t.Helper()
-	for d, err := range s.Pending(t.Context(), time.Now()) {
+	return yieldedBefore(t, s, time.Now())
+}
+
+func yieldedBefore(t *testing.T, s *Store, before time.Time) (ids []string) {
+	t.Helper()
+	for d, err := range s.Pending(t.Context(), before) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,6 +189,61 @@ func TestOldestPending(t *testing.T) {
 		want := Stats{Deliveries: 3, Pending: 2, OldestPending: time.Unix(101, 7).UTC()}
 		if got, err := s.Stats(t.Context()); err != nil || !cmp.Equal(got, want) {
 			t.Errorf("Stats got %+v and %v, want %+v", got, err, want)
+		}
+	})
+}
+
+// TestPendingOfAllTimes: a clock that was wrong when a delivery was received, and
+// a time that no number of nanoseconds can hold, hide no delivery.
+func TestPendingOfAllTimes(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		var want []string
+		for i, at := range []time.Time{time.Unix(-100, 0), time.Unix(0, 0), time.Now()} {
+			d := upload(t, i)
+			d.ReceivedAt = at
+			save(t, s, d, cloudinaryhook.StateNew)
+			want = append(want, d.ID)
+		}
+		for _, tt := range []struct {
+			before time.Time
+			want   []string
+		}{
+			{time.Now(), want},
+			{time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC), want},
+			{time.Unix(0, 0), want[:1]},
+			{time.Time{}, nil},
+		} {
+			if diff := cmp.Diff(tt.want, yieldedBefore(t, s, tt.before)); diff != "" {
+				t.Errorf("Pending before %v differs (-want +got):\n%s", tt.before, diff)
+			}
+		}
+		for _, id := range want {
+			complete(t, s, id, nil)
+		}
+		for before, want := range map[time.Time]int64{{}: 0, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC): 3} {
+			if got, err := s.Prune(t.Context(), before); err != nil || got != want {
+				t.Errorf("Prune before %v got %d and %v, want %d", before, got, err, want)
+			}
+		}
+	})
+}
+
+// TestReopenAtOnce: a delivery that was rejected while it was resumed, and then
+// reopened, is listed at once.
+func TestReopenAtOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		save(t, s, upload(t, 1), cloudinaryhook.StateNew)
+		for d, err := range s.Pending(t.Context(), time.Now()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			complete(t, s, d.ID, errors.New("bad"))
+		}
+		if err := s.Reopen(t.Context(), upload(t, 1).ID); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{upload(t, 1).ID}, yielded(t, s)); diff != "" {
+			t.Errorf("Pending differs (-want +got):\n%s", diff)
 		}
 	})
 }

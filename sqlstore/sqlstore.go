@@ -204,7 +204,10 @@ func (s *Store) do(ctx context.Context, f func(context.Context, *sql.Tx, *totals
 // may want indexes on the text columns.
 const maxText = 1000
 
-func text(s string) string { return clean(s[:min(len(s), maxText)]) }
+func text(s string) string {
+	s = clean(s)                                             // which may make it longer
+	return strings.ToValidUTF8(s[:min(len(s), maxText)], "") // it may be cut within a character
+}
 
 // clean is what a text column of any database takes. A payload's strings may
 // hold NUL, and bytes that are no UTF-8; the delivery itself is kept as bytes.

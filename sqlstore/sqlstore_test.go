@@ -20,6 +20,24 @@ func TestKeepsTheContract(t *testing.T) {
 	}
 }
 
+// TestText: whatever a payload says, a column has no more than maxText bytes of
+// valid UTF-8 without NUL.
+func TestText(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"short", "é", "é"},
+		{"long", strings.Repeat("x", maxText+1), strings.Repeat("x", maxText)},
+		{"NULs", strings.Repeat("\x00", maxText), strings.Repeat("\ufffd", maxText/3)},
+		{"cut within a character", strings.Repeat("x", maxText-1) + "é", strings.Repeat("x", maxText-1)},
+		{"no UTF-8", "a\xff", "a\ufffd"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := text(tt.text); got != tt.want {
+				t.Errorf("text got %d bytes, %q, want %d, %q", len(got), got, len(tt.want), tt.want)
+			}
+		})
+	}
+}
+
 // TestNoDriver: whoever imports the package chooses the driver. Its non-test code
 // imports none, and nothing else from outside but the library.
 func TestNoDriver(t *testing.T) {

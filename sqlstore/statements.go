@@ -31,9 +31,11 @@ type completion struct {
 
 const saveColumns = "id, delivery, notification_type, public_id, request_id, organization_id, album_id, received_at, signed_at"
 
-// saveAll saves deliveries in one statement, sorted, so that processes that lock
-// the same rows never wait for each other in a circle. A statement cannot touch
-// a row twice: a delivery that was sent twice at once has another one.
+// saveAll saves deliveries in one statement, sorted, so that two processes that
+// save the same ones do not wait for each other in a circle. With the
+// completions that follow they may: then Postgres fails one of the batches, and
+// its writes are tried again one by one. A statement cannot touch a row twice: a
+// delivery that was sent twice at once has another one.
 //
 // Of concurrent inserts one makes the row; the others wait for it, count
 // themselves in it and see its state. So nobody can miss a row that another has
