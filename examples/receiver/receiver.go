@@ -20,12 +20,14 @@ func newReceiver(ctx context.Context, db *sql.DB, apiSecret string, tokenKey []b
 		return nil, err
 	}
 	createImage := func(ctx context.Context, img *cloudinaryhook.Image) error { // yours
-		_, err := db.ExecContext(ctx, `INSERT INTO images (key, album, url) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
-			img.Key, img.Claims.AlbumID, img.SecureURL)
-		return err
+		return store.Do(ctx, func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `INSERT INTO images (key, album, url) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+				img.Key, img.Claims.AlbumID, img.SecureURL)
+			return err
+		})
 	}
 	processor := &cloudinaryhook.Processor{Store: store, Images: cloudinaryhook.ImageCreatorFunc(createImage), Logger: slog.Default()}
-	go processor.ResumeEvery(ctx, time.Minute, store.Pending) // tries again after a crash or an error
+	go processor.ResumeEvery(ctx, time.Minute, store.Pending) // what a crash or an error left, a minute later
 	return cloudinaryhook.NewHandler(cloudinaryhook.Config{
 		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{apiSecret}},
 		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{tokenKey}, Require: []string{"album_id"}},
