@@ -9,11 +9,12 @@ import (
 	"unicode/utf8"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 // An examination looks for what is wrong with one request.
 type examination struct {
-	secrets, keys []named
+	secrets, keys []secrets.Value
 	apiKey        string
 	signature     cloudinaryhook.SignatureVerifier // the receiver's settings, without secrets
 	token         cloudinaryhook.TokenVerifier     // the same, without keys

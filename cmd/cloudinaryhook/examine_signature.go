@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 // examineSignature finds why the signature over a body is refused. It returns the
@@ -72,7 +73,9 @@ func (x *examination) examineMissingSignature(header http.Header) {
 // verifier is the receiver's, which refuses all if it refuses one of the secrets.
 func (x *examination) verifier() *cloudinaryhook.SignatureVerifier {
 	v := x.signature
-	v.Secrets = values(x.secrets)
+	for _, secret := range x.secrets {
+		v.Secrets = append(v.Secrets, secret.Value)
+	}
 	v.Now = func() time.Time { return x.at }
 	return &v
 }
@@ -159,14 +162,14 @@ func (x *examination) examineDigest(ctx context.Context, header http.Header, bod
 func (x *examination) secretForms() []form {
 	var all []form
 	for _, secret := range x.secrets {
-		all = append(all, form{value: secret.value})
+		all = append(all, form{value: secret.Value})
 	}
 	for _, secret := range x.secrets {
 		all = append(all, forms("secret", secret)...)
 	}
-	for _, other := range append([]named{{apiKeyVariable, x.apiKey}}, x.keys...) {
-		if other.value != "" {
-			all = append(all, form{other.value, "secret-swapped", "The signature fits the value of " + other.name + "."})
+	for _, other := range append([]secrets.Value{{From: apiKeyVariable, Value: x.apiKey}}, x.keys...) {
+		if other.Value != "" {
+			all = append(all, form{other.Value, "secret-swapped", "The signature fits the value of " + other.From + "."})
 		}
 	}
 	return all
@@ -175,9 +178,9 @@ func (x *examination) secretForms() []form {
 // examineOddSecrets names secrets that the package refuses whatever they sign.
 func (x *examination) examineOddSecrets(wanted bool) {
 	for _, secret := range x.secrets {
-		v := cloudinaryhook.SignatureVerifier{Secrets: []string{secret.value}}
+		v := cloudinaryhook.SignatureVerifier{Secrets: []string{secret.Value}}
 		if err := v.Verify(nil, "", ""); wanted && errors.Is(err, cloudinaryhook.ErrNoSecrets) {
-			x.found("secret-odd", fmt.Sprintf("%s: %s.", secret.name, reason(err)))
+			x.found("secret-odd", fmt.Sprintf("%s: %s.", secret.From, reason(err)))
 		}
 	}
 }

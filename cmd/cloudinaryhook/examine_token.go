@@ -104,7 +104,7 @@ const maxToken = 8 << 10 // bytes, as the package has it
 func (x *examination) tokenVerifier() *cloudinaryhook.TokenVerifier {
 	v := x.token
 	for _, key := range x.keys {
-		v.Keys = append(v.Keys, []byte(key.value))
+		v.Keys = append(v.Keys, []byte(key.Value))
 	}
 	v.Now = func() time.Time { return x.at }
 	return &v
@@ -113,14 +113,14 @@ func (x *examination) tokenVerifier() *cloudinaryhook.TokenVerifier {
 // examineOddKeys names keys that the package refuses whatever they sign.
 func (x *examination) examineOddKeys() {
 	for _, key := range x.keys {
-		v := cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(key.value)}}
+		v := cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(key.Value)}}
 		_, err := v.Verify("")
 		switch {
 		case !errors.Is(err, cloudinaryhook.ErrNoSecrets):
-		case len(key.value) < 32:
-			x.found("key-short", fmt.Sprintf("%s has %d.", key.name, len(key.value)))
+		case len(key.Value) < 32:
+			x.found("key-short", fmt.Sprintf("%s has %d.", key.From, len(key.Value)))
 		default:
-			x.found("key-odd", fmt.Sprintf("%s: %s.", key.name, reason(err)))
+			x.found("key-odd", fmt.Sprintf("%s: %s.", key.From, reason(err)))
 		}
 	}
 }
@@ -231,7 +231,7 @@ func (x *examination) examineKey(t *tokenText, token string) {
 		return
 	}
 	for _, key := range x.keys {
-		if t.signedWith(key.value) {
+		if t.signedWith(key.Value) {
 			x.examineRightKey(t, token)
 			return
 		}
@@ -245,8 +245,8 @@ func (x *examination) examineKey(t *tokenText, token string) {
 		}
 	}
 	for _, secret := range x.secrets { // whoever signs tokens with it gives it to all who make them
-		if t.signedWith(secret.value) {
-			x.found("key-other", "The key is the value of "+secret.name+".")
+		if t.signedWith(secret.Value) {
+			x.found("key-other", "The key is the value of "+secret.From+".")
 			return
 		}
 	}

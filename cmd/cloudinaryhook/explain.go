@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 // explainFlags say what there is to explain, and how the receiver is set up.
@@ -117,7 +118,7 @@ func (x *examination) readEnvironment(p *process) error {
 		return err
 	}
 	x.secrets, x.apiKey = account.secrets, account.apiKey
-	x.keys, err = p.lookupAll(keyVariable)
+	x.keys, err = secrets.LookupAll(p.getenv, keyVariable)
 	return err
 }
 

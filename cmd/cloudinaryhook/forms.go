@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"net/url"
 	"strings"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 // A form is another spelling of a value, and the cause that makes one of it.
@@ -28,9 +30,9 @@ const (
 // environment by mistake. Kind is "secret" or "key". That the value itself fits
 // was tried before. What explains more is tried first, so that a form which two
 // mistakes make has the name of the one that people can find.
-func forms(kind string, v named) []form {
+func forms(kind string, v secrets.Value) []form {
 	var all []form
-	seen := map[string]bool{v.value: true, "": true} // an empty secret would fit what anybody signs
+	seen := map[string]bool{v.Value: true, "": true} // an empty secret would fit what anybody signs
 	add := func(cause, value, detail string) {
 		if !seen[value] {
 			seen[value] = true
@@ -38,28 +40,28 @@ func forms(kind string, v named) []form {
 		}
 	}
 	// A file's last newline; and one that an .env file has as two characters.
-	add("newline", strings.TrimRight(v.value, "\r\n"), v.name+" fits without it.")
-	add("newline", strings.TrimSuffix(v.value, `\n`), v.name+` fits without the two characters \n.`)
-	bare := strings.Trim(v.value, spaceAndMore)
-	add("space", bare, v.name+" fits without them.")
+	add("newline", strings.TrimRight(v.Value, "\r\n"), v.From+" fits without it.")
+	add("newline", strings.TrimSuffix(v.Value, `\n`), v.From+` fits without the two characters \n.`)
+	bare := strings.Trim(v.Value, spaceAndMore)
+	add("space", bare, v.From+" fits without them.")
 	if unquoted := strings.Trim(bare, quotes); unquoted != bare {
 		bare = unquoted
-		add("quotes", unquoted, v.name+" fits without them.")
-		add("quotes", strings.Trim(unquoted, spaceAndMore), v.name+" fits without them, and without white space.")
+		add("quotes", unquoted, v.From+" fits without them.")
+		add("quotes", strings.Trim(unquoted, spaceAndMore), v.From+" fits without them, and without white space.")
 	}
 	// Here the other side has the newline.
-	add("newline", v.value+"\n", "The sender has it: "+v.name+" fits with a newline after it.")
+	add("newline", v.Value+"\n", "The sender has it: "+v.From+" fits with a newline after it.")
 	for _, d := range decodings(bare) {
-		add(d.cause, d.value, v.name+" fits once it is decoded"+d.detail)
+		add(d.cause, d.value, v.From+" fits once it is decoded"+d.detail)
 	}
 	for _, part := range parts(bare) {
-		add("more", strings.Trim(part, spaceAndMore+quotes), "A part of "+v.name+" fits.")
+		add("more", strings.Trim(part, spaceAndMore+quotes), "A part of "+v.From+" fits.")
 	}
 	if kind == "key" { // which the app makes itself, so that either side may decode it
 		for _, encoding := range encodings {
-			add("base64", encoding.EncodeToString([]byte(v.value)), v.name+" fits once it is encoded.")
+			add("base64", encoding.EncodeToString([]byte(v.Value)), v.From+" fits once it is encoded.")
 		}
-		add("hex", hex.EncodeToString([]byte(v.value)), v.name+" fits once it is encoded.")
+		add("hex", hex.EncodeToString([]byte(v.Value)), v.From+" fits once it is encoded.")
 	}
 	return all
 }

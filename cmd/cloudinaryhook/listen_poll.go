@@ -47,7 +47,7 @@ func (c *listenCommand) poll(ctx context.Context) error {
 	p := &poller{
 		listenCommand: c,
 		client: &poll.Client{
-			CloudName: account.cloud, APIKey: account.apiKey, APISecret: account.secrets[0].value,
+			CloudName: account.cloud, APIKey: account.apiKey, APISecret: account.secrets[0].Value,
 			Channel: c.channel, BatchID: c.batch, BaseURL: c.api, Visibility: c.timeout + recheckTime,
 			Logger: slog.New(slog.NewTextHandler(c.stderr, nil)),
 		},

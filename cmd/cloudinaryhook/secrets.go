@@ -18,54 +18,22 @@ const (
 	fileSuffix     = secrets.FileSuffix
 )
 
-// A named value says where it came from, and so a message can name it without
-// showing it.
-type named struct{ name, value string }
-
-// values are those of several.
-func values(all []named) []string {
-	var values []string
-	for _, n := range all {
-		values = append(values, n.value)
-	}
-	return values
-}
-
-// lookup returns a variable's value, or what is in the file that the variable
-// with _FILE at its end names. It trims nothing: the receiver does not either,
-// and here is where people look for the difference.
-func (p *process) lookup(name string) (named, error) {
-	v, err := secrets.Lookup(p.getenv, name)
-	return named{v.From, v.Value}, err
-}
-
-// lookupAll returns the value of name and the one before it, as far as they are
-// set, newest first.
-func (p *process) lookupAll(name string) ([]named, error) {
-	values, err := secrets.LookupAll(p.getenv, name)
-	var all []named
-	for _, v := range values {
-		all = append(all, named{v.From, v.Value})
-	}
-	return all, err
-}
-
 // An account is a product environment, as Cloudinary's console shows it. Values
 // that are not set are empty.
 type account struct {
 	cloud   string
 	apiKey  string
-	secrets []named // newest first
+	secrets []secrets.Value // newest first
 }
 
 // account reads what is set. A variable of its own counts more than its part of
 // CLOUDINARY_URL.
 func (p *process) account() (account, error) {
-	secrets, err := p.lookupAll(secretVariable)
+	apiSecrets, err := secrets.LookupAll(p.getenv, secretVariable)
 	if err != nil {
 		return account{}, err
 	}
-	a := account{p.getenv(cloudVariable), p.getenv(apiKeyVariable), secrets}
+	a := account{p.getenv(cloudVariable), p.getenv(apiKeyVariable), apiSecrets}
 	text := p.getenv(urlVariable)
 	if text == "" {
 		return a, nil
@@ -81,19 +49,19 @@ func (p *process) account() (account, error) {
 		a.apiKey = u.User.Username()
 	}
 	if secret, ok := u.User.Password(); ok && p.getenv(secretVariable) == "" && p.getenv(secretVariable+fileSuffix) == "" {
-		a.secrets = append([]named{{urlVariable, secret}}, a.secrets...)
+		a.secrets = append([]secrets.Value{{From: urlVariable, Value: secret}}, a.secrets...)
 	}
 	return a, nil
 }
 
 // tokenKey returns the newest token key, with which tokens are signed.
 func (p *process) tokenKey() ([]byte, error) {
-	key, err := p.lookup(keyVariable)
+	key, err := secrets.Lookup(p.getenv, keyVariable)
 	if err != nil {
 		return nil, err
 	}
-	if key.value == "" {
+	if key.Value == "" {
 		return nil, usagef("no token key: set %s to the receiver's", keyVariable)
 	}
-	return []byte(key.value), nil
+	return []byte(key.Value), nil
 }

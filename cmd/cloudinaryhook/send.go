@@ -141,10 +141,10 @@ func (c *sendCommand) readSecrets(secret string, tokenless bool) error {
 		if len(account.secrets) == 0 {
 			return usagef("no API secret: set %s to the receiver's", secretVariable)
 		}
-		secret = account.secrets[0].value
+		secret = account.secrets[0].Value
 		v := cloudinaryhook.SignatureVerifier{Secrets: []string{secret}}
 		if err := v.Verify(nil, "", ""); errors.Is(err, cloudinaryhook.ErrNoSecrets) {
-			return usagef("%s: %s", account.secrets[0].name, reason(err)) // a receiver refuses it too
+			return usagef("%s: %s", account.secrets[0].From, reason(err)) // a receiver refuses it too
 		}
 	}
 	c.sender.Secret = secret

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 func runToken(_ context.Context, p *process, args []string) error {
@@ -67,7 +68,7 @@ func (p *process) checkToken() error {
 	if query == "" {
 		return usagef("there is no token on standard input")
 	}
-	keys, err := p.lookupAll(keyVariable)
+	keys, err := secrets.LookupAll(p.getenv, keyVariable)
 	if err != nil {
 		return err
 	}
