@@ -55,14 +55,8 @@ func (p Proxy) Start(t testing.TB, dir, upstream string) string {
 	}
 	addr := listener.Addr().String()
 	_ = listener.Close() // for the proxy to take
-	config := p.Config
-	if p.main != "" {
-		config = strings.Replace(p.main, "INCLUDE", config, 1)
-	}
-	config = strings.NewReplacer("{\n\tlog {", "{\n\tadmin off\n\tlog {", // Caddy's administration has a fixed port
-		":8000", strings.TrimPrefix(addr, "127.0.0.1"), "127.0.0.1:8080", upstream, "/var/log/nginx", dir, "DIR", dir).Replace(config)
 	path, output := filepath.Join(dir, "config"), filepath.Join(dir, "output")
-	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(p.configure(dir, addr, upstream)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(p.Name, append(p.args, path)...) //nolint:gosec // a name and arguments of Proxies
@@ -97,4 +91,14 @@ func (p Proxy) Start(t testing.TB, dir, upstream string) string {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// configure is Config as a test needs it: with addresses and folders of its own.
+func (p Proxy) configure(dir, addr, upstream string) string {
+	config := p.Config
+	if p.main != "" {
+		config = strings.Replace(p.main, "INCLUDE", config, 1)
+	}
+	return strings.NewReplacer("{\n\tlog {", "{\n\tadmin off\n\tlog {", // Caddy's administration has a fixed port
+		":8000", strings.TrimPrefix(addr, "127.0.0.1"), "127.0.0.1:8080", upstream, "/var/log/nginx", dir, "DIR", dir).Replace(config)
 }
