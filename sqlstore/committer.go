@@ -19,7 +19,7 @@ const (
 // A write is one of save, complete and do. A caller that stops waiting for it
 // must not read the values that it sets, for it may be done all the same.
 type write struct {
-	ctx      context.Context // the caller's: for its values alone
+	ctx      context.Context // the caller's: if it has ended, do is not begun
 	save     *saving
 	complete *completion
 	do       func(context.Context, *sql.Tx, *totals) error
@@ -288,24 +288,14 @@ func (s *Store) performAll(ctx context.Context, tx *sql.Tx, batch []*write) (cha
 		if w.do == nil {
 			continue
 		}
-		if err := w.do(withValues{ctx, w.ctx}, tx, &changed); err != nil { //nolint:contextcheck // it is both contexts
+		if w.err = w.ctx.Err(); w.err != nil {
+			continue // nobody waits for it
+		}
+		if err := w.do(ctx, tx, &changed); err != nil {
 			return changed, err
 		}
 	}
 	return changed, nil
-}
-
-// withValues has one context's deadline, and another one's values.
-type withValues struct {
-	context.Context
-	values context.Context
-}
-
-func (c withValues) Value(key any) any {
-	if v := c.Context.Value(key); v != nil {
-		return v
-	}
-	return c.values.Value(key)
 }
 
 // An appError is what the app's own function returned. Whatever it wraps says

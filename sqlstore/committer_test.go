@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -373,12 +374,71 @@ func TestDoHasItsCallersValues(t *testing.T) {
 			if got := ctx.Value(key{}); got != "value" {
 				t.Errorf("the context has %v, want its caller's value", got)
 			}
-			if _, ok := ctx.Deadline(); !ok {
-				t.Error("the context has no deadline, want the commit's")
+			if at, ok := ctx.Deadline(); !ok || time.Until(at) > doTimeout {
+				t.Errorf("the context has the deadline %v, want one within %v", at, doTimeout)
 			}
 			return nil
 		}); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// TestDoThatTakesTooLong fails alone, however it waits, and is not waited for
+// again when the others are tried without it.
+func TestDoThatTakesTooLong(t *testing.T) {
+	for name, f := range map[string]func(context.Context, *sql.Tx) error{
+		"waits": func(ctx context.Context, _ *sql.Tx) error { <-ctx.Done(); return ctx.Err() },
+		"queries": func(ctx context.Context, tx *sql.Tx) error {
+			var n int
+			return tx.QueryRowContext(ctx, "WITH RECURSIVE endless (n) AS (SELECT 1 UNION ALL SELECT 1 FROM endless) SELECT count(*) FROM endless").Scan(&n)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onEach(t, func(t *testing.T, s *Store) {
+				s.doTimeout = 50 * time.Millisecond
+				runs := 0
+				together(t, s, 10, func(i int) {
+					if i > 0 {
+						if _, err := s.Save(t.Context(), upload(t, i)); err != nil {
+							t.Errorf("Save beside it got %v, want nil", err)
+						}
+						return
+					}
+					if err := s.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error { runs++; return f(ctx, tx) }); err == nil {
+						t.Error("Do got nil, want an error")
+					}
+				})
+				if runs != 1 {
+					t.Errorf("the function ran %d times, want once", runs)
+				}
+				wantStats(t, s, totals{Deliveries: 9, Pending: 9})
+			})
+		})
+	}
+}
+
+// TestDoDoesNotBeginLate: a function of a caller that has stopped waiting may
+// use what the caller has closed since.
+func TestDoDoesNotBeginLate(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		release := hold(t, s)
+		ctx, cancel := context.WithCancel(t.Context())
+		result := make(chan error)
+		go func() {
+			result <- s.Do(ctx, func(context.Context, *sql.Tx) error {
+				t.Error("the function began, want that it does not")
+				return nil
+			})
+		}()
+		waitFor(t, s, 1)
+		cancel()
+		if err := <-result; !errors.Is(err, context.Canceled) {
+			t.Errorf("Do got %v, want %v", err, context.Canceled)
+		}
+		release()
+		if err := s.Ping(t.Context()); err != nil {
+			t.Error(err)
 		}
 	})
 }

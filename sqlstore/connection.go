@@ -19,6 +19,9 @@ const (
 	// the file, unless the connection has a limit of its own.
 	busyTimeout    = 4 * time.Second
 	discardTimeout = time.Second
+	// doTimeout is how long all runs of an app's function may take together, for
+	// everybody's deliveries wait for it.
+	doTimeout = 3 * time.Second
 	// maxStale is how many connections in a row may turn out to be cut or
 	// read-only. A pool keeps those of before a failover.
 	maxStale = 10

@@ -80,6 +80,7 @@ type Store struct {
 	committer *committer
 	conn      *connection // the committer's alone; nil: the next commit opens one
 	leaseTime time.Duration
+	doTimeout time.Duration
 }
 
 // An Option changes the Store that New returns.
@@ -98,7 +99,7 @@ var tableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,39}$`)
 // It changes nothing in the database: call [Store.Migrate] next, unless your
 // own migrations have what [Schema] lists. Close the Store before db.
 func New(ctx context.Context, db *sql.DB, d Dialect, options ...Option) (*Store, error) {
-	s := &Store{db: db, dialect: d, table: DefaultTable, leaseTime: leaseTime}
+	s := &Store{db: db, dialect: d, table: DefaultTable, leaseTime: leaseTime, doTimeout: doTimeout}
 	for _, option := range options {
 		option(s)
 	}
@@ -135,18 +136,32 @@ func (s *Store) Close() error {
 // same time, and so shares their commit and its sync. It returns nil once the
 // transaction is committed. It is for an app's CreateImage that inserts a row.
 //
-//   - f must use its own ctx and tx, and end soon: until then nobody's delivery
-//     is saved. It must not commit, roll back, or call methods of the Store.
+//   - f must use its own ctx and tx. It must not commit, roll back, or call
+//     methods of the Store.
+//   - f must end soon: until then nobody's delivery is saved. Its ctx has the
+//     values of the caller's ctx, but not its end. It ends 3 s after f began, and
+//     f must return then.
 //   - f may run more than once, when something else in the transaction fails.
-//     Only its last run counts.
+//     Only its last run counts. All runs together have those 3 s.
 //   - If f returns an error or panics, nothing that it did is kept, and Do
 //     returns that error. Nobody else's write is affected.
 //
-// If ctx ends first, Do returns its error, and what f did may be committed all
-// the same.
+// If ctx ends first, Do returns its error. If f has not begun by then, it does
+// not begin. If it has, what it did may be committed all the same.
 func (s *Store) Do(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
-	err := s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error {
-		return contain(func() error { return f(ctx, tx) })
+	var deadline time.Time // set by the first run
+	err := s.do(ctx, func(_ context.Context, tx *sql.Tx, _ *totals) error {
+		if deadline.IsZero() {
+			deadline = time.Now().Add(s.doTimeout)
+		}
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+		defer cancel()
+		return contain(func() error {
+			if err := ctx.Err(); err != nil {
+				return err // a run before has taken all the time
+			}
+			return f(ctx, tx)
+		})
 	})
 	if own, ok := errors.AsType[*appError](err); ok {
 		return own.error
@@ -204,9 +219,11 @@ func (s *Store) do(ctx context.Context, f func(context.Context, *sql.Tx, *totals
 // may want indexes on the text columns.
 const maxText = 1000
 
+// text is cut after it is cleaned, which may make it longer. If it is cut within
+// a character, it has none of that.
 func text(s string) string {
-	s = clean(s)                                             // which may make it longer
-	return strings.ToValidUTF8(s[:min(len(s), maxText)], "") // it may be cut within a character
+	s = clean(s)
+	return strings.ToValidUTF8(s[:min(len(s), maxText)], "")
 }
 
 // clean is what a text column of any database takes. A payload's strings may
