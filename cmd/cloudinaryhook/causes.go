@@ -100,10 +100,10 @@ var causes = []cause{
 	{"key-other", "The token was signed with another key.", "Where tokens are made, use the receiver's key. While it is rotated, keep the old one in Keys."},
 
 	// Hints, if no digest matches.
-	{"stale-now", "The request was signed too long ago, if it came just now.", "If it is a recording, give the time at which it came with -at. If not, see stale."},
+	{"stale-now", "This recording is older than MaxAge, which is 2 hours unless set.", "It is not known when it came. Give that time with -at. If it came just now, see stale."},
 	{"secret-odd", "The secret has something around it that the package refuses.", "Copy it from the console again, without quotes and white space."},
 	{"signature-length", "The signature is not a digest: it is neither 40 nor 64 hexadecimal characters.", "It is not Cloudinary's, or a proxy has changed it."},
-	{"body-cut", "The body is cut off.", "A proxy or a reader has a limit that cuts it. Raise it: Cloudinary's largest bodies have hundreds of kilobytes."},
+	{"body-cut", "The body is cut off.", "A proxy or a reader has a limit that cuts it. Raise it. The largest body that Cloudinary or its users have published has 15 KB, but an asset with much metadata can have more."},
 	{"other-api-key", "The body names the API key whose secret has signed it.", "Set the secret of that key. It is the key for webhooks if the environment has one, else the oldest active key."},
 	{"body-encoding", "The request has a Content-Encoding.", "Perhaps something decompressed the body on the way. The signature is over the bytes that Cloudinary sent: have the proxy leave request bodies alone."},
 	{"body-sorted", "The names in the body are in alphabetical order, on every level.", "Cloudinary does not sort them. Something decoded the JSON into a map and encoded it again. Verify the bytes as they came."},

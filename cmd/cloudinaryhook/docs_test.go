@@ -6,6 +6,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/poll"
 )
 
 const troubleshooting = "../../docs/troubleshooting.md"
@@ -46,7 +49,45 @@ func TestEveryCauseHasARow(t *testing.T) {
 	}
 }
 
-// TestEveryErrorHasARow: those that this package and package poll export.
+// sentinels are the errors that this module's packages export, by their name.
+var sentinels = map[string]error{
+	"ErrMethodNotAllowed":     cloudinaryhook.ErrMethodNotAllowed,
+	"ErrMissingToken":         cloudinaryhook.ErrMissingToken,
+	"ErrInvalidToken":         cloudinaryhook.ErrInvalidToken,
+	"ErrMissingSignature":     cloudinaryhook.ErrMissingSignature,
+	"ErrUnsupportedSignature": cloudinaryhook.ErrUnsupportedSignature,
+	"ErrInvalidTimestamp":     cloudinaryhook.ErrInvalidTimestamp,
+	"ErrStaleTimestamp":       cloudinaryhook.ErrStaleTimestamp,
+	"ErrSignatureMismatch":    cloudinaryhook.ErrSignatureMismatch,
+	"ErrNoSecrets":            cloudinaryhook.ErrNoSecrets,
+	"ErrUnknownTenant":        cloudinaryhook.ErrUnknownTenant,
+	"ErrSecretsFor":           cloudinaryhook.ErrSecretsFor,
+	"ErrBodyTooLarge":         cloudinaryhook.ErrBodyTooLarge,
+	"ErrBodyConsumed":         cloudinaryhook.ErrBodyConsumed,
+	"ErrBodyTimeout":          cloudinaryhook.ErrBodyTimeout,
+	"ErrBodyRead":             cloudinaryhook.ErrBodyRead,
+	"ErrMalformedBody":        cloudinaryhook.ErrMalformedBody,
+	"ErrReceive":              cloudinaryhook.ErrReceive,
+	"ErrSave":                 cloudinaryhook.ErrSave,
+	"ErrCreateImage":          cloudinaryhook.ErrCreateImage,
+	"ErrNotify":               cloudinaryhook.ErrNotify,
+	"ErrComplete":             cloudinaryhook.ErrComplete,
+	"ErrPending":              cloudinaryhook.ErrPending,
+	"ErrGaveUp":               cloudinaryhook.ErrGaveUp,
+	"ErrInvalidDelivery":      cloudinaryhook.ErrInvalidDelivery,
+	"ErrMisconfigured":        cloudinaryhook.ErrMisconfigured,
+	"ErrInvalidURL":           cloudinaryhook.ErrInvalidURL,
+	"poll.ErrUnauthorized":    poll.ErrUnauthorized,
+	"poll.ErrNotFound":        poll.ErrNotFound,
+	"poll.ErrRefused":         poll.ErrRefused,
+	"poll.ErrAnswerTooLarge":  poll.ErrAnswerTooLarge,
+	"poll.ErrUnavailable":     poll.ErrUnavailable,
+	"poll.ErrNotAcknowledged": poll.ErrNotAcknowledged,
+	"poll.ErrNothingVerifies": poll.ErrNothingVerifies,
+	"poll.ErrInvalidMessage":  poll.ErrInvalidMessage,
+}
+
+// TestEveryErrorHasARow with the text that a log line has.
 func TestEveryErrorHasARow(t *testing.T) {
 	documented := rows(t, troubleshooting)
 	declaration := regexp.MustCompile(`(?m)^(?:var|\t)\s*(Err[A-Za-z]+)\s+= errors\.New\(`)
@@ -63,8 +104,15 @@ func TestEveryErrorHasARow(t *testing.T) {
 			}
 			for _, match := range declaration.FindAllStringSubmatch(string(source), -1) {
 				found++
-				if _, ok := documented[prefix+match[1]]; !ok {
-					t.Errorf("no row for %s%s", prefix, match[1])
+				name := prefix + match[1]
+				if sentinels[name] == nil {
+					t.Errorf("the sentinels lack %s", name)
+					continue
+				}
+				_, text, _ := strings.Cut(sentinels[name].Error(), ": ")
+				cell, _, _ := strings.Cut(strings.TrimPrefix(documented[name], "| "), " | ")
+				if got := cell[strings.Index(cell, ": ")+1:]; got != " "+text {
+					t.Errorf("the row of %s got %q, want %q", name, got, text)
 				}
 			}
 		}

@@ -5,7 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -186,14 +188,23 @@ func (x *examination) examineSignedBody(body []byte) error {
 func (x *examination) whatIsLeft(r *recording, w io.Writer) {
 	address := "URL"
 	if r.URL != nil && r.Host != "" {
-		address = "https://" + printable(r.Host) + printable(r.URL.EscapedPath())
+		address = scheme(r.Host) + "://" + printable(r.Host) + printable(r.URL.EscapedPath())
 	}
 	fmt.Fprintf(w, `
-To tell a wrong secret from a changed body, send a genuine one:
+A correctly signed test notification tells a wrong secret from a changed body:
    cloudinaryhook send -url %s upload
-Accepted: secret and way are good, and Cloudinary signs with the secret of
-   another API key. Refused: send it straight to the receiver, past the proxy.
-   If it is accepted now, the proxy changes bodies; if not, the receiver has
-   another secret than this environment.
+If it is accepted, your secret and the proxy are right; then Cloudinary uses
+   another API key's secret. If not, send it straight to the receiver, past
+   the proxy. If it is accepted now, the proxy changes bodies; if not, the
+   receiver has another secret than this environment.
 `, address)
+}
+
+// scheme is that of a receiver's URL. On the own machine there is no TLS.
+func scheme(host string) string {
+	name := (&url.URL{Host: host}).Hostname()
+	if ip := net.ParseIP(name); name == "localhost" || ip != nil && ip.IsLoopback() {
+		return "http"
+	}
+	return "https"
 }

@@ -568,6 +568,18 @@ func TestExplainUnknown(t *testing.T) {
 	}
 }
 
+// TestScheme: a receiver on the own machine has no TLS.
+func TestScheme(t *testing.T) {
+	for host, want := range map[string]string{
+		"127.0.0.1:8182": "http", "127.0.0.1": "http", "localhost:80": "http", "[::1]:80": "http", "[::1]": "http",
+		"app.example": "https", "app.example:8080": "https", "10.0.0.1": "https", "localhost.example": "https",
+	} {
+		if got := scheme(host); got != want {
+			t.Errorf("%s got %s, want %s", host, got, want)
+		}
+	}
+}
+
 func TestExplainABody(t *testing.T) {
 	s := genuine(t)
 	file := writeFile(t, s.body+"\n")

@@ -22,6 +22,7 @@ func (c *listenCommand) receive(ctx context.Context) error {
 		return err
 	}
 	server := &http.Server{Handler: http.HandlerFunc(c.serve), ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second}
+	c.warn()
 	fmt.Fprintf(c.stderr, "receiving at http://%s; Ctrl-C ends it\n", listener.Addr())
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
@@ -34,6 +35,25 @@ func (c *listenCommand) receive(ctx context.Context) error {
 		return err
 	}
 	return <-stopped
+}
+
+// warn says which secrets and keys a receiver would refuse at its start. This
+// command runs all the same, to explain.
+func (c *listenCommand) warn() {
+	x := c.x
+	if len(x.secrets) == 0 {
+		x.found("secret-missing", "")
+	}
+	x.examineOddSecrets(true)
+	if !x.tokenless {
+		if len(x.keys) == 0 {
+			x.found("key-missing", "")
+		}
+		x.examineOddKeys()
+	}
+	for _, f := range x.sorted() {
+		fmt.Fprintln(c.stderr, wrap("   ", fmt.Sprintf("warning: %s: %s %s %s", f.id, f.what, f.detail, f.do)))
+	}
 }
 
 // serve answers as a receiver would, so that Cloudinary's own log of deliveries
@@ -51,7 +71,7 @@ func (c *listenCommand) serve(w http.ResponseWriter, r *http.Request) {
 	x := c.x
 	x.at, x.recorded = begun, true
 	var explained strings.Builder
-	status := http.StatusOK
+	status := http.StatusCreated
 	if x.explain(r.Context(), request, &explained) != nil {
 		status = http.StatusUnauthorized
 	}
@@ -59,7 +79,7 @@ func (c *listenCommand) serve(w http.ResponseWriter, r *http.Request) {
 		status = http.StatusMethodNotAllowed
 	}
 	details := ""
-	if status != http.StatusOK {
+	if status != http.StatusCreated {
 		details = "\n" + explained.String()
 	}
 	if recordError != nil {

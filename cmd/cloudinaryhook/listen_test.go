@@ -352,7 +352,7 @@ func TestListenReceives(t *testing.T) {
 		shows   []string
 		explain string // what explain says of the recording; "": that it is accepted
 	}{
-		{"genuine", cloudinaryhooktest.NewRequest(t, address+"/hook", []byte(oddBody)), 200, []string{`upload  .*  200  `}, ""},
+		{"genuine", cloudinaryhooktest.NewRequest(t, address+"/hook", []byte(oddBody)), 201, []string{`upload  .*  201  `}, ""},
 		{"another secret", cloudinaryhooktest.NewRequest(t, address+"/hook", []byte(oddBody), cloudinaryhooktest.WithSecret(testSecret+"\n")),
 			401, []string{`upload  .*  401  `, `^1\. secret-newline: `}, "1. secret-newline: "},
 		{"no album", cloudinaryhooktest.NewRequest(t, address+"/hook", []byte(oddBody), cloudinaryhooktest.WithClaims(&cloudinaryhook.Claims{UserID: "7"})),
@@ -387,6 +387,32 @@ func TestListenReceives(t *testing.T) {
 	resp.Body.Close()
 	if got, status := l.interrupt(); status != 0 {
 		t.Errorf("Ctrl-C got %d, want 0:\n%s", status, got)
+	}
+}
+
+// TestListenWarns about what a receiver would refuse at its start.
+func TestListenWarns(t *testing.T) {
+	tests := []struct{ name, variable, value, want string }{
+		{"nothing odd", secretVariable, testSecret, ""},
+		{"no secret", secretVariable, "", "secret-missing: "},
+		{"a secret with a newline", secretVariable, testSecret + "\n", "secret-odd: "},
+		{"no key", keyVariable, "", "key-missing: "},
+		{"a short key", keyVariable, "short", "key-short: "},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			env := testEnvironment()
+			env[tt.variable] = tt.value
+			l := env.listen(t, "-addr", "127.0.0.1:0")
+			if tt.want != "" {
+				l.until("^warning: " + tt.want)
+			}
+			l.until("^receiving at ")
+			got, status := l.interrupt()
+			if n := strings.Count(got, "warning: "); status != 0 || n > 1 || tt.want == "" && n > 0 {
+				t.Errorf("got %d and %d warnings:\n%s", status, n, got)
+			}
+		})
 	}
 }
 
