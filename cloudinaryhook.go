@@ -337,10 +337,12 @@ type Image struct {
 	// lengths as in [Delivery].ID: "image"; the scope; the resource type, "image";
 	// the delivery type; the public ID; and two that name the version: "version"
 	// and the version in decimal, else "version_id" and that, else "etag" and
-	// that, else "delivery" and the delivery's ID. The last is also used if
-	// another part is of the wrong kind, is too large for its field or has bytes
-	// that are not UTF-8, and if the public ID has U+FFFD, because then two images
-	// might have the same parts.
+	// that, else "delivery" and the delivery's ID. The last is also
+	// used where two images might otherwise have the same parts:
+	//
+	//   - if another part is of the wrong kind, or too large for its field;
+	//   - if another part has bytes that are not UTF-8;
+	//   - if the public ID has U+FFFD.
 	Key string
 
 	Claims   *Claims // who it is for

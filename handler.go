@@ -84,7 +84,7 @@ type Config struct {
 // An Outcome is the result of one request.
 type Outcome struct {
 	Delivery *Delivery // nil if it was not authenticated
-	Known    State     // what Store.Save said was known before; zero if it did not get there
+	Known    State     // the state that Store.Save returned; zero if Save was not called, or failed
 	State    State     // what is known now; zero if it was not saved
 	Err      error     // why it was refused or failed: one of this package's sentinels, wrapped
 	Rejected error     // the Permanent error with which it was accepted and completed
@@ -421,7 +421,8 @@ func readError(err error) error {
 //
 // The app's own errors never choose the status: they are wrapped by the stage
 // that failed, and are a 500 whatever else they wrap. "Retries" means three
-// times, after 3, 6 and 9 minutes, and then never again.
+// times: 3 minutes later, then 6, then 9, so about 18 minutes in all, and then
+// never again.
 func StatusCode(err error) int {
 	if err == nil {
 		return http.StatusCreated

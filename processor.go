@@ -16,9 +16,9 @@ import (
 
 // Permanent marks an error of CreateImage or Notify against which a retry does
 // not help. The delivery is then completed as rejected, with err as its cause,
-// and answered 201. If an error joins a permanent one and another, it is not
-// permanent. Nor is an error that is returned after the context was done.
-// Permanent(nil) is nil.
+// and answered 201. errors.Join(Permanent(a), b) is not permanent, unless b is.
+// Nor is an error that is returned after the context was done. Permanent(nil)
+// is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -69,7 +69,7 @@ type Processor struct {
 	// GiveUpAfter is the longest time since receipt for which Resume tries a
 	// delivery again. If it fails after that, it is completed as rejected, with
 	// [ErrGaveUp] and the last error as its cause. So each is tried at least once.
-	// 0 means never.
+	// 0: Resume never gives up.
 	GiveUpAfter time.Duration
 
 	// Logger gets one line for each delivery that fails or is rejected, and for

@@ -27,7 +27,7 @@ const (
 )
 
 const (
-	defaultMaxAge  = 2 * time.Hour // what every official SDK allows, and room for the retries at 3, 6 and 9 minutes
+	defaultMaxAge  = 2 * time.Hour // what every official SDK allows, and room for the retries of about 18 minutes
 	defaultMaxSkew = 5 * time.Minute
 	maxTimestamp   = 1 << 55 // seconds; far beyond, time.Time wraps around
 )

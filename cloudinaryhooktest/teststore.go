@@ -35,9 +35,11 @@ var blocked = 10 * time.Second
 // which an app needs for Processor.Resume, that is tested too. Saved deliveries
 // must come back unchanged, and the store must be usable inside the loop.
 // Pending yields the deliveries that were received strictly before that time,
-// in any order. If it cannot read one, it yields an error and goes on. These
-// clauses save more than a thousand deliveries and a body of 4 MiB. A method
-// Pending of another type fails; without one, the subtest Pending is skipped.
+// in any order. If it cannot read one, it yields an error and goes on. If ctx is
+// cancelled, it must yield an error: else the caller would think that nothing
+// is pending. These clauses save more than a thousand deliveries and a body of
+// 4 MiB. A method Pending of another type fails; without one, the subtest
+// Pending is skipped.
 //
 // It cannot test that saved deliveries outlive the process. For that, kill
 // yours.
@@ -640,6 +642,6 @@ func testPendingCancelled(t *testing.T, s pendingStore) {
 		failed = failed || err != nil
 	}
 	if !failed {
-		t.Error("Pending with a cancelled context yielded no error: nothing would look like nothing to do")
+		t.Error("Pending with a cancelled context yielded no error: the caller would think that nothing is pending")
 	}
 }

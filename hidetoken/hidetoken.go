@@ -21,9 +21,8 @@
 // # What is hidden
 //
 // A parameter of the query is passed on only if it cannot be a token: it has no
-// "token" in it, and no 43 characters in a row of those that a token's
-// signature is made of, however often it is decoded. So it also hides tokens in
-// malformed queries: "?tenant=1?token=…", "?token%3D…", "?token[]=…", a token
+// "token" in it, and no run of 43 base64url characters, also after decoding. So
+// it also hides tokens in malformed queries: "?tenant=1?token=…", "?token%3D…", "?token[]=…", a token
 // without a name. The same is done to RequestURI, to Referer, and to the request
 // headers in which known proxies repeat a URL: X-Auth-Request-Redirect,
 // X-Envoy-Original-Path, X-Forwarded-Uri, X-Original-Uri, X-Original-Url,

@@ -80,8 +80,8 @@ type Client struct {
 	BaseURL string
 
 	// HTTPClient makes the requests; nil means one like http.DefaultClient. Each
-	// request has 30 s beside Wait, so it needs no Timeout. One that is not longer
-	// than Wait is refused. Redirects are not followed.
+	// request has 30 s beside Wait, so it needs no Timeout. A Timeout that is not
+	// longer than Wait is refused. Redirects are not followed.
 	HTTPClient *http.Client
 
 	// Logger gets one line for each attempt that failed and will be repeated; nil

@@ -12,9 +12,8 @@
 //
 // The store keeps one connection of db for itself and commits over it. However
 // many pages read from db, no notification waits for a connection. Set
-// [sql.DB.SetMaxOpenConns] to at least two. On SQLite, readers use your
-// program's own processors, so set no more connections than there are
-// processors.
+// [sql.DB.SetMaxOpenConns] to at least two. SQLite runs inside your process: set
+// SetMaxOpenConns between 2 and runtime.NumCPU().
 //
 // On SQLite use a write-ahead log, and begin transactions of your own with the
 // write lock. With modernc.org/sqlite that is
@@ -132,17 +131,18 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Do runs f in a transaction that it shares with what other callers save at the
+// Do is the recommended way for a CreateImage that writes to the same database.
+// It runs f in a transaction that it shares with what other callers save at the
 // same time, and so shares their commit and its sync. It returns nil once the
-// transaction is committed. It is for an app's CreateImage that inserts a row.
+// transaction is committed.
 //
 //   - f must use its own ctx and tx. It must not commit, roll back, or call
 //     methods of the Store.
 //   - f must end soon: until then nobody's delivery is saved. Its ctx has the
 //     values of the caller's ctx, but not its end. It ends 3 s after f began, and
 //     f must return then.
-//   - f may run more than once, when something else in the transaction fails.
-//     Only its last run counts. All runs together have those 3 s.
+//   - f may run more than once, when another caller's write in the transaction
+//     fails. Only its last run counts. All runs together have those 3 s.
 //   - If f returns an error or panics, nothing that it did is kept, and Do
 //     returns that error. Nobody else's write is affected.
 //

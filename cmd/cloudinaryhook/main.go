@@ -42,7 +42,7 @@
 // sends the request's body.
 //
 //	send -n 1000 -c 16 upload                  many, and a table of how long they took
-//	send -retry -minute 1s upload              after 3, 6 and 9 minutes again, compressed
+//	send -retry -minute 1s upload              Cloudinary's retries, with seconds for minutes
 //	send -claims '{"album_id":"7"}' upload     a token for another album
 //	send -fresh body.json                      a body with a new request_id: no duplicate
 //	send -print curl upload                    the request as a command, instead of sending it

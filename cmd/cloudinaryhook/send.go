@@ -69,7 +69,7 @@ func parseSend(p *process, args []string) (*sendCommand, error) {
 	flags.BoolVar(&f.fresh, "fresh", false, "give the body of a file a new request_id, so that it is no duplicate")
 	flags.IntVar(&c.count, "n", 1, "send `n` notifications")
 	flags.IntVar(&c.workers, "c", 1, "send `n` of them at the same time")
-	flags.BoolVar(&c.retry, "retry", false, "if it is not accepted, send it again after 3, 6 and 9 minutes, as Cloudinary does")
+	flags.BoolVar(&c.retry, "retry", false, "if it is not accepted, send it again 3 minutes later, then 6, then 9, as Cloudinary does")
 	flags.DurationVar(&c.minute, "minute", time.Minute, "the `duration` of a minute of -retry")
 	flags.DurationVar(&f.timeout, "timeout", 20*time.Second, "the `duration` to wait for an answer; Cloudinary waits 20 s")
 	flags.StringVar(&c.print, "print", "", "print the request instead of sending it; the only `format` is \"curl\", a command with a token and a signature")
