@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,11 +62,7 @@ func (s *Store) saveAll(ctx context.Context, tx *sql.Tx, all []*saving, changed 
 }
 
 func (s *Store) saveOnce(ctx context.Context, tx *sql.Tx, byID map[string]*saving, changed *totals) error {
-	ids := make([]string, 0, len(byID))
-	for id := range byID {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
+	ids := slices.Sorted(maps.Keys(byID))
 	var args []any
 	for _, id := range ids {
 		args = append(args, byID[id].columns...)
@@ -89,18 +86,11 @@ func (s *Store) saveOnce(ctx context.Context, tx *sql.Tx, byID map[string]*savin
 		if err := rows.Scan(&id, &saves, &done); err != nil {
 			return err
 		}
-		switch one := byID[id]; {
-		case one == nil:
+		one := byID[id]
+		if one == nil {
 			return errors.New("sqlstore: the database returned an ID that was not saved")
-		case saves == 1:
-			one.state = cloudinaryhook.StateNew
-			changed.Deliveries++
-			changed.Pending++
-		case done:
-			one.state = cloudinaryhook.StateDone
-		default:
-			one.state = cloudinaryhook.StatePending
 		}
+		one.learn(saves, done, changed)
 		returned++
 	}
 	if err := rows.Err(); err != nil {
@@ -110,6 +100,21 @@ func (s *Store) saveOnce(ctx context.Context, tx *sql.Tx, byID map[string]*savin
 		return fmt.Errorf("sqlstore: the database saved %d of %d deliveries", returned, len(ids))
 	}
 	return nil
+}
+
+// learn takes in how often a delivery was saved, this time included, and whether
+// it is done.
+func (one *saving) learn(saves int64, done bool, changed *totals) {
+	switch {
+	case saves == 1:
+		one.state = cloudinaryhook.StateNew
+		changed.Deliveries++
+		changed.Pending++
+	case done:
+		one.state = cloudinaryhook.StateDone
+	default:
+		one.state = cloudinaryhook.StatePending
+	}
 }
 
 // placeholders is ($3, $4), ($5, $6) for two rows of two values from the third on.
