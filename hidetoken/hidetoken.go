@@ -22,9 +22,10 @@
 //
 // A parameter of the query is passed on only if it cannot be a token: it has no
 // "token" in it, and no run of 43 base64url characters, also after decoding. So
-// it also hides tokens in malformed queries: "?tenant=1?token=…", "?token%3D…", "?token[]=…", a token
-// without a name. The same is done to RequestURI, to Referer, and to the request
-// headers in which known proxies repeat a URL: X-Auth-Request-Redirect,
+// it also hides tokens in malformed queries: "?tenant=1?token=…",
+// "?token%3D…", "?token[]=…", a token without a name. The same is done to
+// RequestURI, to Referer, and to the request headers in which known proxies
+// repeat a URL: X-Auth-Request-Redirect,
 // X-Envoy-Original-Path, X-Forwarded-Uri, X-Original-Uri, X-Original-Url,
 // X-Rewrite-Url and X-Waws-Unencoded-Url. In a path, a token is hidden only behind
 // the word "token", because many paths have long names. An example is

@@ -107,8 +107,8 @@ func explainAttempt(a attempt) string {
 
 func explainAccepted(a attempt) string {
 	if a.answer.DeliveryID == "" {
-		return `Accepted, but the answer has no X-Delivery-ID. So "cloudinaryhook listen", which saves nothing,
-has answered, or something else is mounted there, or a proxy removes the header.`
+		return `Accepted, but the answer has no X-Delivery-ID. So "cloudinaryhook listen" has
+answered, which only explains, or something else is mounted there, or a proxy removes the header.`
 	}
 	return `Accepted and saved.
 It was processed too, unless a worker does that or the app rejected it: see its log and store.

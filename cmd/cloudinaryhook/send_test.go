@@ -76,7 +76,7 @@ func TestEveryAnswerIsExplained(t *testing.T) {
 			t.Errorf("%v is answered %d, which has no explanation", err, cloudinaryhook.StatusCode(err))
 		}
 	}
-	for status, want := range map[int]string{202: "asks for 200", 418: "never gives this answer", 599: "again"} {
+	for status, want := range map[int]string{201: `"cloudinaryhook listen"`, 202: "asks for 200", 418: "never gives this answer", 599: "again"} {
 		a := attempt{}
 		a.answer.Status = status
 		if got := explainAttempt(a); !strings.Contains(got, want) {
