@@ -37,7 +37,7 @@ func Example_sqlstore() {
 	processor := &cloudinaryhook.Processor{Store: store, Images: cloudinaryhook.ImageCreatorFunc(createImage)}
 	hook, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
 		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{os.Getenv("CLOUDINARY_API_SECRET")}},
-		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(os.Getenv("TOKEN_KEY"))}},
+		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(os.Getenv("CLOUDINARYHOOK_TOKEN_KEY"))}},
 		Processor: processor,
 	})
 	check(err)
