@@ -27,7 +27,7 @@ func newReceiver(ctx context.Context, db *sql.DB, apiSecret string, tokenKey []b
 		})
 	}
 	processor := &cloudinaryhook.Processor{Store: store, Images: cloudinaryhook.ImageCreatorFunc(createImage), Logger: slog.Default()}
-	go processor.ResumeEvery(ctx, time.Minute, store.Pending) // what a crash or an error left, a minute later
+	go processor.ResumeEvery(ctx, time.Minute, store.Pending) // tries again after a crash or an error
 	return cloudinaryhook.NewHandler(cloudinaryhook.Config{
 		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{apiSecret}},
 		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{tokenKey}, Require: []string{"album_id"}},
