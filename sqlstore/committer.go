@@ -8,30 +8,31 @@ import (
 	"sync"
 )
 
-// One transaction holds no more than maxBatch writes, and takes none after
-// maxBatchBytes of deliveries; bodies may be large.
+// One transaction holds at most maxBatch writes. It takes no further write once
+// it has maxBatchBytes of deliveries, because bodies may be large.
 const (
 	maxBatch      = 128
 	maxBatchBytes = 4 << 20
 	maxConflicts  = 5
 )
 
-// A write is one of save, complete and do. A caller that stops waiting for it
-// must not read the values that it sets, for it may be done all the same.
+// A write is one of save, complete and do. If a caller stops waiting, it must
+// not read the values that the write sets: the committer may still do the
+// write.
 type write struct {
-	ctx      context.Context // the caller's: if it has ended, do is not begun
+	ctx      context.Context // the caller's: if it has ended, do does not run
 	save     *saving
 	complete *completion
 	do       func(context.Context, *sql.Tx, *totals) error
 
-	size   int        // in bytes, of a delivery
-	err    error      // set before the batch is committed: this write has no part in it
-	result chan error // has room for one: nobody may be waiting any more
+	size   int        // of the delivery, in bytes
+	err    error      // set before the commit if this write is not part of it
+	result chan error // buffered, because the caller may have stopped waiting
 }
 
-// A committer has writes that wait at the same time share a transaction, and so
-// the sync that makes them durable, which is what costs time. One that waits
-// alone is not made to wait for others.
+// A committer puts the writes that wait at the same time into one transaction.
+// They share the sync that makes them durable, because the sync takes most of
+// the time. A write that waits alone is not delayed.
 type committer struct {
 	store    *Store
 	maxBatch int
@@ -39,7 +40,7 @@ type committer struct {
 	mu     sync.RWMutex // held for reading while sending to writes
 	closed bool
 	writes chan *write
-	done   chan struct{} // closed when all is done, after close
+	done   chan struct{} // closed after close, when all writes are done
 }
 
 func newCommitter(s *Store) *committer {
@@ -79,7 +80,8 @@ func (c *committer) send(ctx context.Context, w *write) error {
 	}
 }
 
-// close returns when all that was begun is done. It may be called again.
+// close returns when all writes that were sent are done. It may be called
+// again.
 func (c *committer) close() {
 	c.mu.Lock()
 	if !c.closed {
@@ -98,7 +100,7 @@ func (c *committer) run() {
 	c.store.disconnect(context.Background())
 }
 
-// gather adds what waits by now.
+// gather adds the writes that are waiting.
 func (c *committer) gather(first *write) []*write {
 	batch := []*write{first}
 	for size := first.size; len(batch) < c.maxBatch && size < maxBatchBytes; {
@@ -116,10 +118,11 @@ func (c *committer) gather(first *write) []*write {
 	return batch
 }
 
-// settle commits a batch and tells all who wait. One bad write must not fail the
-// others. If the batch fails, its writes are tried again in one transaction, in
-// which each can fail by itself. If that fails too, as only the commit does or a
-// disk that has room for some of them, each has a transaction of its own.
+// settle commits a batch and sends the results. One bad write must not fail the
+// others. If the batch fails, settle tries its writes again in one transaction
+// with a savepoint for each. That may fail too, if the commit fails or the disk
+// has room for some of the writes only. Then each write has a transaction of
+// its own.
 func (c *committer) settle(batch []*write) {
 	err := c.store.commit(batch, false)
 	if err != nil && len(batch) > 1 && separable(err) {
@@ -139,20 +142,21 @@ func (c *committer) settle(batch []*write) {
 	}
 }
 
-// separable says whether an error may be that of one write alone. It is not if
-// the batch may have been committed all the same.
+// separable reports whether one write alone may have caused the error. It is
+// false if the batch may have been committed despite the error.
 func separable(err error) bool {
 	return ofApp(err) || !busy(err) && !readOnly(err) && !errors.Is(err, errDisconnected) && !errors.Is(err, ErrNotDurable)
 }
 
-// errDisconnected is wrapped by the error of a batch that lost its connection, or
-// that could not get one.
+// errDisconnected is wrapped by the error of a batch that lost its connection
+// or could not get one.
 var errDisconnected = errors.New("no connection to the database")
 
-// commit does a batch in one transaction: all of it is durable, or none. Apart
-// means that each write that fails is left out, and has its error. A batch whose
-// connection turns out to be cut or read-only before anything was committed is
-// tried on a new one. No caller's context ends it, since it is others' too.
+// commit does a batch in one transaction: all of it is durable, or nothing.
+// With apart, a write that fails is left out and gets its error. If the
+// connection turns out to be cut or read-only before the commit began, commit
+// tries a new connection. A batch holds several callers' writes, so no caller's
+// context ends it.
 func (s *Store) commit(batch []*write, apart bool) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
@@ -163,7 +167,7 @@ func (s *Store) commit(batch []*write, apart bool) (err error) {
 		switch {
 		case err == nil || !safe || ctx.Err() != nil:
 			return err
-		case s.conn == nil && lost == 0: // a new one may do
+		case s.conn == nil && lost == 0: // a new connection may work
 			lost++
 		case len(batch) == 1 && conflict(err) && conflicts < maxConflicts:
 			conflicts++
@@ -173,8 +177,9 @@ func (s *Store) commit(batch []*write, apart bool) (err error) {
 	}
 }
 
-// attempt is safe to repeat if its error came before the commit was begun. It
-// leaves s.conn nil if that is of no more use.
+// attempt tries the batch once. safe means that it may be repeated, because the
+// error came before the commit began. If the connection is no longer usable,
+// attempt sets s.conn to nil.
 func (s *Store) attempt(ctx context.Context, batch []*write, apart bool) (safe bool, err error) {
 	if s.conn == nil {
 		if s.conn, err = s.connect(ctx); err != nil {
@@ -194,7 +199,7 @@ func (s *Store) attempt(ctx context.Context, batch []*write, apart bool) (safe b
 	}
 	if err := s.perform(ctx, tx, batch, apart); err != nil {
 		rollback := tx.Rollback()
-		if rollback != nil && !errors.Is(rollback, sql.ErrTxDone) || ctx.Err() != nil { // done by a function that must not
+		if rollback != nil && !errors.Is(rollback, sql.ErrTxDone) || ctx.Err() != nil { // ErrTxDone: an app's function ended the transaction, against Do's rules
 			s.disconnect(ctx)
 			err = fmt.Errorf("%w: %w", errDisconnected, err)
 		} else if readOnly(err) {
@@ -219,7 +224,7 @@ func (s *Store) disconnect(ctx context.Context) {
 	}
 }
 
-// perform does all of a batch but the commit.
+// perform does a batch, except its commit.
 func (s *Store) perform(ctx context.Context, tx *sql.Tx, batch []*write, apart bool) (err error) {
 	var changed totals
 	for _, w := range batch {
@@ -243,9 +248,9 @@ func (s *Store) perform(ctx context.Context, tx *sql.Tx, batch []*write, apart b
 	return s.keep(ctx, tx, changed)
 }
 
-// performApart leaves the transaction as it was if the write fails. So does one
-// whose function keeps an error to itself, after which Postgres refuses all
-// that follows.
+// performApart rolls back to a savepoint if the write fails. It also notices an
+// app's function that hides an SQL error: Postgres then refuses every later
+// statement, so the RELEASE fails.
 func (s *Store) performApart(ctx context.Context, tx *sql.Tx, w *write, changed *totals) error {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT one_write"); err != nil {
 		return err
@@ -265,8 +270,8 @@ func (s *Store) performApart(ctx context.Context, tx *sql.Tx, w *write, changed 
 	return nil
 }
 
-// performAll does the writes of a batch, those of a kind in one statement if
-// they can be.
+// performAll does the writes of a batch. Saves share a statement where they
+// can, and so do completions.
 func (s *Store) performAll(ctx context.Context, tx *sql.Tx, batch []*write) (changed totals, err error) {
 	var saves []*saving
 	var completions []*completion
@@ -298,8 +303,8 @@ func (s *Store) performAll(ctx context.Context, tx *sql.Tx, batch []*write) (cha
 	return changed, nil
 }
 
-// An appError is what the app's own function returned. Whatever it wraps says
-// nothing about the store's database.
+// An appError is an error of the app's own function. The errors that it wraps
+// say nothing about the store's database.
 type appError struct{ error }
 
 func (e *appError) Unwrap() error { return e.error }
@@ -309,8 +314,8 @@ func ofApp(err error) bool {
 	return ok
 }
 
-// contain makes a panic of the app's function an error of its caller, and so the
-// end of its goroutine: others' writes are in the same transaction.
+// contain returns an error if the app's function panics or ends its goroutine
+// (runtime.Goexit): the transaction holds other callers' writes too.
 func contain(f func() error) error {
 	err := errors.New("sqlstore: the function ended its goroutine")
 	done := make(chan struct{})

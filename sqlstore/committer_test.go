@@ -17,8 +17,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// hold has the committer at work until release is called, so that what is sent
-// meanwhile waits for one batch.
+// hold keeps the committer busy until release is called, so that the writes
+// that are sent meanwhile make one batch.
 func hold(t *testing.T, s *Store) (release func()) {
 	t.Helper()
 	begun, released := make(chan struct{}), make(chan struct{})
@@ -35,7 +35,7 @@ func hold(t *testing.T, s *Store) (release func()) {
 	return release
 }
 
-// waitFor returns when n writes wait.
+// waitFor returns when n writes are waiting.
 func waitFor(t *testing.T, s *Store, n int) {
 	t.Helper()
 	for len(s.committer.writes) < n {
@@ -81,7 +81,7 @@ func save(t *testing.T, s *Store, d *cloudinaryhook.Delivery, want cloudinaryhoo
 	}
 }
 
-// createRows makes a table such as an app has, to write to in Do.
+// createRows creates a table of the app's own, for writes in Do.
 func createRows(t *testing.T, s *Store) {
 	t.Helper()
 	if _, err := s.db.ExecContext(t.Context(), "CREATE TABLE app_rows (id BIGINT PRIMARY KEY)"); err != nil {
@@ -103,8 +103,8 @@ func rowIDs(t *testing.T, s *Store) []int {
 	return ids
 }
 
-// TestOneTransaction: what waits together shares a transaction, of whatever kind
-// it is.
+// TestOneTransaction: writes that wait together share a transaction, also if
+// they are of different kinds.
 func TestOneTransaction(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		createRows(t, s)
@@ -142,8 +142,8 @@ func TestOneTransaction(t *testing.T) {
 	})
 }
 
-// TestLargeBatch: what waits together is not made one transaction whatever its
-// size.
+// TestLargeBatch: large writes that wait together do not all go into one
+// transaction.
 func TestLargeBatch(t *testing.T) {
 	c := &committer{maxBatch: maxBatch, writes: make(chan *write, maxBatch)}
 	for range maxBatch {
@@ -159,8 +159,8 @@ func TestLargeBatch(t *testing.T) {
 	}
 }
 
-// TestBusy: a file that another program holds fails a batch at the first try, and
-// not each of its writes once more.
+// TestBusy: if another program holds the file, a batch fails at the first try.
+// Its writes are not tried again one by one.
 func TestBusy(t *testing.T) {
 	name := strings.Replace(databases[0].newName(t), "busy_timeout(5000)", "busy_timeout(100)", 1)
 	s := open(t, SQLite, name)
@@ -169,23 +169,23 @@ func TestBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Save(t.Context(), upload(t, 1)); !busy(err) {
-		t.Errorf("Save into a locked file got %v, want that the file is locked", err)
+		t.Errorf("Save into a locked file got %v, want an error that says that it is locked", err)
 	}
 	var batch []*write
 	for range 20 {
 		batch = append(batch, &write{ctx: t.Context(), result: make(chan error, 1)})
 	}
-	s.committer.settle(batch) // the committer itself has nothing to do
+	s.committer.settle(batch) // the committer's goroutine is idle
 	distinct := make(map[error]bool)
 	for _, w := range batch {
 		err := <-w.result
 		if !busy(err) {
-			t.Errorf("a write of the batch got %v, want that the file is locked", err)
+			t.Errorf("a write of the batch got %v, want an error that says that the file is locked", err)
 		}
 		distinct[err] = true
 	}
 	if len(distinct) != 1 {
-		t.Errorf("%d writes got %d errors, want the one of a single try", len(batch), len(distinct))
+		t.Errorf("%d writes got %d different errors, want one: there is only one try", len(batch), len(distinct))
 	}
 	if err := tx.Rollback(); err != nil {
 		t.Fatal(err)
@@ -193,8 +193,8 @@ func TestBusy(t *testing.T) {
 	save(t, s, upload(t, 1), cloudinaryhook.StateNew)
 }
 
-// TestDuplicatesInOneBatch: of the same delivery many times in one transaction
-// one is new.
+// TestDuplicatesInOneBatch: if one transaction saves a delivery many times,
+// only one of the saves gets StateNew.
 func TestDuplicatesInOneBatch(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		d := upload(t, 1)
@@ -218,15 +218,15 @@ func TestDuplicatesInOneBatch(t *testing.T) {
 				id = "unknown"
 			}
 			if err := s.Complete(t.Context(), id, nil); errors.Is(err, ErrNotFound) != unknown || !unknown && err != nil {
-				t.Errorf("Complete of %s got %v, want an error of the unknown one alone", id, err)
+				t.Errorf("Complete of %s got %v, want an error only for the unknown ID", id, err)
 			}
 		})
 		wantStats(t, s, totals{Deliveries: 1})
 	})
 }
 
-// TestBadWrites: what fails, in whatever way, takes no part of its batch with it,
-// and leaves nothing of itself.
+// TestBadWrites: a write that fails, in any way, does not affect the rest of
+// its batch, and nothing of it is kept.
 func TestBadWrites(t *testing.T) {
 	errApp := errors.New("the app's own")
 	bad := map[string]func(ctx context.Context, tx *sql.Tx) error{
@@ -236,9 +236,9 @@ func TestBadWrites(t *testing.T) {
 		"a panic":              func(context.Context, *sql.Tx) error { panic("a bug") },
 		"its own rollback":     func(_ context.Context, tx *sql.Tx) error { return tx.Rollback() },
 		"a panic with nothing": func(context.Context, *sql.Tx) error { panic(nil) },
-		"the end of it all":    func(context.Context, *sql.Tx) error { runtime.Goexit(); return nil },
-		"another's error":      func(context.Context, *sql.Tx) error { return fmt.Errorf("%w: database is locked", ErrReadOnly) },
-		"another's lost one":   func(context.Context, *sql.Tx) error { return errDisconnected },
+		"the goroutine's end":  func(context.Context, *sql.Tx) error { runtime.Goexit(); return nil },
+		"a store-like error":   func(context.Context, *sql.Tx) error { return fmt.Errorf("%w: database is locked", ErrReadOnly) },
+		"a lost connection":    func(context.Context, *sql.Tx) error { return errDisconnected },
 	}
 	for name, f := range bad {
 		t.Run(name, func(t *testing.T) {
@@ -254,7 +254,7 @@ func TestBadWrites(t *testing.T) {
 							return errors.Join(insertRow(ctx, tx, i), f(ctx, tx))
 						})
 						if err == nil {
-							t.Error("the bad one got nil, want its error")
+							t.Error("the bad write got nil, want an error")
 						}
 					case i%2 == 0:
 						if _, err := s.Save(t.Context(), upload(t, i)); err != nil {
@@ -275,8 +275,8 @@ func TestBadWrites(t *testing.T) {
 	}
 }
 
-// TestSwallowedError: a function that keeps an error of SQL to itself must not be
-// told that its work was done. Postgres undoes the transaction then.
+// TestSwallowedError: after an SQL error Postgres rolls the transaction back.
+// Do must return an error then, even if the function hides it.
 func TestSwallowedError(t *testing.T) {
 	s := open(t, Postgres, postgres(t).Database(t))
 	createRows(t, s)
@@ -289,7 +289,7 @@ func TestSwallowedError(t *testing.T) {
 			return err
 		})
 		if (err != nil) != (i == 4) {
-			t.Errorf("Do %d got %v, want an error of the 4th alone", i, err)
+			t.Errorf("Do %d got %v, want an error only for number 4", i, err)
 		}
 	})
 	if diff := cmp.Diff([]int{0, 1, 2, 3, 5, 6, 7, 8}, rowIDs(t, s)); diff != "" {
@@ -297,8 +297,8 @@ func TestSwallowedError(t *testing.T) {
 	}
 }
 
-// refuseLate has a database refuse the delivery of request r7, but only when it
-// is asked to commit.
+// refuseLate makes the database refuse the delivery of request r7 when it
+// commits, not before.
 func refuseLate(t *testing.T, s *Store) {
 	t.Helper()
 	statement := `
@@ -317,8 +317,8 @@ func refuseLate(t *testing.T, s *Store) {
 	}
 }
 
-// TestCommitFails: what a database refuses only at the end of a transaction was
-// not saved, though each statement was answered as if it were.
+// TestCommitFails: if the database refuses a delivery only at the commit, Save
+// returns an error, although the INSERT succeeded.
 func TestCommitFails(t *testing.T) {
 	for _, d := range databases {
 		t.Run(d.dialect.String(), func(t *testing.T) {
@@ -331,7 +331,7 @@ func TestCommitFails(t *testing.T) {
 			together(t, s, 10, func(i int) {
 				state, err := s.Save(t.Context(), upload(t, i))
 				if (err != nil) != (i == 7) || (state == 0) != (err != nil) {
-					t.Errorf("Save %d got %v and %v, want an error of the 7th alone", i, state, err)
+					t.Errorf("Save %d got %v and %v, want an error only for number 7", i, state, err)
 				}
 			})
 			save(t, s, upload(t, 11), cloudinaryhook.StateNew)
@@ -340,8 +340,8 @@ func TestCommitFails(t *testing.T) {
 	}
 }
 
-// TestStopWaiting: a caller whose context ends does not wait for the batch, and
-// is told so; what it asked for may be done.
+// TestStopWaiting: if the caller's context ends, Save returns its error and
+// does not wait for the batch. The delivery may still be saved.
 func TestStopWaiting(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		release := hold(t, s)
@@ -351,21 +351,22 @@ func TestStopWaiting(t *testing.T) {
 		go func() {
 			state, err := s.Save(ctx, d)
 			if state != 0 {
-				t.Errorf("Save whose context ended got %v, want no state", state)
+				t.Errorf("Save got state %v after its context had ended, want none", state)
 			}
 			result <- err
 		}()
 		waitFor(t, s, 1)
 		cancel()
 		if err := <-result; !errors.Is(err, context.Canceled) {
-			t.Errorf("Save whose context ended got %v, want that", err)
+			t.Errorf("Save got %v after its context had ended, want context.Canceled", err)
 		}
 		release()
 		save(t, s, d, cloudinaryhook.StatePending)
 	})
 }
 
-// TestDoHasItsCallersValues, and not its end: others share the transaction.
+// TestDoHasItsCallersValues: the function's context has the caller's values,
+// but not its cancellation, because others share the transaction.
 func TestDoHasItsCallersValues(t *testing.T) {
 	type key struct{}
 	onEach(t, func(t *testing.T, s *Store) {
@@ -384,8 +385,8 @@ func TestDoHasItsCallersValues(t *testing.T) {
 	})
 }
 
-// TestDoThatTakesTooLong fails alone, however it waits, and is not waited for
-// again when the others are tried without it.
+// TestDoThatTakesTooLong: a slow function fails alone. When the other writes
+// are tried again, they do not wait for it a second time.
 func TestDoThatTakesTooLong(t *testing.T) {
 	for name, f := range map[string]func(context.Context, *sql.Tx) error{
 		"waits": func(ctx context.Context, _ *sql.Tx) error { <-ctx.Done(); return ctx.Err() },
@@ -418,8 +419,8 @@ func TestDoThatTakesTooLong(t *testing.T) {
 	}
 }
 
-// TestDoDoesNotBeginLate: a function of a caller that has stopped waiting may
-// use what the caller has closed since.
+// TestDoDoesNotBeginLate: the function does not run after its caller has
+// stopped waiting. It may use things that the caller has closed by then.
 func TestDoDoesNotBeginLate(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		release := hold(t, s)
@@ -427,7 +428,7 @@ func TestDoDoesNotBeginLate(t *testing.T) {
 		result := make(chan error)
 		go func() {
 			result <- s.Do(ctx, func(context.Context, *sql.Tx) error {
-				t.Error("the function began, want that it does not")
+				t.Error("the function ran, want that it does not")
 				return nil
 			})
 		}()
@@ -443,7 +444,7 @@ func TestDoDoesNotBeginLate(t *testing.T) {
 	})
 }
 
-// TestCloseDrains: Close waits for what was begun, and what comes later fails.
+// TestCloseDrains: Close waits for the writes that were sent. Later calls fail.
 func TestCloseDrains(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		release := hold(t, s)
@@ -480,8 +481,8 @@ func TestCloseDrains(t *testing.T) {
 	})
 }
 
-// TestRoomAgain: a database that is full takes no write and says so, and takes
-// them again as soon as there is room.
+// TestRoomAgain: a full database fails writes with an error. Writes succeed
+// again as soon as there is room.
 func TestRoomAgain(t *testing.T) {
 	s := open(t, SQLite, databases[0].newName(t))
 	limit := func(pages int) {
@@ -511,7 +512,7 @@ func TestRoomAgain(t *testing.T) {
 	limit(pages + 10)
 	failed := saveAll()
 	if got := stats(t, s).Deliveries; failed == 0 || failed == 64 || got != int64(64-failed) {
-		t.Errorf("with little room %d of 64 Saves failed and %d deliveries are there, want some to fail, and none that is there", failed, got)
+		t.Errorf("with little room %d of 64 Saves failed, and the table has %d deliveries; want some failures, and exactly the saved deliveries in the table", failed, got)
 	}
 	limit(1 << 20)
 	if failed := saveAll(); failed > 0 {

@@ -12,36 +12,38 @@ import (
 )
 
 const (
-	// commitTimeout is less than a request has. It ends the wait for a server
-	// that no longer answers, and leaves time to one whose disk is slow.
+	// commitTimeout is the limit for a commit. It is shorter than the time of a
+	// request, so that a server that no longer answers does not use up all of
+	// that. It is long enough for a server whose disk is slow.
 	commitTimeout = 10 * time.Second
 	// busyTimeout is how long a commit waits for another program that writes to
 	// the file, unless the connection has a limit of its own.
 	busyTimeout    = 4 * time.Second
 	discardTimeout = time.Second
-	// doTimeout is how long all runs of an app's function may take together, for
-	// everybody's deliveries wait for it.
+	// doTimeout is how long all runs of an app's function may take together. All
+	// other writes wait for that function.
 	doTimeout = 3 * time.Second
 	// maxStale is how many connections in a row may turn out to be cut or
-	// read-only. A pool keeps those of before a failover.
+	// read-only. After a failover a pool still holds the old ones.
 	maxStale = 10
 )
 
-// A connection is what a committer writes over.
+// A connection is the one that the committer uses for all its writes.
 type connection struct {
 	*sql.Conn
 
-	// writer names the row of totals that this connection adds to. No other one
-	// does, not even this process's one before: a server may take hours to
-	// notice that its other end is gone, and holds its locks until then.
+	// writer names the row of totals that this connection adds to. Each connection
+	// has a row of its own, even if this process had another connection before: a
+	// server may need hours to notice that the old one is dead, and holds that
+	// connection's locks until then.
 	writer string
 
-	path string      // of SQLite's file
-	file os.FileInfo // what the path named at first
+	path string      // the name of SQLite's file
+	file os.FileInfo // the file of that name when the connection was opened
 }
 
-// connect opens and checks a connection. One that is cut or read-only is closed
-// for good, and the next one is tried.
+// connect opens a connection and checks it. If the pool gives it a connection
+// that is cut or read-only, it closes that one for good and tries the next.
 func (s *Store) connect(ctx context.Context) (*connection, error) {
 	var last error
 	for range maxStale {
@@ -74,8 +76,8 @@ func (c *connection) check(ctx context.Context, d Dialect) (err error) {
 	return err
 }
 
-// unmoved refuses to write to a file of SQLite that was deleted or replaced:
-// what is written to it would be gone when the process ends.
+// unmoved returns an error if SQLite's file was deleted or replaced: writes to
+// the old file are lost when the process ends.
 func (c *connection) unmoved() error {
 	if c.path == "" {
 		return nil
@@ -90,9 +92,10 @@ func (c *connection) unmoved() error {
 	return nil
 }
 
-// discard closes the connection for good, so that neither its settings nor its
-// state come back out of a pool. A pool behind database/sql, as pgxpool, closes
-// a connection that is given back within a transaction.
+// discard closes the connection for good, so that a pool cannot give its
+// settings and its state to somebody else. A pool behind database/sql, such as
+// pgxpool, closes a connection that is returned inside a transaction: hence the
+// BEGIN.
 func (c *connection) discard(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()

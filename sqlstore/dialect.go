@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// A Dialect is the kind of a database. The zero value is none.
+// A Dialect is a kind of database. The zero value is not valid: New refuses it.
 type Dialect int
 
 // The databases that a Store can be on.
@@ -19,8 +19,8 @@ const (
 	SQLite
 )
 
-// String is "postgres" or "sqlite", which is also the name of its folder of
-// migrations.
+// String returns "postgres" or "sqlite". The folder with the migrations has the
+// same name.
 func (d Dialect) String() string {
 	switch d {
 	case Postgres:
@@ -49,8 +49,8 @@ func sqlState(err error) string {
 	return ""
 }
 
-// says asks an error of SQLite, of which each driver has its own type, for the
-// words that SQLite itself has for it.
+// says looks for SQLite's own words in an error, because each driver has an
+// error type of its own.
 func says(err error, words ...string) bool {
 	return err != nil && slices.ContainsFunc(words, func(w string) bool { return strings.Contains(err.Error(), w) })
 }
@@ -59,19 +59,18 @@ func readOnly(err error) bool {
 	return !ofApp(err) && (errors.Is(err, ErrReadOnly) || sqlState(err) == pgReadOnly || says(err, "attempt to write a readonly database"))
 }
 
-// busy means that another program holds the file of SQLite. A caller that tries
-// again waits as long again.
+// busy reports whether another program holds SQLite's file. A second try would
+// wait just as long.
 func busy(err error) bool {
 	return !ofApp(err) && sqlState(err) == "" && says(err, "database is locked")
 }
 
-// refused says whether the error of a commit is the database's word that nothing
-// was committed. A server that ends, or a connection that is cut, leaves that
-// open.
+// refused reports whether the error of a commit proves that nothing was
+// committed. If the server stops or the connection is cut, nobody knows.
 func refused(err error, d Dialect) bool {
 	state := sqlState(err)
 	switch {
-	case d == SQLite || says(err, "commit unexpectedly resulted in rollback", "in a failed transaction"): // as pgx and pq say it
+	case d == SQLite || says(err, "commit unexpectedly resulted in rollback", "in a failed transaction"): // the words of pgx and pq
 		return true
 	case state == "" || state == pgCompletionUnknown:
 		return false
@@ -79,12 +78,13 @@ func refused(err error, d Dialect) bool {
 	return !strings.HasPrefix(state, "08") && !strings.HasPrefix(state, "57")
 }
 
-// conflict means that others' statements got in the way. The next try may pass.
+// conflict reports whether another transaction got in the way. The next try may
+// succeed.
 func conflict(err error) bool {
 	return slices.Contains([]string{pgSerializationFailure, pgDeadlock}, sqlState(err))
 }
 
-// withHint adds to an error what an operator would have to find out.
+// withHint adds the likely cause to an error.
 func withHint(err error) error {
 	switch state := sqlState(err); {
 	case err == nil:
@@ -97,8 +97,8 @@ func withHint(err error) error {
 	return err
 }
 
-// tableExists is a query for whether there is a table. To read from one that is
-// missing would be an error in the server's log at each first start.
+// tableExists is a query that asks whether a table exists. Reading from a
+// missing table would write an error to the server's log at each first start.
 func (d Dialect) tableExists() string {
 	if d == Postgres {
 		return "SELECT to_regclass($1) IS NOT NULL"
@@ -106,8 +106,8 @@ func (d Dialect) tableExists() string {
 	return "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1 COLLATE NOCASE)"
 }
 
-// skipLocked has a query leave out rows that others have locked, instead of
-// waiting for them.
+// skipLocked ends a query that skips the rows that others have locked, instead
+// of waiting for them.
 func (d Dialect) skipLocked() string {
 	if d == Postgres {
 		return "FOR UPDATE SKIP LOCKED"
@@ -115,8 +115,8 @@ func (d Dialect) skipLocked() string {
 	return "" // SQLite has one writer, and no locks on rows
 }
 
-// txOptions are those of the store's transactions. Each statement is written for
-// READ COMMITTED, whatever the database's default.
+// txOptions returns the options of the store's transactions. Its statements are
+// written for READ COMMITTED, and the database may have another default.
 func (d Dialect) txOptions() *sql.TxOptions {
 	if d == Postgres {
 		return &sql.TxOptions{Isolation: sql.LevelReadCommitted}
@@ -124,12 +124,13 @@ func (d Dialect) txOptions() *sql.TxOptions {
 	return nil
 }
 
-// lockTimeout is how long a statement waits for a row that somebody has locked,
-// unless the connection has a limit of its own.
+// lockTimeout is how long a statement waits for a locked row, unless the
+// connection has a limit of its own.
 const lockTimeout = "1s"
 
-// hurry limits how long each write of a batch that has failed waits for a lock:
-// the batch may have waited for lockTimeout already, and may hold many writes.
+// hurry sets a shorter limit for locks when the writes of a failed batch are
+// tried one by one: the batch may hold many writes, and may have waited for
+// lockTimeout already.
 func (d Dialect) hurry(ctx context.Context, tx *sql.Tx) error {
 	if d != Postgres {
 		return nil
@@ -138,11 +139,12 @@ func (d Dialect) hurry(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-// checkPostgres refuses a server that is read-only or forgets in a crash what it
-// has committed, and limits how long a statement waits for a lock.
+// checkPostgres returns an error if the server is read-only, or could lose
+// commits in a crash. It also limits how long a statement waits for a lock.
 func checkPostgres(ctx context.Context, conn *sql.Conn) error {
 	setting := func(name string) (value string, err error) {
-		// Other databases that speak the protocol may not have all of them.
+		// Other databases that speak the protocol may lack a setting; true makes that
+		// NULL.
 		err = conn.QueryRowContext(ctx, "SELECT coalesce(current_setting($1, true), '')", name).Scan(&value)
 		return value, err
 	}
@@ -165,8 +167,8 @@ func checkPostgres(ctx context.Context, conn *sql.Conn) error {
 	return err
 }
 
-// checkSQLite refuses a database in memory, one that does not sync its commits
-// and one that is read-only. It returns the file's name.
+// checkSQLite returns the name of the file, or an error if the database is in
+// memory, does not sync its commits, or is read-only.
 func checkSQLite(ctx context.Context, conn *sql.Conn) (path string, err error) {
 	pragma := func(name string) (value string, err error) {
 		err = conn.QueryRowContext(ctx, "PRAGMA "+name).Scan(&value)
@@ -204,8 +206,8 @@ func checkSQLite(ctx context.Context, conn *sql.Conn) (path string, err error) {
 	return path, checkWritable(ctx, conn)
 }
 
-// checkWritable makes a table and takes it back: a read-only file lets begin who
-// wants to write, and refuses the writing.
+// checkWritable creates a table and rolls it back. BEGIN IMMEDIATE alone proves
+// nothing: it succeeds on a read-only file too.
 func checkWritable(ctx context.Context, conn *sql.Conn) error {
 	err := execAll(ctx, conn, []string{"BEGIN IMMEDIATE", "CREATE TABLE cloudinary_probe (x)"})
 	if busy(err) {
@@ -217,7 +219,8 @@ func checkWritable(ctx context.Context, conn *sql.Conn) error {
 	return err
 }
 
-// fileOf is what tells a file from another one that takes its name later.
+// fileOf returns what os.SameFile needs to tell this file from a later one of
+// the same name.
 func fileOf(path string) (os.FileInfo, error) {
 	file, err := os.Stat(path)
 	if err != nil {

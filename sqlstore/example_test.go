@@ -15,8 +15,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
 )
 
-// A complete receiver. The app writes only the function that creates an image:
-// here a row, which shares the commit of the deliveries.
+// A complete receiver. The app writes only the function that creates an image.
+// Here that function inserts a row, in the same commit as the deliveries.
 func Example_sqlstore() {
 	ctx := context.Background()
 	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL"))
@@ -41,7 +41,7 @@ func Example_sqlstore() {
 		Processor: processor,
 	})
 	check(err)
-	go processor.ResumeEvery(ctx, time.Minute, store.Pending) // tries again after a crash or an error
+	go processor.ResumeEvery(ctx, time.Minute, store.Pending) // tries pending deliveries again after a crash or an error
 	go func() { check(http.ListenAndServe(":8080", hook)) }()
 	for range time.Tick(time.Hour) {
 		if _, err := store.Prune(ctx, time.Now().AddDate(0, 0, -30)); err != nil {
@@ -57,7 +57,7 @@ func check(err error) {
 }
 
 // An app that has a pgxpool gives the store a *sql.DB on top of it. The store
-// keeps one of the pool's connections, so MaxConns must be two at least.
+// keeps one of the pool's connections, so MaxConns must be at least two.
 func ExampleNew_pgxpool() {
 	ctx := context.Background()
 	pool, err := pgxpool.New(ctx, os.Getenv("DATABASE_URL"))

@@ -16,13 +16,13 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/postgrestest"
 )
 
-// A proxy is a name that points at one server or another.
+// A proxy is an address that points at one server or another.
 type proxy struct {
 	net.Listener
 	mu         sync.Mutex
 	target     string
 	conns      []net.Conn
-	cutCommits atomic.Bool // the server gets a commit, and its answer is lost
+	cutCommits atomic.Bool // the server gets the commit, but its answer is lost
 }
 
 func newProxy(t *testing.T, target string) *proxy {
@@ -70,7 +70,7 @@ func (p *proxy) serve(client net.Conn) {
 			}
 			return n, err
 		}))
-		_ = server.(*net.TCPConn).CloseWrite() // what it has got it does
+		_ = server.(*net.TCPConn).CloseWrite() // the server still executes what it has received
 	}()
 	_, _ = io.Copy(client, server)
 }
@@ -79,14 +79,14 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 
-// point has new connections go elsewhere. Those that are open stay.
+// point sends new connections to another server. Open connections stay.
 func (p *proxy) point(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.target = target
 }
 
-// cut ends all connections.
+// cut closes all connections.
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,7 +96,7 @@ func (p *proxy) cut() {
 	p.conns = nil
 }
 
-// A failover is a store behind a name.
+// A failover is a store behind a proxy.
 type failover struct {
 	*Store
 	*proxy
@@ -113,7 +113,7 @@ func (f *failover) try(t *testing.T) error {
 	return err
 }
 
-// wantSave wants the very next save to succeed, and logs how long it took.
+// wantSave checks that the very next save succeeds, and logs how long it took.
 func (f *failover) wantSave(t *testing.T, when string) {
 	t.Helper()
 	start := time.Now()
@@ -136,10 +136,11 @@ func (f *failover) wantReadOnly(t *testing.T, when string) {
 	}
 }
 
-// fillPool has the app's readers open what connections the pool may keep.
+// fillPool opens as many connections as the pool may keep, as the app's readers
+// would.
 func (f *failover) fillPool(t *testing.T) {
 	t.Helper()
-	for range 7 { // one more is the store's
+	for range 7 { // the store has the eighth
 		conn, err := f.db.Conn(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -148,8 +149,8 @@ func (f *failover) fillPool(t *testing.T) {
 	}
 }
 
-// TestFailover: whatever the name points at meanwhile, the store saves again as
-// soon as that takes writes, with database/sql alone.
+// TestFailover: the proxy points at several servers in turn. The store saves
+// again as soon as the current server accepts writes, with plain database/sql.
 func TestFailover(t *testing.T) {
 	primary := postgrestest.Start(t)
 	address := primary.Database(t)
@@ -211,7 +212,7 @@ func TestFailover(t *testing.T) {
 	}
 }
 
-// waitForSetting returns when the sessions of the server have read it again.
+// waitForSetting returns when the server's sessions have the new setting.
 func waitForSetting(t *testing.T, f *failover, readOnly string) {
 	t.Helper()
 	for {
@@ -225,7 +226,7 @@ func waitForSetting(t *testing.T, f *failover, readOnly string) {
 	}
 }
 
-// waitForStandby returns when the standby has all that was saved.
+// waitForStandby returns when the standby has all saved deliveries.
 func waitForStandby(t *testing.T, standby *postgrestest.Server, address string, f *failover) {
 	t.Helper()
 	database := address[strings.LastIndex(address, "/")+1 : strings.Index(address, "?")]
@@ -242,8 +243,9 @@ func waitForStandby(t *testing.T, standby *postgrestest.Server, address string, 
 	}
 }
 
-// TestLostAnswerOfACommit: whether it was done nobody knows, so nobody is told
-// that it was, and nothing is done again: an app's function may not bear that.
+// TestLostAnswerOfACommit: if the commit is not answered, nobody knows whether
+// it was done. The callers get an error, and nothing is tried again, because an
+// app's function may not be safe to commit twice.
 func TestLostAnswerOfACommit(t *testing.T) {
 	server := postgres(t)
 	address := server.Database(t)
@@ -259,7 +261,7 @@ func TestLostAnswerOfACommit(t *testing.T) {
 		})
 	}
 	together(t, s, 10, func(i int) {
-		p.cutCommits.Store(true) // also of what the others wait for
+		p.cutCommits.Store(true) // cuts every commit, also those of the other calls
 		if err := do(i); err == nil {
 			t.Errorf("Do %d got nil, want an error: its commit was not answered", i)
 		}
@@ -273,12 +275,12 @@ func TestLostAnswerOfACommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	if most != 1 {
-		t.Errorf("one of the functions was committed %d times, want each once at most", most)
+		t.Errorf("one of the functions was committed %d times, want each at most once", most)
 	}
 }
 
-// TestCutUnderLoad: connections that are cut in the middle of commits cost
-// errors, and nothing that was acknowledged.
+// TestCutUnderLoad: connections that are cut in the middle of commits cause
+// errors, but no acknowledged delivery is lost.
 func TestCutUnderLoad(t *testing.T) {
 	server := postgres(t)
 	address := server.Database(t)
@@ -321,7 +323,7 @@ func TestCutUnderLoad(t *testing.T) {
 	for id := range acknowledged {
 		var found int
 		if err := s.db.QueryRow("SELECT count(*) FROM cloudinary_deliveries WHERE id = $1", id).Scan(&found); err != nil || found != 1 {
-			t.Fatalf("delivery %s, which was acknowledged, is there %d times and %v, want once", id, found, err)
+			t.Fatalf("the acknowledged delivery %s is in the table %d times (error: %v), want once", id, found, err)
 		}
 	}
 	var rows int64
@@ -331,7 +333,7 @@ func TestCutUnderLoad(t *testing.T) {
 	wantStats(t, s, totals{Deliveries: rows, Pending: rows})
 }
 
-// A refusing connector is a database that nobody can reach.
+// A refusing connector stands for a database that nobody can reach.
 type refusing struct{ connects int }
 
 func (r *refusing) Connect(context.Context) (driver.Conn, error) {
@@ -341,8 +343,8 @@ func (r *refusing) Connect(context.Context) (driver.Conn, error) {
 
 func (r *refusing) Driver() driver.Driver { return nil }
 
-// TestOneConnectPerBatch: each attempt to reach a host that is gone may take
-// seconds, in which nobody's delivery is saved.
+// TestOneConnectPerBatch: an attempt to reach a dead host may take seconds, and
+// no delivery is saved meanwhile. So a batch makes one attempt only.
 func TestOneConnectPerBatch(t *testing.T) {
 	connector := new(refusing)
 	db := sql.OpenDB(connector)
@@ -354,7 +356,7 @@ func TestOneConnectPerBatch(t *testing.T) {
 	(&committer{store: &Store{db: db, dialect: Postgres, table: DefaultTable}}).settle(batch)
 	for _, w := range batch {
 		if err := <-w.result; err == nil || !strings.Contains(err.Error(), "refused") {
-			t.Errorf("a write got %v, want that the connection was refused", err)
+			t.Errorf("a write got %v, want an error that says that the connection was refused", err)
 		}
 	}
 	if connector.connects != 1 {

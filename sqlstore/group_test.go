@@ -20,7 +20,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 )
 
-// uploadBody is one with everything on it, 6 KB, that nobody has sent yet.
+// uploadBody returns a new body of 6 KB with all optional members.
 func uploadBody(tb testing.TB) []byte {
 	tb.Helper()
 	body, err := fs.ReadFile(cloudinaryhooktest.Bodies(), "upload-full.json")
@@ -37,8 +37,8 @@ func several[T any](n int, one func() T) (all []T) {
 	return all
 }
 
-// atOnce has clients do f with all of what there is, each with one after the
-// other, and returns how many were done in a second.
+// atOnce calls f for each item. The items are shared among clients that work at
+// the same time. It returns the number of calls per second.
 func atOnce[T any](tb testing.TB, clients int, all []T, f func(context.Context, T) error) float64 {
 	tb.Helper()
 	var wg sync.WaitGroup
@@ -56,14 +56,14 @@ func atOnce[T any](tb testing.TB, clients int, all []T, f func(context.Context, 
 	return float64(len(all)) / time.Since(start).Seconds()
 }
 
-// TestGroupCommit: what waits together shares a sync.
+// TestGroupCommit: writes that wait together share a sync.
 func TestGroupCommit(t *testing.T) {
 	const clients, limit = 64, 0.2
 	for _, d := range databases {
 		t.Run(d.dialect.String(), func(t *testing.T) {
 			name := d.newName(t)
 			if d.dialect == SQLite {
-				name += "&_pragma=wal_autocheckpoint(0)" // the log has every commit then
+				name += "&_pragma=wal_autocheckpoint(0)" // so that the log keeps every commit
 			}
 			var all []*cloudinaryhook.Delivery
 			for i := range 20 * clients {
@@ -79,14 +79,14 @@ func TestGroupCommit(t *testing.T) {
 			got := float64(n) / float64(len(all))
 			t.Logf("%.3f syncs for each of %d saves", got, len(all))
 			if n == 0 || got > limit {
-				t.Errorf("got %d syncs of %d saves, want some and %v of one for each at most", n, len(all), limit)
+				t.Errorf("got %d syncs for %d saves, want at least one, and at most %v for each save", n, len(all), limit)
 			}
 		})
 	}
 }
 
-// syncs is how often the database has synced its log. SQLite does with each
-// commit, and marks the last page of one.
+// syncs returns how often the database has synced its log. SQLite syncs at each
+// commit, and marks the last page of a commit in the log.
 func syncs(t *testing.T, s *Store) (n int64) {
 	t.Helper()
 	if s.dialect == Postgres {
@@ -106,8 +106,8 @@ func syncs(t *testing.T, s *Store) (n int64) {
 	return n
 }
 
-// postgresSyncs waits until the store's connection has ended, since that is when
-// it tells.
+// postgresSyncs closes the store's connection first, because Postgres counts a
+// connection's syncs when it ends.
 func postgresSyncs(t *testing.T, s *Store) (n int64) {
 	t.Helper()
 	if err := s.Do(t.Context(), func(context.Context, *sql.Tx) error { return nil }); err != nil {
@@ -127,11 +127,11 @@ func postgresSyncs(t *testing.T, s *Store) (n int64) {
 	return ask("SELECT wal_sync FROM pg_stat_wal")
 }
 
-// BenchmarkNotifications is how many notifications are answered 201 in a second,
-// each of them Save, a row of the app's own, and Complete, with group commit and
-// without; and how often a bare loop inserts a row of the same size and commits,
-// each client over a connection of its own where the database can. All have
-// their turn in every round, and medians of the rounds are reported:
+// BenchmarkNotifications measures how many notifications are answered 201 per
+// second, with group commit and without. Each notification is a Save, a row of
+// the app's own, and a Complete. For comparison, a bare loop inserts a row of
+// the same size and commits; on Postgres each client has a connection of its
+// own. Every round measures all three. The result is the median of the rounds:
 //
 //	go test -run '^$' -bench Notifications -benchtime 5x ./sqlstore
 func BenchmarkNotifications(b *testing.B) {
@@ -153,7 +153,7 @@ func benchmarkNotifications(b *testing.B, d Dialect, name string, clients int) {
 	bare := openDB(b, d, name)
 	bare.SetMaxOpenConns(min(clients, 80)) // the server allows 100
 	if d == SQLite {
-		bare.SetMaxOpenConns(1) // it has one writer, and more would only wait for each other
+		bare.SetMaxOpenConns(1) // SQLite has one writer; more connections would only wait for each other
 	}
 	var with, without, inserts []float64
 	for b.Loop() {
@@ -175,7 +175,7 @@ func benchmarkNotifications(b *testing.B, d Dialect, name string, clients int) {
 	b.ReportMetric(median(with), "201s/s")
 	b.ReportMetric(median(without), "ungrouped/s")
 	b.ReportMetric(median(inserts), "inserts/s")
-	b.ReportMetric(0, "ns/op") // of a round, which nobody asked for
+	b.ReportMetric(0, "ns/op") // the time of a round means nothing
 }
 
 func createImages(b *testing.B, s *Store) {

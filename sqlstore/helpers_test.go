@@ -18,7 +18,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/postgrestest"
 )
 
-// server is Postgres for all tests of the package that do not stop it.
+// server is the Postgres server of all tests that do not stop it.
 var server struct {
 	*postgrestest.Server
 	once sync.Once
@@ -48,7 +48,8 @@ func postgres(tb testing.TB) *postgrestest.Server {
 	return server.Server
 }
 
-// databases are those that a Store can be on. Each newName names one that is empty.
+// databases lists the kinds of database. newName creates an empty one and
+// returns its name.
 var databases = []struct {
 	dialect Dialect
 	newName func(testing.TB) string
@@ -61,7 +62,8 @@ func sqliteName(path string) string {
 	return "file:" + filepath.ToSlash(path) + "?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)"
 }
 
-// openDB opens a database that is closed with the test, with the driver of the dialect.
+// openDB opens a database with the dialect's driver, and closes it when the
+// test ends.
 func openDB(tb testing.TB, d Dialect, name string) *sql.DB {
 	tb.Helper()
 	db, err := sql.Open(map[Dialect]string{SQLite: "sqlite", Postgres: "pgx"}[d], name)
@@ -77,7 +79,7 @@ func openDB(tb testing.TB, d Dialect, name string) *sql.DB {
 	return db
 }
 
-// open opens a store that is closed with the test.
+// open opens a store, and closes it when the test ends.
 func open(tb testing.TB, d Dialect, name string, options ...Option) *Store {
 	tb.Helper()
 	s, err := New(tb.Context(), openDB(tb, d, name), d, options...)
@@ -101,7 +103,8 @@ func onEach(t *testing.T, test func(t *testing.T, s *Store)) {
 	}
 }
 
-// newDelivery is one of a body, for the claims organization "o" and album "a".
+// newDelivery returns a delivery with that body, for organization "o" and album
+// "a".
 func newDelivery(tb testing.TB, body string) *cloudinaryhook.Delivery {
 	tb.Helper()
 	d, err := cloudinaryhook.NewDelivery([]byte(body), &cloudinaryhook.Claims{OrganizationID: "o", AlbumID: "a"}, time.Now())
@@ -111,13 +114,13 @@ func newDelivery(tb testing.TB, body string) *cloudinaryhook.Delivery {
 	return d
 }
 
-// upload is a delivery that differs from others by its number alone.
+// upload returns a delivery that differs from the others only in its number.
 func upload(tb testing.TB, i int) *cloudinaryhook.Delivery {
 	tb.Helper()
 	return newDelivery(tb, fmt.Sprintf(`{"notification_type":"upload","public_id":"p%d","version":1,"request_id":"r%[1]d"}`, i))
 }
 
-// runFiles runs the files of Schema, as a tool for migrations would.
+// runFiles runs the files of Schema, as a migration tool would.
 func runFiles(t *testing.T, db *sql.DB, d Dialect) {
 	t.Helper()
 	files, err := fs.Glob(Schema(d), "*")
@@ -135,7 +138,7 @@ func runFiles(t *testing.T, db *sql.DB, d Dialect) {
 	}
 }
 
-// tables are a database's columns and indexes.
+// tables lists a database's columns and indexes.
 func tables(t *testing.T, s *Store) []string {
 	t.Helper()
 	statement := "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM sqlite_schema ORDER BY 1"

@@ -13,23 +13,24 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-// migrateTimeout is how long Migrate waits for a process that migrates at the
-// same time, on SQLite.
+// migrateTimeout is how long Migrate waits, on SQLite, for another process that
+// migrates at the same time.
 const migrateTimeout = 30 * time.Second
 
-// Schema returns the files of SQL that Migrate runs, in the order of their
-// names, for apps with migrations of their own. Each records its version, so
-// [New] knows what was run. They name the table [DefaultTable]: for another name
-// replace that text in them.
+// Schema returns the SQL files that Migrate runs, for apps with migrations of
+// their own. Run them in the order of their names. Each file records its
+// version, so [New] knows which ones were run. The files use the name
+// [DefaultTable]: for another table name, replace that text in them. For a
+// Dialect that is not valid, it holds no files.
 func Schema(d Dialect) fs.FS {
 	sub, err := fs.Sub(migrations, "migrations/"+d.String())
 	if err != nil {
-		panic(err) // only a name that is not valid
+		panic(err) // cannot happen: this path is valid for every d
 	}
 	return sub
 }
 
-// migrations are the texts of the files, the one that makes version 1 first.
+// migrations returns the texts of the files. The first one makes version 1.
 func (s *Store) migrations() (texts []string) {
 	files, _ := fs.Glob(Schema(s.dialect), "*.sql") // sorted; the pattern is valid
 	for _, file := range files {
@@ -40,10 +41,10 @@ func (s *Store) migrations() (texts []string) {
 }
 
 // Migrate creates the store's tables or brings them up to date, in one
-// transaction. Several processes may call it at the same time. The user needs
-// the right to create tables only if there is something to do. It changes
-// nothing, and returns [ErrNewerSchema], if a newer version of this package made
-// the table.
+// transaction. Several processes may call it at the same time. The database
+// user needs the right to create tables only if there is something to do. If a
+// newer version of this package made the table, Migrate changes nothing and
+// returns an error that wraps [ErrNewerSchema].
 func (s *Store) Migrate(ctx context.Context) error {
 	if err := s.migrate(ctx); err != nil {
 		return fmt.Errorf("migrating: %w", withHint(err))
@@ -59,10 +60,11 @@ func (s *Store) migrate(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// The connection has an open transaction unless all went well.
+	// If a step fails, the connection is left with an open transaction.
 	defer (&connection{Conn: conn}).discard(ctx)
-	// Processes wait here for each other, and find it done then. A stricter
-	// isolation would show them the database as it was before they waited.
+	// Processes wait for each other here. The ones that waited must see the tables
+	// that the first one made; a stricter isolation would show them the database
+	// as it was before they waited.
 	begin := []string{"BEGIN ISOLATION LEVEL READ COMMITTED", s.sql("SELECT pg_advisory_xact_lock(hashtext('cloudinary_deliveries'))")}
 	if s.dialect == SQLite {
 		begin = []string{fmt.Sprintf("PRAGMA busy_timeout = %d", migrateTimeout.Milliseconds()), "BEGIN IMMEDIATE"}
@@ -87,8 +89,8 @@ func execAll(ctx context.Context, conn *sql.Conn, statements []string) error {
 	return nil
 }
 
-// version is that of the table, 0 if there is none. One that is newer than this
-// package is an error.
+// version returns the version of the table, 0 if there is no table. If the
+// table is newer than this package, it returns an error.
 func (s *Store) version(ctx context.Context, db querier) (version int, err error) {
 	var exists bool
 	err = db.QueryRowContext(ctx, s.dialect.tableExists(), s.table+"_migrations").Scan(&exists)

@@ -17,24 +17,26 @@ const (
 	pendingPage = 200 // how many IDs Pending reads at a time
 	prunePage   = 200 // how many deliveries Prune deletes in one transaction
 
-	// leaseTime is more than a delivery takes by default: Processor.Timeout is
-	// 15 s, and Complete has 3 s.
+	// leaseTime is longer than the work on a delivery may take by default:
+	// Processor.Timeout is 15 s, and Complete has another 3 s.
 	leaseTime      = 30 * time.Second
 	releaseTimeout = 3 * time.Second
 )
 
-// Pending lists the deliveries that were received strictly before that time and
-// are not completed, oldest first, for [cloudinaryhook.Processor.Resume]. It
-// reads page by page and holds neither a lock nor a connection while it yields.
+// Pending lists the deliveries that are not completed and were received
+// strictly before the time before, oldest first. Give it to
+// [cloudinaryhook.Processor.Resume]. It reads page by page, and holds neither a
+// lock nor a connection while it yields.
 //
-// A delivery that cannot be read is yielded as an error that names its ID, and
-// the others follow. If the database fails, that error is the last that is
-// yielded.
+// If a delivery cannot be decoded, Pending yields an error that names its ID,
+// and goes on with the others. If the database fails, Pending yields that error
+// and ends.
 //
-// On Postgres each delivery is leased for 30 s before it is yielded, so that
-// processes that resume at the same time share the work; the lease ends when
-// the loop goes on. If a process dies, its delivery is listed again once the
-// lease has run out. If work takes longer than the lease, it may be done twice.
+// On Postgres, Pending leases each delivery for 30 s before it yields it, so
+// that processes that resume at the same time share the work. The lease ends
+// when the loop goes on. If a process dies, its delivery is listed again once
+// the lease has run out. Work that takes longer than the lease may be done
+// twice.
 func (s *Store) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
 		for id, err := range s.pendingIDs(ctx, before) {
@@ -49,14 +51,15 @@ func (s *Store) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudi
 	}
 }
 
-// databaseNow is the same for all who lease.
+// databaseNow is the database's clock, so that all processes agree on leases.
 const databaseNow = "CAST(extract(epoch FROM clock_timestamp()) * 1e9 AS BIGINT)"
 
-// pendingIDs pages through what may be processed.
+// pendingIDs pages through the deliveries that are pending and not leased.
 func (s *Store) pendingIDs(ctx context.Context, before time.Time) iter.Seq2[string, error] {
 	statement := s.pendingQuery()
 	return func(yield func(string, error) bool) {
-		// Where a page ends. Many deliveries may share a time.
+		// A position is where a page ends. Many deliveries may share a time, so it
+		// needs the ID too.
 		type position struct {
 			receivedAt int64
 			id         string
@@ -82,8 +85,8 @@ func (s *Store) pendingIDs(ctx context.Context, before time.Time) iter.Seq2[stri
 	}
 }
 
-// unixNano is the nearest time that the columns of times can hold: they go from
-// 1677 to 2262.
+// unixNano returns the nearest time that a column can hold. The columns hold
+// the years 1677 to 2262.
 func unixNano(t time.Time) int64 {
 	switch {
 	case t.Before(time.Unix(0, math.MinInt64)):
@@ -105,7 +108,8 @@ func (s *Store) pendingQuery() string {
 		ORDER BY received_at, id LIMIT $4`)
 }
 
-// yieldPending yields a delivery unless it was completed or leased since.
+// yieldPending yields a delivery, unless somebody has completed or leased it
+// meanwhile.
 func (s *Store) yieldPending(ctx context.Context, id string, yield func(*cloudinaryhook.Delivery, error) bool) (more bool) {
 	if s.dialect == Postgres {
 		until, err := s.lease(ctx, id)
@@ -133,8 +137,8 @@ func (s *Store) yieldPending(ctx context.Context, id string, yield func(*cloudin
 	return yield(d, nil)
 }
 
-// lease is one committed UPDATE; nothing is locked while the work is done. What
-// somebody has locked is as good as leased.
+// lease is one committed UPDATE, so no row is locked during the work. It treats
+// a row that somebody has locked as leased.
 func (s *Store) lease(ctx context.Context, id string) (int64, error) {
 	var until int64
 	err := s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error {
@@ -150,9 +154,10 @@ func (s *Store) lease(ctx context.Context, id string) (int64, error) {
 	return until, nil
 }
 
-// release ends a lease, so that neither work that failed nor a delivery that is
-// reopened need wait for its end. It leaves alone a lease that ran out and is
-// another's now. Should it fail, the lease runs out.
+// release ends a lease early, so that a delivery whose work failed, or which is
+// reopened, can be listed at once. If the lease ran out and another process has
+// leased the delivery, release changes nothing. If release fails, the lease
+// runs out by itself.
 func (s *Store) release(ctx context.Context, id string, until int64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()
@@ -165,10 +170,11 @@ func (s *Store) release(ctx context.Context, id string, until int64) {
 	})
 }
 
-// Prune forgets deliveries that were completed before that time, rejected ones
-// included, and says how many. It deletes a little at a time, so that no
-// notification waits long. If it fails, pruned is the number that it has
-// deleted so far.
+// Prune deletes the deliveries that were completed before the time before,
+// rejected ones included, and returns how many. It deletes a few at a time, so
+// that no notification waits long. If it fails, pruned is the number that it
+// has deleted so far. If a pruned notification comes again, it is a new
+// delivery.
 func (s *Store) Prune(ctx context.Context, before time.Time) (pruned int64, err error) {
 	for {
 		var n int64
@@ -210,7 +216,7 @@ type Rejection struct {
 	ID             string
 	Type           cloudinaryhook.NotificationType
 	PublicID       string
-	RequestID      string // what Cloudinary's support asks for
+	RequestID      string // Cloudinary's support asks for it
 	OrganizationID string
 	AlbumID        string
 	Cause          string
@@ -218,8 +224,8 @@ type Rejection struct {
 	RejectedAt     time.Time
 }
 
-// Rejected lists the latest rejected deliveries, the newest first. Texts are cut
-// after 1,000 bytes, apart from the cause.
+// Rejected lists the latest rejected deliveries, newest first, at most limit.
+// The texts are cut after 1,000 bytes, except the cause.
 func (s *Store) Rejected(ctx context.Context, limit int) ([]Rejection, error) {
 	return query(ctx, s.db, func(rows *sql.Rows, r *Rejection) error {
 		var received, rejected int64
@@ -235,9 +241,9 @@ func (s *Store) rejectedQuery() string {
 		FROM cloudinary_deliveries WHERE cause IS NOT NULL ORDER BY completed_at DESC, id DESC LIMIT $1`)
 }
 
-// Reopen makes a rejected delivery pending again, so that it is resumed. The
-// error wraps [ErrNotFound] if no rejected delivery has that ID. If the
-// Processor has a GiveUpAfter, it rejects an old delivery again.
+// Reopen makes a rejected delivery pending again, so that it is resumed. If no
+// rejected delivery has that ID, the error wraps [ErrNotFound]. A Processor
+// with a GiveUpAfter rejects the delivery again if it is too old.
 func (s *Store) Reopen(ctx context.Context, id string) error {
 	return s.do(ctx, func(ctx context.Context, tx *sql.Tx, changed *totals) error {
 		result, err := tx.ExecContext(ctx, s.sql("UPDATE cloudinary_deliveries SET completed_at = NULL, cause = NULL WHERE id = $1 AND cause IS NOT NULL"), id)
@@ -259,7 +265,7 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// query collects rows.
+// query runs a statement and collects its rows.
 func query[T any](ctx context.Context, db querier, scan func(*sql.Rows, *T) error, statement string, args ...any) (all []T, err error) {
 	rows, err := db.QueryContext(ctx, statement, args...)
 	if err != nil {

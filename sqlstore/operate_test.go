@@ -21,7 +21,7 @@ func complete(t *testing.T, s *Store, id string, cause error) {
 	}
 }
 
-// yielded are the IDs that Pending lists by now.
+// yielded returns the IDs that Pending lists now.
 func yielded(t *testing.T, s *Store) []string {
 	t.Helper()
 	return yieldedBefore(t, s, time.Now())
@@ -68,7 +68,7 @@ func TestPrune(t *testing.T) {
 	})
 }
 
-// TestPruneHasPages: more than one transaction's worth.
+// TestPruneHasPages: Prune needs more than one transaction.
 func TestPruneHasPages(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		const n = 2*prunePage + 1
@@ -80,8 +80,8 @@ func TestPruneHasPages(t *testing.T) {
 	})
 }
 
-// fill inserts deliveries as another program would, numbered from 1: received at
-// their number, completed_at and cause as SQL says of n.
+// fill inserts n deliveries as another program would. Their numbers begin at 1.
+// completedAt, cause and receivedAt are SQL expressions of the number n.
 func fill(tb testing.TB, s *Store, n int, completedAt, cause, receivedAt string) {
 	tb.Helper()
 	data := "zeroblob(1000)"
@@ -96,7 +96,8 @@ func fill(tb testing.TB, s *Store, n int, completedAt, cause, receivedAt string)
 	}
 }
 
-// TestPruneCorrectsTotals: somebody changed rows by hand.
+// TestPruneCorrectsTotals: Prune corrects the totals after somebody has changed
+// rows by hand.
 func TestPruneCorrectsTotals(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		save(t, s, upload(t, 0), cloudinaryhook.StateNew)
@@ -110,15 +111,15 @@ func TestPruneCorrectsTotals(t *testing.T) {
 			}
 			wantStats(t, other, totals{Deliveries: 12, Pending: 6, Rejected: 2})
 		}
-		// Totals of connections that are gone are not kept for ever.
+		// The totals of closed connections are merged.
 		var rows int
 		if err := s.db.QueryRow(s.sql("SELECT count(*) FROM cloudinary_deliveries_totals")).Scan(&rows); err != nil || rows > 2 {
-			t.Errorf("there are %d rows of totals and %v, want the store's own and the one that counts recounts", rows, err)
+			t.Errorf("there are %d rows of totals (error: %v), want the store's own and the one that counts recounts", rows, err)
 		}
 	})
 }
 
-// nameOf is how to open a store's database once more.
+// nameOf returns the name that opens the store's database again.
 func nameOf(t *testing.T, s *Store) (name string) {
 	t.Helper()
 	if s.dialect == SQLite {
@@ -139,7 +140,7 @@ func TestRejectedAndReopen(t *testing.T) {
 		complete(t, s, upload(t, 0).ID, errors.New("no \xff album\x00"))
 		complete(t, s, upload(t, 1).ID, nil)
 		complete(t, s, upload(t, 2).ID, errors.New(strings.Repeat("long ", 1000)))
-		complete(t, s, upload(t, 2).ID, errors.New("second")) // of two causes the first is kept
+		complete(t, s, upload(t, 2).ID, errors.New("second")) // the first cause is kept
 		complete(t, s, upload(t, 1).ID, errors.New("late"))
 		got, err := s.Rejected(t.Context(), 10)
 		rejection := func(i int, cause string) Rejection {
@@ -160,7 +161,7 @@ func TestRejectedAndReopen(t *testing.T) {
 
 		for _, id := range []string{upload(t, 1).ID, upload(t, 3).ID, "unknown"} {
 			if err := s.Reopen(t.Context(), id); !errors.Is(err, ErrNotFound) {
-				t.Errorf("Reopen of what is not rejected got %v, want %v", err, ErrNotFound)
+				t.Errorf("Reopen of a delivery that is not rejected got %v, want %v", err, ErrNotFound)
 			}
 		}
 		if err := s.Reopen(t.Context(), upload(t, 0).ID); err != nil {
@@ -193,8 +194,9 @@ func TestOldestPending(t *testing.T) {
 	})
 }
 
-// TestPendingOfAllTimes: a clock that was wrong when a delivery was received, and
-// a time that no number of nanoseconds can hold, hide no delivery.
+// TestPendingOfAllTimes: Pending finds every delivery, even if the clock was
+// wrong when it was received, or if the time before does not fit into
+// nanoseconds.
 func TestPendingOfAllTimes(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		var want []string
@@ -228,8 +230,8 @@ func TestPendingOfAllTimes(t *testing.T) {
 	})
 }
 
-// TestReopenAtOnce: a delivery that was rejected while it was resumed, and then
-// reopened, is listed at once.
+// TestReopenAtOnce: if a delivery is rejected while it is resumed, and then
+// reopened, Pending lists it at once.
 func TestReopenAtOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		save(t, s, upload(t, 1), cloudinaryhook.StateNew)
@@ -248,8 +250,8 @@ func TestReopenAtOnce(t *testing.T) {
 	})
 }
 
-// TestResumesAreNotReceipts: Resume saves what it lists again, and an operator
-// must be able to tell that from a notification that came again.
+// TestResumesAreNotReceipts: Resume saves each delivery again. An operator must
+// be able to tell that from a notification that was received again.
 func TestResumesAreNotReceipts(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		save(t, s, upload(t, 1), cloudinaryhook.StateNew)
@@ -267,8 +269,8 @@ func TestResumesAreNotReceipts(t *testing.T) {
 	})
 }
 
-// TestUnreadableRow: one that somebody has damaged is named, and the others are
-// listed.
+// TestUnreadableRow: for a damaged row, Pending yields an error with its ID. It
+// lists the other rows.
 func TestUnreadableRow(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		for i := range 3 {
@@ -302,8 +304,8 @@ func TestUnreadableRow(t *testing.T) {
 	})
 }
 
-// TestOperatorsReadIndexes: what is asked for every few seconds, and what is
-// asked for when much is pending, may not walk through all rows.
+// TestOperatorsReadIndexes: frequent queries, and queries while much is
+// pending, must not read the whole table.
 func TestOperatorsReadIndexes(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		fill(t, s, 20_000, "CASE WHEN n % 10 > 0 THEN n END", "CASE WHEN n % 20 = 1 THEN 'bad' END", "n")
@@ -323,14 +325,14 @@ func TestOperatorsReadIndexes(t *testing.T) {
 			t.Run(tt.name, func(t *testing.T) {
 				plan := explain(t, s, tt.statement, tt.args)
 				if !strings.Contains(plan, tt.index) || walksAll(plan) || strings.Contains(plan, "Sort") || strings.Contains(plan, "B-TREE") {
-					t.Errorf("the plan is\n%s\nwant one by the index %s, without a walk through all rows or a sort", plan, tt.index)
+					t.Errorf("the plan is\n%s\nwant one that uses the index %s, without a scan of the whole table and without a sort", plan, tt.index)
 				}
 			})
 		}
 	})
 }
 
-// walksAll says whether a plan reads the whole table of deliveries.
+// walksAll reports whether a plan reads the whole table of deliveries.
 func walksAll(plan string) bool {
 	for step := range strings.Lines(plan) {
 		if strings.Contains(step, "Seq Scan on cloudinary_deliveries ") || strings.HasPrefix(step, "SCAN cloudinary_deliveries") &&
@@ -341,7 +343,7 @@ func walksAll(plan string) bool {
 	return false
 }
 
-// explain is how the database does a statement.
+// explain returns the database's plan for a statement.
 func explain(t *testing.T, s *Store, statement string, args []any) string {
 	t.Helper()
 	prefix, columns := "EXPLAIN ", 1

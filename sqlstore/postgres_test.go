@@ -30,8 +30,8 @@ func savePending(t *testing.T, s *Store, n int) (ids []string) {
 	return ids
 }
 
-// TestResumeTogether: of two instances that resume the same deliveries at the
-// same time one does the work of each.
+// TestResumeTogether: two instances resume the same deliveries at the same
+// time, and each delivery is processed by one of them only.
 func TestResumeTogether(t *testing.T) {
 	name := postgres(t).Database(t)
 	ids := savePending(t, open(t, Postgres, name), 100)
@@ -71,7 +71,7 @@ func TestResumeTogether(t *testing.T) {
 	wantStats(t, open(t, Postgres, name), totals{Deliveries: 100})
 }
 
-// atStart calls a function when a statement of SQL begins.
+// atStart calls a function when an SQL statement begins.
 type atStart func(statement string)
 
 func (f atStart) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
@@ -81,8 +81,9 @@ func (f atStart) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.Trac
 
 func (atStart) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// TestLeaseWhoseContextEnds: a caller that stops waiting reads nothing that the
-// committer still writes. The race detector sees it.
+// TestLeaseWhoseContextEnds: a caller that stops waiting must not read a
+// variable that the committer may still write. The race detector would report
+// it.
 func TestLeaseWhoseContextEnds(t *testing.T) {
 	name := postgres(t).Database(t)
 	ids := savePending(t, open(t, Postgres, name), 1)
@@ -104,12 +105,12 @@ func TestLeaseWhoseContextEnds(t *testing.T) {
 	}
 	defer s.Close()
 	if until, err := s.lease(ctx, ids[0]); until != 0 || !errors.Is(err, context.Canceled) {
-		t.Errorf("lease got %d and %v, want %v alone", until, err, context.Canceled)
+		t.Errorf("lease got %d and %v, want 0 and %v", until, err, context.Canceled)
 	}
 }
 
-// TestDeadInstance: one that dies at work keeps the others from that delivery
-// until its lease has run out, and from no other one.
+// TestDeadInstance: if an instance dies at work, the others skip its one
+// delivery until the lease has run out. They get all other deliveries.
 func TestDeadInstance(t *testing.T) {
 	name := postgres(t).Database(t)
 	db, other := open(t, Postgres, name), open(t, Postgres, name)
@@ -118,7 +119,7 @@ func TestDeadInstance(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		lease time.Duration
-		want  []string // what the other instance is given while the first is at its first
+		want  []string // what the other instance gets while the first one works on ids[0]
 	}{
 		{"its lease holds", time.Hour, ids[1:]},
 		{"its lease has run out", time.Nanosecond, ids},
@@ -130,19 +131,20 @@ func TestDeadInstance(t *testing.T) {
 					t.Fatalf("the first got %v and %v, want the oldest", d, err)
 				}
 				if diff := cmp.Diff(tt.want, yielded(t, other)); diff != "" {
-					t.Errorf("beside it the other got (-want +got):\n%s", diff)
+					t.Errorf("during the lease the other instance got (-want +got):\n%s", diff)
 				}
 				break
 			}
-			// The loop is left as it should be: nothing is leased.
+			// The loop has ended its lease.
 			if diff := cmp.Diff(ids, yielded(t, other)); diff != "" {
-				t.Errorf("afterwards the other got (-want +got):\n%s", diff)
+				t.Errorf("after the lease the other instance got (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// TestLateRelease: an instance whose lease ran out ends no lease but its own.
+// TestLateRelease: an instance whose lease ran out must not end another
+// instance's lease.
 func TestLateRelease(t *testing.T) {
 	name := postgres(t).Database(t)
 	late, next := open(t, Postgres, name), open(t, Postgres, name)
@@ -159,16 +161,16 @@ func TestLateRelease(t *testing.T) {
 	}
 	stops[0]()
 	if got := yielded(t, late); len(got) > 0 {
-		t.Errorf("beside the lease of another got %v, want nothing", got)
+		t.Errorf("during the other instance's lease got %v, want nothing", got)
 	}
 	stops[1]()
 	if diff := cmp.Diff(ids, yielded(t, late)); diff != "" {
-		t.Errorf("after the other's release differs (-want +got):\n%s", diff)
+		t.Errorf("after the other instance's release got (-want +got):\n%s", diff)
 	}
 }
 
-// TestLockedRow: somebody else's open transaction, as of psql or of a host that
-// is gone, costs those who want the same row, and nobody else.
+// TestLockedRow: somebody else has an open transaction, for example in psql or
+// on a dead host. Only writes to the row that it has locked fail.
 func TestLockedRow(t *testing.T) {
 	name := postgres(t).Database(t)
 	s := open(t, Postgres, name)
@@ -181,7 +183,7 @@ func TestLockedRow(t *testing.T) {
 	if _, err := tx.Exec("UPDATE cloudinary_deliveries SET cause = cause WHERE id = $1", ids[0]); err != nil {
 		t.Fatal(err)
 	}
-	var timeout string // for a lock, when each write is tried by itself
+	var timeout string // lock_timeout when the writes are tried one by one
 	together(t, s, 65, func(i int) {
 		d := upload(t, i)
 		if i == 64 {
@@ -193,21 +195,22 @@ func TestLockedRow(t *testing.T) {
 			return
 		}
 		if _, err := s.Save(t.Context(), d); (err != nil) != (d.ID == ids[0]) {
-			t.Errorf("Save %d got %v, want an error of the locked one alone", i, err)
+			t.Errorf("Save %d got %v, want an error only for the locked row", i, err)
 		}
 	})
 	if timeout != "100ms" {
 		t.Errorf("after the batch had waited, each write had a lock_timeout of %s, want 100ms", timeout)
 	}
-	// What is locked is as good as leased: who would wait for it has an error here.
+	// Pending skips a locked row, as if it were leased. If it waited, the commit's
+	// timeout would end it with an error.
 	patient := open(t, Postgres, name+"&lock_timeout=1h")
 	if got := yielded(t, patient); len(got) != 63 || got[0] != ids[1] {
 		t.Errorf("Pending got %d deliveries, want the 63 that are not locked", len(got))
 	}
 }
 
-// TestOwnLockTimeout: a limit that the connection has is left as it is, and a
-// connection that goes back to a pool has none of the store's settings.
+// TestOwnLockTimeout: the store sets lock_timeout only if the connection has no
+// limit of its own.
 func TestOwnLockTimeout(t *testing.T) {
 	for option, want := range map[string]string{"": "1s", "&lock_timeout=70ms": "70ms"} {
 		s := open(t, Postgres, postgres(t).Database(t)+option)
@@ -220,8 +223,8 @@ func TestOwnLockTimeout(t *testing.T) {
 	}
 }
 
-// TestPgxpool: a connection that the store has had does not come back out of the
-// app's pool with the store's settings.
+// TestPgxpool: the app's pool never hands out a connection that still has the
+// store's settings.
 func TestPgxpool(t *testing.T) {
 	pool, err := pgxpool.New(t.Context(), postgres(t).Database(t)+"&pool_max_conns=2")
 	if err != nil {
@@ -254,7 +257,8 @@ func TestPgxpool(t *testing.T) {
 	}
 }
 
-// failures collects the errors that a server sends, and so writes to its log.
+// failures collects the errors that the server sends. The server writes each of
+// them to its log.
 type failures []error
 
 func (*failures) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
@@ -267,8 +271,8 @@ func (f *failures) TraceQueryEnd(_ context.Context, _ *pgx.Conn, data pgx.TraceQ
 	}
 }
 
-// TestFirstStartLogsNoError: an operator who reads the server's log should not
-// find an error of each first start in it.
+// TestFirstStartLogsNoError: a first start must not write errors to the
+// server's log.
 func TestFirstStartLogsNoError(t *testing.T) {
 	config, err := pgx.ParseConfig(postgres(t).Database(t))
 	if err != nil {

@@ -10,13 +10,14 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// TestReadersDoNotStarveSaves: while readers hold all connections that the pool
-// gives them, and more readers wait for one, the committer writes over its own.
+// TestReadersDoNotStarveSaves: readers hold all connections that the pool gives
+// them, and more readers wait for one. Saves still succeed, because the
+// committer has a connection of its own.
 func TestReadersDoNotStarveSaves(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		const connections, readers = 4, 64
 		s.db.SetMaxOpenConns(connections)
-		save(t, s, upload(t, 0), cloudinaryhook.StateNew) // whose connection is kept, or not
+		save(t, s, upload(t, 0), cloudinaryhook.StateNew) // opens the committer's connection, if it is not open yet
 		waited := s.db.Stats().WaitCount
 		release := make(chan struct{})
 		var wg sync.WaitGroup
@@ -38,8 +39,8 @@ func TestReadersDoNotStarveSaves(t *testing.T) {
 	})
 }
 
-// holdRows reads rows, and holds the connection that they come over until release
-// is closed.
+// holdRows begins to read rows, and keeps its connection until release is
+// closed.
 func holdRows(t *testing.T, s *Store, release <-chan struct{}) {
 	rows, err := s.db.QueryContext(t.Context(), "SELECT id FROM cloudinary_deliveries")
 	if err != nil {
@@ -53,9 +54,9 @@ func holdRows(t *testing.T, s *Store, release <-chan struct{}) {
 	<-release
 }
 
-// BenchmarkReaders is how long saves of eight clients take alone, and how long
-// beside 64 readers that list rejected deliveries without a pause. Both have
-// their turn in every round, and medians of the rounds' p99 are reported:
+// BenchmarkReaders measures how long the saves of eight clients take, alone and
+// beside 64 readers that list rejected deliveries without a pause. Every round
+// measures both. The result is the median of the rounds' p99:
 //
 //	go test -run '^$' -bench Readers -benchtime 5x ./sqlstore
 func BenchmarkReaders(b *testing.B) {
@@ -77,7 +78,7 @@ func BenchmarkReaders(b *testing.B) {
 			}
 			b.ReportMetric(median(alone), "alone-p99-ms")
 			b.ReportMetric(median(beside), "readers-p99-ms")
-			b.ReportMetric(0, "ns/op") // of a round, which nobody asked for
+			b.ReportMetric(0, "ns/op") // the time of a round means nothing
 		})
 	}
 }

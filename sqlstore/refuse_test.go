@@ -17,8 +17,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// TestRefused: a database that cannot keep a promise, or that is not the store's,
-// is refused before anything is written to it.
+// TestRefused: New refuses a database that is not durable, is read-only, or
+// does not fit the options.
 func TestRefused(t *testing.T) {
 	sqlite := func(option string) *sql.DB {
 		path := filepath.Join(t.TempDir(), "store.db")
@@ -56,7 +56,7 @@ func TestRefused(t *testing.T) {
 		{"queries only", sqlite("_pragma=query_only(1)"), SQLite, nil, ErrReadOnly, ""},
 		{"commits not synced", postgresDB("&synchronous_commit=off"), Postgres, nil, ErrNotDurable, "synchronous_commit"},
 		{"read-only Postgres", postgresDB("&default_transaction_read_only=on"), Postgres, nil, ErrReadOnly, ""},
-		{"nobody listens", openDB(t, Postgres, "postgres://u:hunter2@127.0.0.1:1/d"), Postgres, nil, nil, "connect"},
+		{"no server", openDB(t, Postgres, "postgres://u:hunter2@127.0.0.1:1/d"), Postgres, nil, nil, "connect"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, err := New(t.Context(), tt.db, tt.dialect, tt.options...)
@@ -67,7 +67,7 @@ func TestRefused(t *testing.T) {
 				t.Errorf("New got %v, want an error that is %v and says %q", err, tt.is, tt.says)
 			}
 			if strings.Count(err.Error(), "sqlstore: ") > 1 {
-				t.Errorf("New got %v, want the package's name once", err)
+				t.Errorf("New got %v, want the package's name at most once", err)
 			}
 			if tt.db != nil && tt.db.Stats().InUse > 0 {
 				t.Errorf("%d connections are still in use, want none", tt.db.Stats().InUse)
@@ -76,7 +76,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestDurableSettings: those that are durable are not refused.
+// TestDurableSettings: New accepts all durable settings.
 func TestDurableSettings(t *testing.T) {
 	for _, setting := range []string{"on", "local", "remote_apply"} {
 		open(t, Postgres, postgres(t).Database(t)+"&synchronous_commit="+setting)
@@ -87,7 +87,7 @@ func TestDurableSettings(t *testing.T) {
 	}
 }
 
-// TestNewerTable: what a newer version made is left alone.
+// TestNewerTable: New and Migrate refuse a table that a newer version made.
 func TestNewerTable(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		late := open(t, s.dialect, nameOf(t, s))
@@ -103,12 +103,12 @@ func TestNewerTable(t *testing.T) {
 	})
 }
 
-// TestMigrateAtOnce: several processes that start on an empty database, some of
-// them twice, whatever isolation the database has by default.
+// TestMigrateAtOnce: several processes start on an empty database at the same
+// time. It works with every default isolation of the database.
 func TestMigrateAtOnce(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
-		database int // of databases
+		database int // index in databases
 		option   string
 	}{
 		{"SQLite", 0, ""},
@@ -148,8 +148,8 @@ func TestMigrateAtOnce(t *testing.T) {
 	}
 }
 
-// TestSchemaIsWhatMigrateMakes: an app that runs the files with its own tool has
-// the same, and Migrate has nothing left to do.
+// TestSchemaIsWhatMigrateMakes: an app that runs the files with its own tool
+// gets the same tables, and Migrate has nothing left to do.
 func TestSchemaIsWhatMigrateMakes(t *testing.T) {
 	for _, d := range databases {
 		t.Run(d.dialect.String(), func(t *testing.T) {
@@ -174,7 +174,7 @@ func TestSchemaIsWhatMigrateMakes(t *testing.T) {
 	}
 }
 
-// TestTwoTables: stores with tables of their own share a database.
+// TestTwoTables: stores with different tables can share a database.
 func TestTwoTables(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		other := open(t, s.dialect, nameOf(t, s), Table("Other_1"))
@@ -189,7 +189,7 @@ func TestTwoTables(t *testing.T) {
 	})
 }
 
-// TestPing: it says no while a delivery could not be saved.
+// TestPing: Ping returns an error while no delivery can be saved.
 func TestPing(t *testing.T) {
 	onEach(t, func(t *testing.T, s *Store) {
 		if err := s.Ping(t.Context()); err != nil {
@@ -200,24 +200,23 @@ func TestPing(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		if err := s.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("Ping while the committer hangs got %v, want its deadline", err)
+			t.Errorf("Ping while the committer hangs got %v, want context.DeadlineExceeded", err)
 		}
 		release()
 		if _, err := s.db.Exec("DROP TABLE cloudinary_deliveries_totals"); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Ping(t.Context()); err == nil {
-			t.Error("Ping without its table got nil, want an error")
+			t.Error("Ping without the table of totals got nil, want an error")
 		}
 	})
 }
 
-// TestFileIsGone: what is written to a deleted file is lost when the process
-// ends. Nothing is acknowledged then, and the store works again if the file is
-// put back.
+// TestFileIsGone: writes to a deleted file are lost when the process ends, so
+// the store refuses them. It works again if the file is put back.
 func TestFileIsGone(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows does not let an open file go")
+		t.Skip("Windows does not rename an open file")
 	}
 	name := databases[0].newName(t)
 	s := open(t, SQLite, name)

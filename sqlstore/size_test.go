@@ -11,10 +11,10 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// BenchmarkSize compares a table of a million deliveries, 100,000 of them
-// pending and 50,000 rejected, with one of 10,000, of the same shares. Each
-// measurement has its turn on both in every round, and medians are reported, in
-// milliseconds. At the end Prune deletes half of the million while saves go on.
+// BenchmarkSize compares a table of a million deliveries with one of 10,000. In
+// both, a tenth is pending and a twentieth is rejected. Every round measures
+// both tables. The results are medians in milliseconds. At the end Prune
+// deletes half of the million while saves go on.
 //
 //	go test -run '^$' -bench Size -benchtime 1x -timeout 1h ./sqlstore
 func BenchmarkSize(b *testing.B) {
@@ -30,7 +30,7 @@ func BenchmarkSize(b *testing.B) {
 				compareSizes(b, stores[0], stores[1])
 				pruneHalf(b, stores[1])
 			}
-			b.ReportMetric(0, "ns/op") // of a round, which nobody asked for
+			b.ReportMetric(0, "ns/op") // the time of a round means nothing
 		})
 	}
 }
@@ -85,8 +85,8 @@ func firstPage(ctx context.Context, s *Store) error {
 	return fmt.Errorf("only %d are pending", n)
 }
 
-// pruneHalf prunes what was completed before the middle, while eight clients
-// save, and reports how long their saves took, and those before it.
+// pruneHalf prunes the older half of the completed deliveries while eight
+// clients save. It reports how long saves took before it and during it.
 func pruneHalf(b *testing.B, s *Store) {
 	calm := measureSaves(b, s, func() { time.Sleep(5 * time.Second) })
 	var pruned int64
@@ -99,15 +99,15 @@ func pruneHalf(b *testing.B, s *Store) {
 		b.ReportMetric(float64(pruned)/time.Since(start).Seconds(), "pruned/s")
 	})
 	if pruned != 450_000 {
-		b.Errorf("Prune got %d deliveries, want those of the first half that are not pending", pruned)
+		b.Errorf("Prune got %d deliveries, want 450000: those of the first half that are not pending", pruned)
 	}
 	b.ReportMetric(percentile(calm, 99), "calm-p99-ms")
 	b.ReportMetric(percentile(busy, 50), "pruning-p50-ms")
 	b.ReportMetric(percentile(busy, 99), "pruning-p99-ms")
 }
 
-// measureSaves has eight clients save one after the other until f returns, and
-// returns how many milliseconds each took.
+// measureSaves runs eight clients that save without a pause until f returns. It
+// returns the milliseconds that each save took.
 func measureSaves(tb testing.TB, s *Store, f func()) (took []float64) {
 	ctx, cancel := context.WithCancel(tb.Context())
 	defer cancel()

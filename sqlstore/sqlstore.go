@@ -20,9 +20,9 @@
 //
 //	file:app.db?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)
 //
-// If there is a pooler in front of Postgres, use its session mode, not its
-// transaction mode: the store's session must keep its prepared statements and
-// settings.
+// If a pooler stands in front of Postgres, use its session mode, not its
+// transaction mode: the store needs its prepared statements and its settings in
+// the same session.
 //
 // # What a nil error of Save means
 //
@@ -85,18 +85,21 @@ type Store struct {
 // An Option changes the Store that New returns.
 type Option func(*Store)
 
-// Table names the table, [DefaultTable] unless set. Letters, digits and
-// underscores, 40 at most. The names of other tables and of indexes begin with
-// it. On Postgres it is in the first schema of the connection's search_path.
+// Table sets the name of the table. Without this option it is [DefaultTable].
+// The name has at most 40 letters, digits and underscores, and does not begin
+// with a digit. The names of the store's other tables and of its indexes begin
+// with it. On Postgres the table is in the first schema of the connection's
+// search_path.
 func Table(name string) Option { return func(s *Store) { s.table = name } }
 
 var tableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,39}$`)
 
 // New returns a Store on db and opens its own connection. It refuses a database
 // that is read-only ([ErrReadOnly]), that could lose a commit
-// ([ErrNotDurable]), or whose table is of a newer version ([ErrNewerSchema]).
-// It changes nothing in the database: call [Store.Migrate] next, unless your
-// own migrations have what [Schema] lists. Close the Store before db.
+// ([ErrNotDurable]), or whose table was made by a newer version of this package
+// ([ErrNewerSchema]). It changes nothing in the database: call [Store.Migrate]
+// next, unless your own migrations run the files of [Schema]. Close the Store
+// before db.
 func New(ctx context.Context, db *sql.DB, d Dialect, options ...Option) (*Store, error) {
 	s := &Store{db: db, dialect: d, table: DefaultTable, leaseTime: leaseTime, doTimeout: doTimeout}
 	for _, option := range options {
@@ -119,7 +122,7 @@ func New(ctx context.Context, db *sql.DB, d Dialect, options ...Option) (*Store,
 	if s.conn, err = s.connect(ctx); err != nil {
 		return nil, err
 	}
-	s.committer = newCommitter(s) //nolint:contextcheck // it outlives New
+	s.committer = newCommitter(s) //nolint:contextcheck // the committer outlives New
 	return s, nil
 }
 
@@ -131,23 +134,24 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Do is the recommended way for a CreateImage that writes to the same database.
-// It runs f in a transaction that it shares with what other callers save at the
-// same time, and so shares their commit and its sync. It returns nil once the
-// transaction is committed.
+// Do runs f in a transaction. Use it if your CreateImage writes to the same
+// database. The transaction also holds the saves that other callers make at the
+// same time, so that all of them share one commit and its sync. Do returns nil
+// once the transaction is committed.
 //
-//   - f must use its own ctx and tx. It must not commit, roll back, or call
-//     methods of the Store.
-//   - f must end soon: until then nobody's delivery is saved. Its ctx has the
-//     values of the caller's ctx, but not its end. It ends 3 s after f began, and
-//     f must return then.
-//   - f may run more than once, when another caller's write in the transaction
-//     fails. Only its last run counts. All runs together have those 3 s.
-//   - If f returns an error or panics, nothing that it did is kept, and Do
-//     returns that error. Nobody else's write is affected.
+//   - f must use the ctx and the tx that it gets. It must not commit, roll
+//     back, or call methods of the Store.
+//   - f must return soon: no delivery is saved until it returns. Its ctx has
+//     the values of the caller's ctx, but is not canceled with it. It ends 3 s
+//     after f began, and f must return then.
+//   - If another caller's write in the transaction fails, f may run again. Only
+//     the writes of its last run are kept. All runs together have those 3 s.
+//   - If f returns an error or panics, its writes are rolled back, and Do
+//     returns an error: the one from f, or one that describes the panic. The
+//     writes of other callers are not affected.
 //
-// If ctx ends first, Do returns its error. If f has not begun by then, it does
-// not begin. If it has, what it did may be committed all the same.
+// If ctx ends first, Do returns ctx.Err(). If f has not begun by then, it never
+// runs. If it has begun, its writes may still be committed.
 func (s *Store) Do(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
 	var deadline time.Time // set by the first run
 	err := s.do(ctx, func(_ context.Context, tx *sql.Tx, _ *totals) error {
@@ -158,7 +162,7 @@ func (s *Store) Do(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) 
 		defer cancel()
 		return contain(func() error {
 			if err := ctx.Err(); err != nil {
-				return err // a run before has taken all the time
+				return err // earlier runs took all the time
 			}
 			return f(ctx, tx)
 		})
@@ -169,9 +173,9 @@ func (s *Store) Do(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) 
 	return err
 }
 
-// Ping returns nil if a delivery could be saved now: it commits a write that
-// changes nothing. It is for a readiness check, so give ctx a deadline of about
-// a second.
+// Ping returns nil if the store can save a delivery now. It commits a write
+// that changes nothing. Use it for a readiness check, and give ctx a deadline
+// of about a second.
 func (s *Store) Ping(ctx context.Context) error {
 	return s.do(ctx, func(ctx context.Context, tx *sql.Tx, _ *totals) error { return s.keep(ctx, tx, totals{}) })
 }
@@ -183,14 +187,14 @@ func (s *Store) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinar
 	if err != nil {
 		return 0, err
 	}
-	requestID := d.RequestID // what Cloudinary's support asks for
+	requestID := d.RequestID // Cloudinary's support asks for it
 	if requestID == "" && d.Error != nil {
 		requestID = d.Error.RequestID
 	}
 	row := &saving{id: d.ID, columns: []any{d.ID, data, text(string(d.Type)), text(d.PublicID), text(requestID),
 		text(d.Claims.OrganizationID), text(d.Claims.AlbumID), d.ReceivedAt.UnixNano(), d.SignedAt.UnixNano()}}
 	if err := s.committer.do(ctx, &write{ctx: ctx, save: row, size: len(data)}); err != nil {
-		return 0, err // whatever was read, it is not durable
+		return 0, err // nothing is durable, even if row has a state
 	}
 	return row.state, nil
 }
@@ -215,24 +219,26 @@ func (s *Store) do(ctx context.Context, f func(context.Context, *sql.Tx, *totals
 	return s.committer.do(ctx, &write{ctx: ctx, do: f})
 }
 
-// maxText is in bytes. An index of Postgres holds no more than 2,700, and apps
-// may want indexes on the text columns.
+// maxText is the limit for a text column, in bytes. Apps may want indexes on
+// these columns, and an index entry of Postgres holds at most 2,700 bytes.
 const maxText = 1000
 
-// text is cut after it is cleaned, which may make it longer. If it is cut within
-// a character, it has none of that.
+// text cleans s and cuts it after maxText bytes. It cleans first, because
+// cleaning may make s longer. If the cut falls inside a character, text drops
+// all of that character.
 func text(s string) string {
 	s = clean(s)
 	return strings.ToValidUTF8(s[:min(len(s), maxText)], "")
 }
 
-// clean is what a text column of any database takes. A payload's strings may
-// hold NUL, and bytes that are no UTF-8; the delivery itself is kept as bytes.
+// clean replaces NUL and invalid UTF-8, which a payload's strings may hold and
+// a text column refuses. Only these columns are cleaned: the delivery itself is
+// kept as bytes.
 func clean(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\ufffd"), "\ufffd")
 }
 
-// sql names the store's tables in a statement.
+// sql puts the names of the store's tables into a statement.
 func (s *Store) sql(statement string) string {
 	return strings.ReplaceAll(statement, DefaultTable, s.table)
 }

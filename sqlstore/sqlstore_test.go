@@ -20,8 +20,8 @@ func TestKeepsTheContract(t *testing.T) {
 	}
 }
 
-// TestText: whatever a payload says, a column has no more than maxText bytes of
-// valid UTF-8 without NUL.
+// TestText: for every payload, a column holds at most maxText bytes of valid
+// UTF-8 without NUL.
 func TestText(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"short", "é", "é"},
@@ -38,8 +38,8 @@ func TestText(t *testing.T) {
 	}
 }
 
-// TestNoDriver: whoever imports the package chooses the driver. Its non-test code
-// imports none, and nothing else from outside but the library.
+// TestNoDriver: the app chooses the driver. The package's non-test code imports
+// no driver, and of outside packages only the library and its dependencies.
 func TestNoDriver(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").Output()
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// A saving is a delivery to be saved, and what was known of it.
+// A saving is a delivery to save. Its state is set by saveAll.
 type saving struct {
 	id      string
 	columns []any
@@ -32,16 +32,18 @@ type completion struct {
 
 const saveColumns = "id, delivery, notification_type, public_id, request_id, organization_id, album_id, received_at, signed_at"
 
-// saveAll saves deliveries in one statement, sorted, so that two processes that
-// save the same ones do not wait for each other in a circle. With the
-// completions that follow they may: then Postgres fails one of the batches, and
-// its writes are tried again one by one. A statement cannot touch a row twice: a
-// delivery that was sent twice at once has another one.
+// saveAll saves deliveries in one statement, sorted by ID. Without the order,
+// two processes that save the same deliveries could wait for each other in a
+// circle. The completions that follow may still cause such a deadlock: then
+// Postgres fails one of the batches, and its writes are tried again one by one.
+// A statement cannot touch a row twice, so a delivery that is in the batch
+// twice needs a second statement.
 //
-// Of concurrent inserts one makes the row; the others wait for it, count
-// themselves in it and see its state. So nobody can miss a row that another has
-// just committed, as with DO NOTHING and a SELECT in Postgres, or one that Prune
-// is about to delete.
+// If several transactions insert the same delivery at once, one of them makes
+// the row. The others wait for it, add to its count and read its state. With DO
+// NOTHING and a SELECT, Postgres would not show them a row that another
+// transaction has just committed, or they could read a row that Prune is about
+// to delete.
 func (s *Store) saveAll(ctx context.Context, tx *sql.Tx, all []*saving, changed *totals) error {
 	for len(all) > 0 {
 		byID := make(map[string]*saving, len(all))
@@ -102,8 +104,8 @@ func (s *Store) saveOnce(ctx context.Context, tx *sql.Tx, byID map[string]*savin
 	return nil
 }
 
-// learn takes in how often a delivery was saved, this time included, and whether
-// it is done.
+// learn sets the state. saves counts how often the delivery was saved, this
+// time included.
 func (one *saving) learn(saves int64, done bool, changed *totals) {
 	switch {
 	case saves == 1:
@@ -117,7 +119,8 @@ func (one *saving) learn(saves int64, done bool, changed *totals) {
 	}
 }
 
-// placeholders is ($3, $4), ($5, $6) for two rows of two values from the third on.
+// placeholders returns "($3, $4), ($5, $6)" for first 3, two rows and two
+// columns.
 func placeholders(first, rows, columns int) string {
 	var b strings.Builder
 	for i := range rows * columns {
@@ -136,7 +139,7 @@ func placeholders(first, rows, columns int) string {
 	return b.String()
 }
 
-// completeAll completes deliveries, those without a cause in one statement.
+// completeAll completes deliveries. Those without a cause share one statement.
 func (s *Store) completeAll(ctx context.Context, tx *sql.Tx, all []*completion, changed *totals) error {
 	var accepted []*completion
 	for _, one := range all {
@@ -156,8 +159,8 @@ func (s *Store) completeAll(ctx context.Context, tx *sql.Tx, all []*completion, 
 	return err
 }
 
-// completeSame completes deliveries with the cause of the first, and says how
-// many were pending.
+// completeSame gives all deliveries the cause of the first one. It returns how
+// many of them were pending.
 func (s *Store) completeSame(ctx context.Context, tx *sql.Tx, all []*completion) (n int64, err error) {
 	if len(all) == 0 {
 		return 0, nil
@@ -169,7 +172,7 @@ func (s *Store) completeSame(ctx context.Context, tx *sql.Tx, all []*completion)
 			ids = append(ids, one.id)
 		}
 		byID[one.id] = append(byID[one.id], one)
-		one.unknown = false // of an attempt before
+		one.unknown = false // an earlier attempt may have set it
 	}
 	var cause *string
 	if all[0].rejected {
@@ -187,7 +190,8 @@ func (s *Store) completeSame(ctx context.Context, tx *sql.Tx, all []*completion)
 	return n, s.markUnknown(ctx, tx, ids, byID)
 }
 
-// markUnknown tells completions of what was done before from those of what is not there.
+// markUnknown marks the completions whose delivery does not exist. The others'
+// deliveries were completed earlier.
 func (s *Store) markUnknown(ctx context.Context, tx *sql.Tx, ids []any, byID map[string][]*completion) error {
 	known, err := query(ctx, tx, func(rows *sql.Rows, id *string) error { return rows.Scan(id) },
 		s.sql("SELECT id FROM cloudinary_deliveries WHERE id IN "+placeholders(1, 1, len(ids))), ids...)

@@ -6,20 +6,21 @@ import (
 	"time"
 )
 
-// Stats are counts of deliveries. Rejected ones are completed ones with a cause.
+// Stats are counts of deliveries. A rejected delivery is a completed one with a
+// cause.
 type Stats struct {
 	Deliveries int64
 	Pending    int64
 	Rejected   int64
 
-	// OldestPending is when the pending delivery that waits longest was
-	// received; zero if there is none.
+	// OldestPending is when the oldest pending delivery was received. It is zero
+	// if there is none.
 	OldestPending time.Time
 }
 
-// Stats costs the same however many deliveries there are: the store keeps totals
-// and does not count rows. If you change rows by hand, the totals are wrong until
-// Prune has run.
+// Stats returns the store's totals. It does not count rows, so it takes the
+// same time however many deliveries there are. If you change rows by hand, the
+// totals are wrong until Prune has run.
 func (s *Store) Stats(ctx context.Context) (Stats, error) {
 	var all Stats
 	var oldest sql.NullInt64
@@ -38,7 +39,7 @@ func (s *Store) statsQuery() string {
 
 const sums = "CAST(coalesce(sum(deliveries), 0) AS BIGINT), CAST(coalesce(sum(pending), 0) AS BIGINT), CAST(coalesce(sum(rejected), 0) AS BIGINT)"
 
-// totals are a change of what Stats counts.
+// totals are changes to the numbers of Stats.
 type totals struct{ Deliveries, Pending, Rejected int64 }
 
 func (t *totals) add(u totals) {
@@ -58,10 +59,11 @@ func (s *Store) keep(ctx context.Context, tx *sql.Tx, changed totals) error {
 	return err
 }
 
-// recount sets the totals right, should another program have changed rows, and
-// makes one row of those of past connections. Counting takes a while, so it
-// holds no lock meanwhile. Another process that has counted at the same time
-// changes recounts first; what this one found is then corrected already.
+// recount corrects the totals, in case another program has changed rows, and
+// merges the rows of past connections into one. Counting takes a while, so it
+// runs without a lock. If another process counted at the same time and changed
+// recounts first, it has corrected the totals already, and this one does
+// nothing.
 func (s *Store) recount(ctx context.Context) error {
 	var missing totals
 	var recounts int64
@@ -87,8 +89,9 @@ func (s *Store) recount(ctx context.Context) error {
 	})
 }
 
-// foldTotals adds the rows of other connections, most of them of the past, to
-// this one's. One that is still used makes its row again.
+// foldTotals moves the totals of other connections into this one's row. Most of
+// those connections are gone. A connection that is still in use makes a new
+// row.
 func (s *Store) foldTotals(ctx context.Context, tx *sql.Tx, changed *totals) error {
 	rows, err := query(ctx, tx, func(rows *sql.Rows, t *totals) error { return rows.Scan(&t.Deliveries, &t.Pending, &t.Rejected) }, s.sql(`
 		DELETE FROM cloudinary_deliveries_totals WHERE writer IN (
