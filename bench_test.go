@@ -17,6 +17,8 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/lenient"
 )
 
 // A benchBody is one of three sizes of body: the recorded error, an upload with
@@ -142,7 +144,7 @@ func primitivesOf(tb testing.TB, body []byte, whole bool) []primitive {
 // documentation of jsontext has it. Or it reads both whole, which takes less time,
 // though not more memory, if the body is one buffer; the envelope does so.
 func walk(body []byte, whole bool) (members int) {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsonOptions)
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body), lenient.Options)
 	_, _ = dec.ReadToken()
 	for ; dec.PeekKind() == '"'; members++ {
 		if whole {
@@ -261,7 +263,7 @@ func BenchmarkRatio(b *testing.B) {
 	}
 	body := readFile(b, "cloudinaryhooktest/testdata/upload-full.json")
 	d := newDelivery(b, string(body), "{}", 1700000000)
-	unmarshal := func() { _ = json.Unmarshal(body, new(UploadPayload), decodeOptions) }
+	unmarshal := func() { _ = json.Unmarshal(body, new(UploadPayload), lenient.Options, json.WithUnmarshalers(shapes)) }
 	b.Run("ParsePayload", func(b *testing.B) {
 		reportRatio(b, len(body), func() { _, _ = ParsePayload(body) }, unmarshal)
 	})

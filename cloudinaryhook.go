@@ -204,7 +204,7 @@ func (env *envelope) identifiesItself() bool {
 }
 
 func (env *envelope) announcesImage() bool {
-	isUpload := env.Type == TypeUpload || env.Type == "" && env.given.has("version") && env.given.has("format")
+	isUpload := env.Type == TypeUpload || env.Type == "" && env.members.Given("version") && env.members.Given("format")
 	isImage := env.ResourceType == "" || env.ResourceType == "image"
 	return isUpload && isImage && env.PublicID != "" && env.Error == nil && !env.Placeholder
 }
@@ -213,10 +213,10 @@ func (env *envelope) announcesImage() bool {
 // a part of Image.Key is of the wrong kind, or too large for its field, or has
 // bytes that are not UTF-8, which are replaced.
 func (env *envelope) imageIsUnsure() bool {
-	odd := env.odd.has
-	return strings.ContainsRune(env.PublicID, utf8.RuneError) || env.odd != 0 &&
-		(odd("public_id") || odd("type") || odd("resource_type") || odd("version") ||
-			env.Version == 0 && (odd("version_id") || env.VersionID == "" && odd("etag")))
+	odd := env.members.Odd
+	return strings.ContainsRune(env.PublicID, utf8.RuneError) ||
+		odd("public_id") || odd("type") || odd("resource_type") || odd("version") ||
+		env.Version == 0 && (odd("version_id") || env.VersionID == "" && odd("etag"))
 }
 
 // appendParts puts each part's length before it, so that no byte can move from

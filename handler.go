@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/guard"
 )
 
 const (
@@ -163,7 +165,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		result.err = cmp.Or(result.err, failure)
 		h.finish(ctx, w, start, d, result)
 	}()
-	contain(&failure, ErrReceive, func() error {
+	guard.Run(&failure, ErrReceive, func() error {
 		deadline := start.Add(h.config.Timeout)
 		limitReading(w, r, deadline)
 		if d, result.err = h.Authenticate(r); result.err == nil {
@@ -181,7 +183,7 @@ func (h *Handler) finish(ctx context.Context, w http.ResponseWriter, start time.
 	if o.Err == nil {
 		o.Status = h.config.SuccessStatus
 	}
-	if e, ok := errors.AsType[*appError](o.Err); ok && e.raised == any(http.ErrAbortHandler) {
+	if e, ok := errors.AsType[*guard.Error](o.Err); ok && e.Raised == any(http.ErrAbortHandler) {
 		// The app asks net/http to drop the connection, which also drops this
 		// status. A recoverer that does not know of it would answer 200.
 		w.WriteHeader(o.Status)
@@ -189,15 +191,15 @@ func (h *Handler) finish(ctx context.Context, w http.ResponseWriter, start time.
 	} else {
 		answer(w, o)
 		if h.config.Logger != nil || h.config.Observe != nil {
-			ask(func() { _ = http.NewResponseController(w).Flush() }) // some writers panic where they cannot
+			guard.Ask(func() { _ = http.NewResponseController(w).Flush() }) // some writers panic where they cannot
 		}
 	}
 	o.Duration = time.Since(start)
 	if h.config.Observe != nil {
-		defer ask(func() { h.config.Observe(ctx, o) })
+		defer guard.Ask(func() { h.config.Observe(ctx, o) })
 	}
 	if h.config.Logger != nil {
-		ask(func() { h.log(ctx, o) })
+		guard.Ask(func() { h.log(ctx, o) })
 	}
 }
 
@@ -303,7 +305,7 @@ func (h *Handler) verifierFor(ctx context.Context, claims *Claims) (v *Signature
 	ctx, cancel := context.WithTimeout(ctx, h.config.Timeout)
 	defer cancel()
 	v = new(SignatureVerifier)
-	contain(&err, ErrSecretsFor, func() (err error) {
+	guard.Run(&err, ErrSecretsFor, func() (err error) {
 		v.Secrets, err = h.config.SecretsFor(ctx, claims)
 		return err
 	})
@@ -389,7 +391,7 @@ func readAll(body io.Reader, declared, limit int64) ([]byte, error) {
 // readError keeps the kind of an error and drops its text: a parser of chunks
 // quotes what it could not parse, and middleware may do as it likes.
 func readError(err error) error {
-	e := seal(ErrBodyRead, err, nil)
+	e := guard.Seal(ErrBodyRead, err, nil)
 	if limit, ok := errors.AsType[*http.MaxBytesError](e); ok && limit != nil {
 		return fmt.Errorf("%w: a limit of %d bytes was set before the handler", ErrBodyTooLarge, limit.Limit)
 	}
@@ -492,7 +494,7 @@ func (h *Handler) log(ctx context.Context, o Outcome) {
 			slog.Duration("skew", o.Delivery.ReceivedAt.Sub(o.Delivery.SignedAt)))
 	}
 	if o.Err != nil {
-		attrs = append(attrs, slog.Any("error", o.Err), stackOf(o.Err))
+		attrs = append(attrs, slog.Any("error", o.Err), guard.StackOf(o.Err))
 	}
 	if o.Rejected != nil {
 		attrs = append(attrs, slog.Any("cause", o.Rejected))

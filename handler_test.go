@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/guard"
 )
 
 // testConfig is a working configuration; its clock stands at testTimestamp.
@@ -691,7 +693,7 @@ func FuzzHandler(f *testing.F) {
 		if !slices.Contains(statuses, s.Code) || s.Code != o.Status {
 			t.Errorf("status got %d, want one of %v", s.Code, statuses)
 		}
-		if _, ok := errors.AsType[*appError](o.Err); ok || s.Code == 500 && !errors.Is(o.Err, ErrBodyConsumed) {
+		if _, ok := errors.AsType[*guard.Error](o.Err); ok || s.Code == 500 && !errors.Is(o.Err, ErrBodyConsumed) {
 			t.Errorf("outcome got %v, want no failure of ours", o.Err)
 		}
 	})

@@ -21,6 +21,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/lenient"
 )
 
 // goldenBodies are those that cloudinaryhooktest.Bodies serves.
@@ -779,7 +781,7 @@ func TestLongTextsHideNothing(t *testing.T) {
 // TestManyMismatches: a member with millions of odd values costs no more than
 // one with a thousand.
 func TestManyMismatches(t *testing.T) {
-	for _, n := range []int{maxMismatched, maxMismatched + 1, 100_000} {
+	for _, n := range []int{lenient.MaxMismatched, lenient.MaxMismatched + 1, 100_000} {
 		for name, member := range map[string]string{
 			"tags":    `[` + strings.Repeat(`1,`, n-1) + `1]`,
 			"context": `{"custom":{` + strings.Repeat(`"a":[],`, n-1) + `"b":[]}}`,
@@ -788,7 +790,7 @@ func TestManyMismatches(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d", name, n), func(t *testing.T) {
 				p := parse(t, []byte(`{"notification_type":"upload","`+name+`":`+member+`,"version":7,"width":"x"}`))
 				wantPaths, wantZero := n+1, false
-				if n > maxMismatched {
+				if n > lenient.MaxMismatched {
 					wantPaths, wantZero = 2, true
 				}
 				rest := p.rest()

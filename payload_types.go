@@ -2,12 +2,13 @@ package cloudinaryhook
 
 import (
 	"encoding/json"
-	"errors"
 	"maps"
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/lenient"
 )
 
 // The documented notification types. Those from TypeGenerateArchive on have no
@@ -452,7 +453,7 @@ func (i Info) analysis(name string) (a Analysis, ok bool) {
 	if raw.Kind() != '{' {
 		return a, false
 	}
-	decode(raw, &a)
+	lenient.Decode(raw, &a, shapes)
 	a.decode(&a.Failure)
 	return a, true
 }
@@ -460,7 +461,7 @@ func (i Info) analysis(name string) (a Analysis, ok bool) {
 // decode leaves v as far zero as the data does not fit it.
 func (a Analysis) decode(v any) {
 	if a.Data != nil {
-		decode(jsontext.Value(a.Data), v)
+		lenient.Decode(jsontext.Value(a.Data), v, shapes)
 	}
 }
 
@@ -468,7 +469,7 @@ func (a Analysis) decode(v any) {
 func analyses[T any](raw json.RawMessage, convert func(addOn string, a Analysis) T) (converted map[string]T) {
 	var all Info
 	if raw != nil {
-		decode(jsontext.Value(raw), &all)
+		lenient.Decode(jsontext.Value(raw), &all, shapes)
 	}
 	for name := range all {
 		if a, ok := all.analysis(name); ok {
@@ -945,7 +946,7 @@ type Reviewer struct {
 
 // shapes decode the members that come in more than one shape to one Go type.
 var shapes = jsonv2.JoinUnmarshalers(
-	numbers,
+	lenient.Numbers,
 	jsonv2.UnmarshalFromFunc(unmarshalError),
 	jsonv2.UnmarshalFromFunc(unmarshalShare),
 	jsonv2.UnmarshalFromFunc(unmarshalRectangle),
@@ -965,41 +966,6 @@ var shapes = jsonv2.JoinUnmarshalers(
 	jsonv2.UnmarshalFromFunc(unmarshalKeyed[ImageInfo]),
 )
 
-// errShape reports a value that fits no shape; decode turns it into a mismatch.
-var errShape = errors.New("cloudinaryhook: unexpected shape")
-
-// numbers may be quoted. With these functions alone, what is read fits as a
-// whole or not at all: half a rectangle is worse than none.
-var numbers = jsonv2.JoinUnmarshalers(
-	jsonv2.UnmarshalFromFunc(unmarshalInt),
-	jsonv2.UnmarshalFromFunc(unmarshalFloat),
-)
-
-func unmarshalInt(dec *jsontext.Decoder, n *int64) error {
-	value, err := dec.ReadValue()
-	if err != nil {
-		return err
-	}
-	var ok bool
-	if *n, ok = parseInt(value); !ok && value.Kind() != 'n' {
-		return errShape
-	}
-	return nil
-}
-
-func unmarshalFloat(dec *jsontext.Decoder, n *float64) error {
-	value, err := dec.ReadValue()
-	if err != nil {
-		return err
-	}
-	if value.Kind() == '"' {
-		if value = unquote(value); value.Kind() != '0' {
-			return errShape
-		}
-	}
-	return jsonv2.Unmarshal(value, n)
-}
-
 func unmarshalError(dec *jsontext.Decoder, e *NotificationError) error {
 	if dec.PeekKind() == '"' {
 		return jsonv2.UnmarshalDecode(dec, &e.Message)
@@ -1015,16 +981,16 @@ func unmarshalShare(dec *jsontext.Decoder, s *NamedShare) error {
 		return err
 	}
 	if open.Kind() != '[' {
-		return errShape
+		return lenient.ErrShape
 	}
-	if err := jsonv2.UnmarshalDecode(dec, &s.Name, jsonv2.WithUnmarshalers(numbers)); err != nil {
+	if err := jsonv2.UnmarshalDecode(dec, &s.Name, jsonv2.WithUnmarshalers(lenient.Numbers)); err != nil {
 		return err
 	}
-	if err := jsonv2.UnmarshalDecode(dec, &s.Percent, jsonv2.WithUnmarshalers(numbers)); err != nil {
+	if err := jsonv2.UnmarshalDecode(dec, &s.Percent, jsonv2.WithUnmarshalers(lenient.Numbers)); err != nil {
 		return err
 	}
 	if end, err := dec.ReadToken(); err != nil || end.Kind() != ']' {
-		return errShape
+		return lenient.ErrShape
 	}
 	return nil
 }
@@ -1038,14 +1004,14 @@ func unmarshalPoint(dec *jsontext.Decoder, p *Point) error { return unmarshalFlo
 // unmarshalFloats takes a list of exactly as many numbers, or null.
 func unmarshalFloats(dec *jsontext.Decoder, fields ...*float64) error {
 	list := make([]float64, 0, 4)
-	if err := jsonv2.UnmarshalDecode(dec, &list, jsonv2.WithUnmarshalers(numbers)); err != nil {
+	if err := jsonv2.UnmarshalDecode(dec, &list, jsonv2.WithUnmarshalers(lenient.Numbers)); err != nil {
 		return err
 	}
 	if list == nil { // null
 		list = make([]float64, len(fields))
 	}
 	if len(list) != len(fields) {
-		return errShape
+		return lenient.ErrShape
 	}
 	for i, field := range fields {
 		*field = list[i]
@@ -1079,8 +1045,8 @@ func unmarshalContext(dec *jsontext.Decoder, c *Context) error {
 
 // read takes what stands under "custom" as if it stood beside it.
 func (c Context) read(dec *jsontext.Decoder, outside bool) error {
-	return readObject(dec, func(quoted jsontext.Value) error {
-		name := string(unquote(quoted))
+	return lenient.Object(dec, func(quoted jsontext.Value) error {
+		name := string(lenient.Unquote(quoted))
 		if outside && name == "custom" && dec.PeekKind() == '{' {
 			return c.read(dec, false)
 		}
@@ -1103,13 +1069,13 @@ func unmarshalContextText(dec *jsontext.Decoder, text *contextText) error {
 	}
 	switch value.Kind() {
 	case '"':
-		*text = contextText(unquote(value))
+		*text = contextText(lenient.Unquote(value))
 	case '0', 't', 'f':
 		*text = contextText(value)
 	case 'n':
 		*text = ""
 	default:
-		return errShape
+		return lenient.ErrShape
 	}
 	return nil
 }
@@ -1134,12 +1100,12 @@ func unmarshalUnixTime(dec *jsontext.Decoder, t *unixTime) error {
 	if err != nil {
 		return err
 	}
-	seconds, ok := parseInt(value)
+	seconds, ok := lenient.Int(value)
 	if !ok {
 		return jsonv2.Unmarshal(value, (*time.Time)(t))
 	}
 	if *t = unixTime(time.Unix(seconds, 0).UTC()); seconds < 0 || (*time.Time)(t).Year() > 9999 {
-		return errShape // milliseconds, or nonsense
+		return lenient.ErrShape // milliseconds, or nonsense
 	}
 	return nil
 }
@@ -1161,7 +1127,7 @@ func unmarshalKeyed[T any](dec *jsontext.Decoder, list *[]T) error {
 		return err
 	}
 	if open.Kind() != '[' && open.Kind() != '{' {
-		return errShape
+		return lenient.ErrShape
 	}
 	*list = []T{}
 	for kind := dec.PeekKind(); kind != ']' && kind != '}'; kind = dec.PeekKind() {

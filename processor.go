@@ -1,17 +1,15 @@
 package cloudinaryhook
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
-	"reflect"
-	"runtime/debug"
-	"slices"
 	"time"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/guard"
 )
 
 // Permanent marks an error of CreateImage or Notify against which a retry does
@@ -23,13 +21,8 @@ func Permanent(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &permanentError{err}
+	return &guard.Permanent{Err: err}
 }
-
-type permanentError struct{ err error }
-
-func (e *permanentError) Error() string { return e.err.Error() }
-func (e *permanentError) Unwrap() error { return e.err }
 
 const (
 	defaultTimeout  = 15 * time.Second // Cloudinary waits 20 s, by second-hand knowledge
@@ -119,7 +112,7 @@ func (p *Processor) Resume(ctx context.Context, pending iter.Seq2[*Delivery, err
 		if r.err = p.check(); r.err != nil {
 			return
 		}
-		contain(&r.err, ErrPending, func() error {
+		guard.Run(&r.err, ErrPending, func() error {
 			for d, err := range pending {
 				if ctx.Err() != nil {
 					break
@@ -136,7 +129,7 @@ func (p *Processor) resume(ctx context.Context, d *Delivery, listed error) error
 	return p.run(ctx, d, func(r *result) {
 		work, cancel := p.withTimeout(ctx) // one that hangs must not keep the others waiting
 		defer cancel()
-		if contain(&r.err, ErrPending, func() error { return listed }); r.err == nil {
+		if guard.Run(&r.err, ErrPending, func() error { return listed }); r.err == nil {
 			p.accept(work, d, r)
 		}
 		tried := errors.Is(r.err, ErrCreateImage) || errors.Is(r.err, ErrNotify)
@@ -228,7 +221,7 @@ func (p *Processor) accept(ctx context.Context, d *Delivery, r *result) {
 	if r.err = p.ready(d); r.err != nil {
 		return
 	}
-	contain(&r.err, ErrSave, func() (err error) {
+	guard.Run(&r.err, ErrSave, func() (err error) {
 		r.known, err = p.Store.Save(ctx, d)
 		if err == nil && (r.known < StateNew || r.known > StateDone) {
 			err = fmt.Errorf("the store answered state %d", r.known)
@@ -267,8 +260,8 @@ func (p *Processor) process(ctx context.Context, d *Delivery, r *result) {
 // work tells a rejection, which is an outcome, from a failure, which is retried.
 // An error that came after the deadline may be due to it, and is a failure.
 func (p *Processor) work(ctx context.Context, stage error, f func() error, r *result) (rejected error) {
-	contain(&r.err, stage, f)
-	if e, ok := r.err.(*appError); ok && e.permanent && ctx.Err() == nil { //nolint:errorlint // contain wraps it in nothing
+	guard.Run(&r.err, stage, f)
+	if e, ok := r.err.(*guard.Error); ok && e.Permanent && ctx.Err() == nil { //nolint:errorlint // Run wraps it in nothing
 		r.err = nil
 		return e
 	}
@@ -278,7 +271,7 @@ func (p *Processor) work(ctx context.Context, stage error, f func() error, r *re
 func (p *Processor) complete(ctx context.Context, d *Delivery, cause error, r *result) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), completeTimeout)
 	defer cancel()
-	contain(&r.err, ErrComplete, func() error { return p.Store.Complete(ctx, d.ID, cause) })
+	guard.Run(&r.err, ErrComplete, func() error { return p.Store.Complete(ctx, d.ID, cause) })
 	if r.err == nil {
 		r.after, r.rejected = StateDone, cause
 	}
@@ -290,130 +283,10 @@ func (p *Processor) log(ctx context.Context, d *Delivery, r result) {
 	}
 	level, message, attrs := slog.LevelWarn, "cloudinary delivery rejected", []slog.Attr{slog.Any("cause", r.rejected)}
 	if r.err != nil {
-		level, message, attrs = slog.LevelError, "cloudinary delivery failed", []slog.Attr{slog.Any("error", r.err), stackOf(r.err)}
+		level, message, attrs = slog.LevelError, "cloudinary delivery failed", []slog.Attr{slog.Any("error", r.err), guard.StackOf(r.err)}
 	}
 	if d != nil {
 		attrs = append(attrs, slog.Any("delivery", d))
 	}
-	ask(func() { p.Logger.LogAttrs(ctx, level, message, attrs...) })
-}
-
-// contain runs code of the app, and puts the result into *to: nil, or an
-// *appError. A panic is an error too, so that one notification cannot take an
-// endpoint or a worker down. runtime.Goexit cannot be stopped: the goroutine
-// ends, and the caller that waits for it finds the error in *to.
-func contain(to *error, stage error, f func() error) {
-	done := false
-	defer func() {
-		if v := recover(); v != nil {
-			*to = seal(stage, v, debug.Stack())
-		} else if !done {
-			*to = seal(stage, "runtime.Goexit was called", nil)
-		}
-	}()
-	*to = nil
-	if err := f(); err != nil {
-		*to = seal(stage, err, nil)
-	}
-	done = true
-}
-
-// ask contains what is only asked, or told.
-func ask(f func()) {
-	defer func() { _ = recover() }()
-	f()
-}
-
-// An appError is what code of the app returned or panicked with. Such an error
-// may be a nil pointer, panic in each of its methods, or wrap itself. So its text
-// and what it wraps are looked at once, by seal, and nobody but ask calls it later.
-type appError struct {
-	stage     error // of this package
-	text      string
-	permanent bool
-	raised    any // what it panicked with
-	stack     []byte
-	tree      []error // the app's error, if it is one, and those that it wraps
-}
-
-// maxTree is how many errors are looked at within one: it may wrap itself.
-const maxTree = 1000
-
-// seal makes one of a value that was returned, or panicked with at this stack.
-func seal(stage error, v any, stack []byte) *appError {
-	e := &appError{stage: stage, stack: stack}
-	text := fmt.Sprintf("an error of type %T, whose method Error panics", v)
-	err, ok := v.(error)
-	ask(func() {
-		if ok {
-			text = err.Error()
-		} else {
-			text = fmt.Sprint(v)
-		}
-	})
-	ask(func() { e.permanent = ok && e.look(err) })
-	if stack != nil {
-		e.raised, e.permanent, text = v, false, "panic: "+text
-	}
-	e.text = fmt.Sprintf("%v: %s", stage, text)
-	return e
-}
-
-// look reports whether every branch of an error is permanent, not only one, as
-// errors.As would.
-func (e *appError) look(err error) bool {
-	if err == nil || len(e.tree) == maxTree {
-		return false
-	}
-	e.tree = append(e.tree, err)
-	_, permanent := err.(*permanentError) //nolint:errorlint // this is what unwraps
-	var wrapped []error
-	switch err := err.(type) { //nolint:errorlint // this is what unwraps
-	case interface{ Unwrap() error }:
-		wrapped = []error{err.Unwrap()}
-	case interface{ Unwrap() []error }:
-		wrapped = err.Unwrap()
-	}
-	all := len(wrapped) > 0
-	for _, err := range wrapped {
-		all = e.look(err) && all
-	}
-	return permanent || all
-}
-
-func (e *appError) Error() string { return e.text }
-func (e *appError) Unwrap() error { return e.stage }
-
-// Is has [errors.Is] find what the app's error wraps.
-func (e *appError) Is(target error) bool {
-	return e.find(func(err error) bool {
-		is, ok := err.(interface{ Is(error) bool })
-		return reflect.TypeOf(target).Comparable() && err == target || ok && is.Is(target)
-	})
-}
-
-// As has [errors.As] find what the app's error wraps.
-func (e *appError) As(target any) bool {
-	value := reflect.ValueOf(target).Elem()
-	return e.find(func(err error) bool {
-		if reflect.TypeOf(err).AssignableTo(value.Type()) {
-			value.Set(reflect.ValueOf(err))
-			return true
-		}
-		as, ok := err.(interface{ As(any) bool })
-		return ok && as.As(target)
-	})
-}
-
-func (e *appError) find(yes func(error) bool) (found bool) {
-	ask(func() { found = slices.ContainsFunc(e.tree, yes) })
-	return found
-}
-
-// stackOf is the stack of a panic for the log, or an empty attribute.
-func stackOf(err error) slog.Attr {
-	if e, ok := errors.AsType[*appError](err); ok && e.stack != nil {
-		return slog.String("stack", string(bytes.TrimSpace(e.stack)))
-	}
-	return slog.Attr{}
+	guard.Ask(func() { p.Logger.LogAttrs(ctx, level, message, attrs...) })
 }

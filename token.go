@@ -16,6 +16,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/lenient"
 )
 
 const (
@@ -122,9 +124,9 @@ type claimMember struct {
 // UnmarshalJSONFrom reads an object; the decoder refuses names that repeat.
 func (m *claimMembers) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	*m = make(claimMembers, 0, 6) // few tokens have more
-	err := readObject(dec, func(quoted jsontext.Value) error {
+	err := lenient.Object(dec, func(quoted jsontext.Value) error {
 		value, err := dec.ReadValue()
-		*m = append(*m, claimMember{unquote(quoted), value})
+		*m = append(*m, claimMember{lenient.Unquote(quoted), value})
 		return err
 	})
 	slices.SortFunc(*m, func(a, b claimMember) int { return bytes.Compare(a.name, b.name) })
@@ -178,7 +180,7 @@ func malformed(what string) error { return fmt.Errorf("%w: %s", jwt.ErrTokenMalf
 func (m claimMember) store(field any) (wrong string) {
 	text, kind := []byte(m.value), m.value.Kind()
 	if kind == '"' {
-		text = unquote(m.value)
+		text = lenient.Unquote(m.value)
 	}
 	switch field := field.(type) {
 	case *string:

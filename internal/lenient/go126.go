@@ -1,6 +1,6 @@
 //go:build goexperiment.jsonv2 && !go1.27
 
-package cloudinaryhook
+package lenient
 
 import "encoding/json/v2"
 

@@ -1,4 +1,4 @@
-package cloudinaryhook
+package lenient
 
 import (
 	"bytes"
@@ -8,19 +8,17 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// What tokens and bodies are read with, below what json/v2 offers.
-
-// readObject calls member after each name; member reads the value. Names, which
+// Object calls member after each name; member reads the value. Names, which
 // are in quotes, and values alias what is decoded.
-func readObject(dec *jsontext.Decoder, member func(quoted jsontext.Value) error) error {
+func Object(dec *jsontext.Decoder, member func(quoted jsontext.Value) error) error {
 	if dec.PeekKind() != '{' {
-		return ErrMalformedBody
+		return ErrShape
 	}
-	return readEach(dec, member)
+	return Each(dec, member)
 }
 
-// readEach is for the elements of a list as well.
-func readEach(dec *jsontext.Decoder, each func(value jsontext.Value) error) error {
+// Each is for the elements of a list as well.
+func Each(dec *jsontext.Decoder, each func(value jsontext.Value) error) error {
 	_, err := dec.ReadToken()
 	for kind := dec.PeekKind(); err == nil && kind != '}' && kind != ']'; kind = dec.PeekKind() {
 		value, readErr := dec.ReadValue()
@@ -35,9 +33,9 @@ func readEach(dec *jsontext.Decoder, each func(value jsontext.Value) error) erro
 	return err
 }
 
-// unquote returns the text of a JSON string. It aliases the input if it can,
+// Unquote returns the text of a JSON string. It aliases the input if it can,
 // and copies if there are escapes or bytes that are not UTF-8.
-func unquote(quoted jsontext.Value) []byte {
+func Unquote(quoted jsontext.Value) []byte {
 	text, _ := unquoteInto(new([]byte), quoted)
 	return text
 }
@@ -65,11 +63,11 @@ func isPlain(quoted jsontext.Value) bool {
 	return true
 }
 
-// parseInt takes an integer, bare or in quotes.
-func parseInt(value jsontext.Value) (int64, bool) {
+// Int takes an integer, bare or in quotes.
+func Int(value jsontext.Value) (int64, bool) {
 	text := []byte(value)
 	if value.Kind() == '"' {
-		text = unquote(value)
+		text = Unquote(value)
 	}
 	n, err := strconv.ParseInt(string(text), 10, 64)
 	if err != nil || text[0] == '+' {

@@ -1,0 +1,145 @@
+// Package guard runs an app's own code: its Store, its ImageCreator, its Logger,
+// and the methods of its errors. None of it can end the process or hang it in a
+// loop of errors.
+package guard
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"runtime/debug"
+	"slices"
+)
+
+// Permanent marks an error against which a retry does not help.
+type Permanent struct{ Err error }
+
+func (e *Permanent) Error() string { return e.Err.Error() }
+func (e *Permanent) Unwrap() error { return e.Err }
+
+// Run calls f, which is code of the app, and puts the result into *to: nil, or an
+// *Error. A panic becomes an error too, so that one notification cannot take an
+// endpoint or a worker down. Nothing can stop runtime.Goexit: the goroutine ends,
+// and *to holds the error for the goroutine that waits.
+func Run(to *error, stage error, f func() error) {
+	done := false
+	defer func() {
+		if v := recover(); v != nil {
+			*to = Seal(stage, v, debug.Stack())
+		} else if !done {
+			*to = Seal(stage, "runtime.Goexit was called", nil)
+		}
+	}()
+	*to = nil
+	if err := f(); err != nil {
+		*to = Seal(stage, err, nil)
+	}
+	done = true
+}
+
+// Ask calls f, and drops a panic. It is for code of the app that returns nothing,
+// or whose failure changes nothing.
+func Ask(f func()) {
+	defer func() { _ = recover() }()
+	f()
+}
+
+// An Error is an error that code of the app returned, or the value of its panic.
+// The app's error may be a nil pointer, panic in each method, or wrap itself. So
+// Seal reads its text and the errors that it wraps once. Later its methods are
+// only called inside Ask.
+type Error struct {
+	Permanent bool   // every branch of it is
+	Raised    any    // the value of a panic
+	Stack     []byte // of a panic, otherwise nil
+
+	stage error // of the library
+	text  string
+	tree  []error // the app's error, if it is one, and those that it wraps
+}
+
+// maxTree is how many errors Seal reads within one, because it may wrap itself.
+const maxTree = 1000
+
+// Seal makes an Error of an error that the app returned, or of the value of a
+// panic at this stack. The stage is the library's sentinel error.
+func Seal(stage error, v any, stack []byte) *Error {
+	e := &Error{stage: stage, Stack: stack}
+	text := fmt.Sprintf("an error of type %T, whose method Error panics", v)
+	err, ok := v.(error)
+	Ask(func() {
+		if ok {
+			text = err.Error()
+		} else {
+			text = fmt.Sprint(v)
+		}
+	})
+	Ask(func() { e.Permanent = ok && e.look(err) })
+	if stack != nil {
+		e.Raised, e.Permanent, text = v, false, "panic: "+text
+	}
+	e.text = fmt.Sprintf("%v: %s", stage, text)
+	return e
+}
+
+// look reports whether every branch of an error is permanent, not only one, as
+// errors.As would.
+func (e *Error) look(err error) bool {
+	if err == nil || len(e.tree) == maxTree {
+		return false
+	}
+	e.tree = append(e.tree, err)
+	_, permanent := err.(*Permanent) //nolint:errorlint // this is what unwraps
+	var wrapped []error
+	switch err := err.(type) { //nolint:errorlint // this is what unwraps
+	case interface{ Unwrap() error }:
+		wrapped = []error{err.Unwrap()}
+	case interface{ Unwrap() []error }:
+		wrapped = err.Unwrap()
+	}
+	all := len(wrapped) > 0
+	for _, err := range wrapped {
+		all = e.look(err) && all
+	}
+	return permanent || all
+}
+
+func (e *Error) Error() string { return e.text }
+func (e *Error) Unwrap() error { return e.stage }
+
+// Is has [errors.Is] find what the app's error wraps.
+func (e *Error) Is(target error) bool {
+	return e.find(func(err error) bool {
+		is, ok := err.(interface{ Is(error) bool })
+		return reflect.TypeOf(target).Comparable() && err == target || ok && is.Is(target)
+	})
+}
+
+// As has [errors.As] find what the app's error wraps.
+func (e *Error) As(target any) bool {
+	value := reflect.ValueOf(target).Elem()
+	return e.find(func(err error) bool {
+		if reflect.TypeOf(err).AssignableTo(value.Type()) {
+			value.Set(reflect.ValueOf(err))
+			return true
+		}
+		as, ok := err.(interface{ As(any) bool })
+		return ok && as.As(target)
+	})
+}
+
+func (e *Error) find(yes func(error) bool) (found bool) {
+	Ask(func() { found = slices.ContainsFunc(e.tree, yes) })
+	return found
+}
+
+// StackOf returns the stack of a panic for the log. If there is none, the
+// attribute is empty, and slog leaves it out.
+func StackOf(err error) slog.Attr {
+	if e, ok := errors.AsType[*Error](err); ok && e.Stack != nil {
+		return slog.String("stack", string(bytes.TrimSpace(e.Stack)))
+	}
+	return slog.Attr{}
+}
