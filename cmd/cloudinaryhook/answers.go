@@ -16,26 +16,26 @@ const checkThree = `check three things:
      expired, and its claims must have what TokenVerifier asks for: Issuer, Audience, Require.
   3. The way between: clocks may differ by more than the receiver's MaxSkew (5 minutes) or
      MaxAge (2 hours); a proxy may change the body, the query or a header.
-The answer never says which it was. The receiver's log has the error. If the signature does
+The answer never says which of them is wrong. The receiver's log has the error. If the signature does
 not match, the log cannot tell a wrong secret from a changed body. The command
 "cloudinaryhook explain" can. If the log has no line about it, something in front of the
 receiver asked for a login.`
 
-// answers says what a status means, and what to do about it.
+// answers explains what a status means, and what to do about it.
 var answers = map[int]string{
 	http.StatusNoContent: `the receiver accepted it. But Cloudinary's documentation asks for 200, so Cloudinary may take
 this for a failure and send it three more times.`,
 
-	http.StatusBadRequest: `the receiver knows who it is from but cannot use it: the body is not exactly one JSON
+	http.StatusBadRequest: `the signature and the token are right, but the body is not: it is not exactly one JSON
 object, repeats a name at its top level, or was cut off on the way. Sending it again will not help.`,
 
-	http.StatusUnauthorized: "refused: the receiver does not believe it; " + checkThree,
+	http.StatusUnauthorized: "refused: the receiver does not accept the signature or the token; " + checkThree,
 
 	http.StatusForbidden: `something in front of the receiver refused it: a firewall, a proxy, CSRF protection. The
 receiver itself never answers 403.`,
 
 	http.StatusNotFound: `nothing is mounted at this path. Check the path of -url, and the method with which the
-receiver is mounted: some routers answer 404 where they have another method.`,
+receiver is mounted: some routers answer 404 if the path has only another method.`,
 
 	http.StatusMethodNotAllowed: `something is mounted at this path, but it does not accept POST.`,
 
@@ -46,7 +46,7 @@ front of it. Sending it again will not help; raise the limit.`,
 
 	http.StatusInternalServerError: `genuine, but the receiver failed: Save, CreateImage, Notify or Complete returned an error,
 panicked or took too long; or middleware has read the body before it. Its log says which.
-Cloudinary would send it again; what was saved is pending until then, or until Resume.`,
+Cloudinary would send it again. If it was saved, it is pending until then, or until Resume.`,
 
 	http.StatusBadGateway: `a proxy in front of the receiver could not reach it. Cloudinary would send it again.`,
 
@@ -56,7 +56,7 @@ waiting. Cloudinary would send it again.`,
 	http.StatusGatewayTimeout: `a proxy in front of the receiver stopped waiting. Cloudinary would send it again.`,
 }
 
-// explanation adds to explainAttempt the fault that this program knows of.
+// explanation is explainAttempt with the fault that this program knows about.
 func (c *sendCommand) explanation(a attempt) string {
 	cause := c.fault(time.Now())
 	if a.err != nil || a.answer.Status != http.StatusUnauthorized || cause == "" {
@@ -68,7 +68,7 @@ func (c *sendCommand) explanation(a attempt) string {
 // fault returns a reason for a receiver to refuse, or "". This program cannot
 // know the receiver's secret, its key, and which claims it asks for.
 func (c *sendCommand) fault(now time.Time) string {
-	const maxAge, maxSkew = 2 * time.Hour, 5 * time.Minute // the receiver's, unless it has others
+	const maxAge, maxSkew = 2 * time.Hour, 5 * time.Minute // the receiver's defaults
 	exp := c.claims.date("exp")
 	switch {
 	case c.sender.Key == nil:
@@ -76,14 +76,14 @@ func (c *sendCommand) fault(now time.Time) string {
 	case !exp.IsZero() && now.After(exp):
 		return "its token has expired: exp in the claims is " + exp.Format(time.RFC3339) + "."
 	case c.sender.Age > maxAge:
-		return fmt.Sprintf("it says that it was signed %v ago, and a receiver's MaxAge is %v unless set.", c.sender.Age, maxAge)
+		return fmt.Sprintf("its timestamp is %v old, and a receiver's MaxAge is %v unless set.", c.sender.Age, maxAge)
 	case -c.sender.Age > maxSkew:
-		return fmt.Sprintf("it says that it is signed in %v, and a receiver's MaxSkew is %v unless set.", -c.sender.Age, maxSkew)
+		return fmt.Sprintf("its timestamp is %v in the future, and a receiver's MaxSkew is %v unless set.", -c.sender.Age, maxSkew)
 	}
 	return ""
 }
 
-// explainAttempt says in plain words what an attempt came to.
+// explainAttempt explains the result of an attempt in plain words.
 func explainAttempt(a attempt) string {
 	if a.err != nil {
 		return explainError(a.err)
@@ -108,19 +108,19 @@ func explainAttempt(a attempt) string {
 func explainAccepted(a attempt) string {
 	if a.answer.DeliveryID == "" {
 		return `Accepted, but the answer has no X-Delivery-ID. So "cloudinaryhook listen" has
-answered, which only explains, or something else is mounted there, or a proxy removes the header.`
+answered, which saves nothing, or something else is mounted there, or a proxy removes the header.`
 	}
 	return `Accepted and saved.
-It was processed too, unless a worker does that or the app rejected it: see its log and store.
+It was processed too, unless a worker does that later or the app rejected it. The log and the store say which.
 Delivery ` + printable(a.answer.DeliveryID)
 }
 
 func explainError(err error) string {
 	if errors.Is(err, context.Canceled) {
-		return "interrupted before there was one."
+		return "interrupted before an answer came."
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return "none in time. Cloudinary gives up after 20 s and would send it again; the receiver may have saved it."
+		return "none came in time. Cloudinary gives up after 20 s and would send it again; the receiver may have saved it."
 	}
 	return "nothing answered (" + printable(err.Error()) + "). Is the receiver up, and -url right?"
 }

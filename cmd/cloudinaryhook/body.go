@@ -23,12 +23,12 @@ type source struct {
 	claims json.RawMessage // of a stored Delivery; else nil
 }
 
-// typical are the samples for types that have no sample of just their name.
+// typical names the samples of the types whose sample has another name.
 var typical = map[string]string{"upload": "upload-simple", "eager": "eager-done"}
 
-// openSource finds out what an argument names. Sample bodies come with fresh
-// IDs. The user's own body is sent as it is, or with a new request_id if fresh
-// is set.
+// openSource opens the sample or the file that an argument names. Sample bodies
+// get fresh IDs. The user's own body stays as it is, or gets a new request_id
+// if fresh is set.
 func openSource(name string, same, fresh bool, stdin io.Reader) (source, error) {
 	if name == "-" {
 		body, err := io.ReadAll(stdin)
@@ -60,8 +60,9 @@ func openSource(name string, same, fresh bool, stdin io.Reader) (source, error) 
 	return fileSource(body, same, fresh)
 }
 
-// fileSource sends what is in a file. Of a Delivery as Delivery.MarshalJSON writes
-// it, and of a request as listen records it, that is the body in it.
+// fileSource sends the content of a file. If the file is a Delivery as
+// Delivery.MarshalJSON writes it, or a request that listen has recorded, it
+// sends the body in it.
 func fileSource(body []byte, same, fresh bool) (source, error) {
 	var s source
 	var d cloudinaryhook.Delivery
@@ -95,8 +96,8 @@ func renew(body []byte) ([]byte, error) {
 	return fmt.Appendf(nil, "%s\"%s\"%s", before, strings.ToLower(rand.Text()), after), nil
 }
 
-// aroundRequestID returns what comes before and after the value of the member
-// request_id. If there is no such member, there is one now.
+// aroundRequestID returns the bytes before and after the value of the member
+// request_id. If there is no such member, it adds one.
 func aroundRequestID(body []byte) (before, after []byte, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if bracket, err := decoder.Token(); err != nil || bracket != json.Delim('{') {
@@ -124,8 +125,8 @@ func aroundRequestID(body []byte) (before, after []byte, err error) {
 	return fmt.Appendf(nil, `%s"request_id":`, body[:begin]), append([]byte(comma), body[begin:]...), nil
 }
 
-// samples lists the types that there are sample bodies of, and the names of the
-// other ones.
+// samples lists the types with sample bodies, and the names of the other
+// samples.
 func samples() (types, others []string) {
 	files, _ := fs.Glob(cloudinaryhooktest.Bodies(), "*.json") // the pattern is well formed
 	for _, file := range files {

@@ -1,17 +1,17 @@
 package main
 
 // A cause is one reason why a request does not verify. docs/troubleshooting.md
-// has a row for each, which a test holds.
+// has a row for each cause; a test checks that.
 type cause struct {
 	id   string
 	what string // a sentence
-	do   string // one or two
+	do   string // one or two sentences
 }
 
-// causes are in the order in which explain shows them: first what a digest or a
-// header proves, last what is only a hint.
+// causes are in the order in which explain shows them. Causes that a digest or
+// a header proves come first, hints come last.
 var causes = []cause{
-	// What the environment lacks.
+	// Missing in the environment.
 	{"secret-missing", "No API secret is set here.", "Set CLOUDINARY_API_SECRET to the receiver's."},
 	{"key-missing", "No token key is set here.", "Set CLOUDINARYHOOK_TOKEN_KEY to the receiver's, or give -tokenless."},
 
@@ -23,7 +23,7 @@ var causes = []cause{
 	{"signature-repeated", "A signature header came more than once.", "A proxy adds it again: set it there once, or not at all."},
 	{"body-empty", "The body is empty.", "Middleware that parses forms or logs bodies has read it before. Mount the handler before it."},
 
-	// A digest proves these.
+	// Causes that a digest proves.
 	{"secret-newline", "The secret has a newline at its end.", "Remove it. echo writes one into a file, but printf %s does not."},
 	{"secret-quotes", "The secret has quotes around it.", "Remove them. A shell removes quotes, but .env files and docker --env-file often do not."},
 	{"secret-space", "The secret has white space or control characters around it.", "Remove them. They were probably copied with it."},
@@ -51,7 +51,7 @@ var causes = []cause{
 	{"digest-timestamp", "The sender signs with another timestamp than the one in X-Cld-Timestamp.", "Sign the header's text as it is sent, in seconds."},
 	{"digest-order", "The sender signs the right parts in another order.", "The order is body, timestamp, secret. Fix the sender."},
 	{"digest-algorithm", "The sender signs with another hash.", "Only SHA-1 and SHA-256 are accepted. Fix the sender."},
-	{"digest-base64", "The signature is base64 and not hexadecimal.", "Cloudinary's is hexadecimal. Fix the sender, or the proxy that changes headers."},
+	{"digest-base64", "The signature is base64 and not hexadecimal.", "Cloudinary's signature is hexadecimal. Fix the sender, or the proxy that changes headers."},
 	{"digest-prefix", "The signature has something before or after the digest.", "Send the hexadecimal digest alone, as Cloudinary does."},
 	{"sha1-refused", "The signature is SHA-1, and the receiver accepts SHA-256 only.", "Have Cloudinary's support set the environment to SHA-256, and leave SHA256Only unset until then."},
 
@@ -59,10 +59,10 @@ var causes = []cause{
 	{"body-large", "The body is larger than a receiver accepts unless MaxBody is set.", "Raise Config.MaxBody, and the limits of proxies and middleware before the handler."},
 	{"body-malformed", "The body is signed, but it is not one JSON object with unique names.", "A trigger with a payload_template makes such bodies. Fix the template."},
 
-	// What the timestamp says.
+	// The timestamp.
 	{"timestamp-missing", "There is no timestamp.", "A proxy drops it, or the sender is not Cloudinary: pass X-Cld-Timestamp on."},
-	{"timestamp-milliseconds", "The timestamp is in milliseconds.", "Cloudinary's is in seconds. Fix the sender."},
-	{"timestamp-odd", "The timestamp is not a plain decimal number.", "It is Unix seconds, without sign, space or leading zero."},
+	{"timestamp-milliseconds", "The timestamp is in milliseconds.", "Cloudinary's timestamp is in seconds. Fix the sender."},
+	{"timestamp-odd", "The timestamp is not a plain decimal number.", "It must be Unix seconds, without sign, space or leading zero."},
 	{"stale", "The request was signed too long ago.", "If it is a replay, sign it again: cloudinaryhook send FILE. If not, set the clock. If requests wait in a queue, raise MaxAge."},
 	{"future", "The request was signed in the future.", "Set this machine's clock, or the sender's. Both need NTP."},
 
@@ -81,7 +81,7 @@ var causes = []cause{
 	{"token-milliseconds", "A time in the token is in milliseconds.", "JWT uses seconds. Divide by 1,000."},
 	{"token-kind", "A claim that must be text is not text.", "Put it into quotes where the token is made."},
 	{"token-endless", "The token has no exp, and the receiver requires one.", "Make it with exp, or do not set RequireExpiry."},
-	{"token-claims", "The token lacks claims that the receiver requires.", "Put them into the token. They may not be empty."},
+	{"token-claims", "The token lacks claims that the receiver requires.", "Put them into the token. They must not be empty."},
 	{"token-issuer", "The token's iss is not the receiver's Issuer.", "Make both the same."},
 	{"token-audience", "The token's aud does not have the receiver's Audience.", "Make both the same."},
 	{"token-algorithm", "The token's algorithm is not HS256.", "Have the issuer sign with HS256. Some libraries choose HS512 for a key of 64 bytes."},
@@ -100,7 +100,7 @@ var causes = []cause{
 	{"key-other", "The token was signed with another key.", "Where tokens are made, use the receiver's key. While it is rotated, keep the old one in Keys."},
 
 	// Hints, if no digest matches.
-	{"stale-now", "This recording is older than MaxAge, which is 2 hours unless set.", "It is not known when it came. Give that time with -at. If it came just now, see stale."},
+	{"stale-now", "This recording is older than MaxAge, which is 2 hours unless set.", "It is not known when the request came. Give that time with -at. If it came just now, see stale."},
 	{"secret-odd", "The secret has something around it that the package refuses.", "Copy it from the console again, without quotes and white space."},
 	{"signature-length", "The signature is not a digest: it is neither 40 nor 64 hexadecimal characters.", "It is not Cloudinary's, or a proxy has changed it."},
 	{"body-cut", "The body is cut off.", "A proxy or a reader has a limit that cuts it. Raise it. The largest body that Cloudinary or its users have published has 15 KB, but an asset with much metadata can have more."},
@@ -113,7 +113,7 @@ var causes = []cause{
 	{"unknown", "Another secret has signed the body, or it was changed in a way that was not tried.", ""},
 }
 
-// rank is a cause's place among the causes.
+// rank maps the ID of a cause to its position in causes.
 var rank = func() map[string]int {
 	m := make(map[string]int, len(causes))
 	for i, c := range causes {
@@ -122,7 +122,7 @@ var rank = func() map[string]int {
 	return m
 }()
 
-// A finding is a cause that was found, and what is particular to this request.
+// A finding is a cause that was found, with details of this request.
 type finding struct {
 	cause
 	detail string

@@ -14,7 +14,7 @@ import (
 // A claimSet is a token's claims as the user wrote them, so that an id above 2^53
 // keeps its digits.
 type claimSet struct {
-	cloudinaryhook.Claims // for its methods alone, which SignToken asks for
+	cloudinaryhook.Claims // only for its methods, which SignToken needs
 	members               map[string]json.RawMessage
 }
 
@@ -35,10 +35,10 @@ func (c claimSet) expire(d time.Duration) {
 	}
 }
 
-// copy can be changed without changing c.
+// copy returns a copy that can be changed without changing c.
 func (c claimSet) copy() claimSet { return claimSet{members: maps.Clone(c.members)} }
 
-// date returns a claim such as exp, or zero if it is not there or no number.
+// date returns a claim such as exp, or zero if it is missing or not a number.
 func (c claimSet) date(name string) time.Time {
 	seconds, err := strconv.ParseFloat(string(c.members[name]), 64)
 	if err != nil {
@@ -48,8 +48,8 @@ func (c claimSet) date(name string) time.Time {
 	return time.Unix(int64(min(max(seconds, -far), far)), 0).UTC()
 }
 
-// printable escapes what a terminal may not show as it is: outside text must not
-// move the cursor or turn a line around.
+// printable escapes characters that are not printable: outside text must not
+// move the terminal's cursor or reverse a line.
 func printable(text string) string {
 	var b strings.Builder
 	for _, r := range text {

@@ -12,7 +12,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
-// An examination looks for what is wrong with one request.
+// An examination looks for the faults of one request.
 type examination struct {
 	secrets, keys []secrets.Value
 	apiKey        string
@@ -20,14 +20,13 @@ type examination struct {
 	token         cloudinaryhook.TokenVerifier     // the same, without keys
 	tokenless     bool
 	at            time.Time // when the request came
-	recorded      bool      // at is when it came, and not just now
+	recorded      bool      // at is known; it is not just the current time
 	all           bool      // report every finding
 
 	findings []finding
 }
 
-// found adds a finding. An ID that is not among the causes is a mistake of this
-// program.
+// found adds a finding. It panics if the ID is not among the causes.
 func (x *examination) found(id, detail string) {
 	at, ok := rank[id]
 	if !ok {
@@ -46,7 +45,7 @@ func (x *examination) sorted() []finding {
 // reason is an error's text without the package's name.
 func reason(err error) string { return strings.ReplaceAll(err.Error(), "cloudinaryhook: ", "") }
 
-// relative says how far t is from now, to a person.
+// relative describes for a person how far t is from now.
 func relative(t, now time.Time) string {
 	d := t.Sub(now).Round(time.Second)
 	text := d.Abs().String()
@@ -59,12 +58,12 @@ func relative(t, now time.Time) string {
 	return text + " later"
 }
 
-// report writes what was found, as much as one screen holds.
+// report writes the findings, as many as fit on one screen.
 func (x *examination) report(w io.Writer) {
 	findings := x.sorted()
 	shown := 3
 	if x.isUnknown() {
-		shown = 2 // what is left needs room
+		shown = 2 // whatIsLeft needs room
 	}
 	if x.all {
 		shown = len(findings)
@@ -80,7 +79,7 @@ func (x *examination) report(w io.Writer) {
 	}
 }
 
-// isUnknown reports that nothing was proven about the signature.
+// isUnknown reports whether nothing was proven about the signature.
 func (x *examination) isUnknown() bool { return slices.Contains(ids(x.findings), "unknown") }
 
 func ids(findings []finding) []string {

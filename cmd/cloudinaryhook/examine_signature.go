@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/md5"  //nolint:gosec // to name what others use, not to trust it
+	"crypto/md5"  //nolint:gosec // to recognise a wrong hash, not to trust it
 	"crypto/sha1" //nolint:gosec // as above
 	"crypto/sha256"
 	"crypto/sha512"
@@ -55,10 +55,10 @@ func (x *examination) examineSignature(ctx context.Context, header http.Header, 
 	return err
 }
 
-// examineMissingSignature looks at the headers that are there, and says who
-// dropped the others. A trigger's auth_scheme decides which headers Cloudinary
-// sends: eddsa_v2 sends the timestamp and X-Cld-Signature_v2, which nginx drops
-// unless told otherwise.
+// examineMissingSignature finds out from the other headers why there is no
+// signature. A trigger's auth_scheme decides which headers Cloudinary sends.
+// With eddsa_v2 it sends the timestamp and X-Cld-Signature_v2; nginx drops the
+// latter unless it is configured to keep it.
 func (x *examination) examineMissingSignature(header http.Header) {
 	switch {
 	case header.Get(cloudinaryhook.SignatureV2Header) != "":
@@ -70,7 +70,8 @@ func (x *examination) examineMissingSignature(header http.Header) {
 	}
 }
 
-// verifier is the receiver's, which refuses all if it refuses one of the secrets.
+// verifier returns the receiver's verifier. It refuses every request if one of
+// the secrets is invalid.
 func (x *examination) verifier() *cloudinaryhook.SignatureVerifier {
 	v := x.signature
 	for _, secret := range x.secrets {
@@ -80,9 +81,9 @@ func (x *examination) verifier() *cloudinaryhook.SignatureVerifier {
 	return &v
 }
 
-// examineTimestamp looks for faults of the timestamp that any signature would
-// have. If it is not known when the request came, an old timestamp is not a
-// fault: the request may be a recording.
+// examineTimestamp looks for faults of the timestamp alone. If it is not known
+// when the request came, an old timestamp is not a fault: the request may be a
+// recording.
 func (x *examination) examineTimestamp(timestamp string) {
 	seconds, err := strconv.ParseInt(timestamp, 10, 64)
 	signed := time.Unix(seconds, 0).UTC()
@@ -106,14 +107,14 @@ func (x *examination) examineTimestamp(timestamp string) {
 	}
 }
 
-// hashes by the length of their digests, since nothing else tells the algorithm.
-// Only SHA-1 and SHA-256 are Cloudinary's.
+// hashes maps the length of a digest to its hash, because only the length shows
+// the algorithm. Cloudinary uses SHA-1 and SHA-256 only.
 var hashes = map[int]func() hash.Hash{
 	md5.Size: md5.New, sha1.Size: sha1.New, sha256.Size: sha256.New, sha512.Size384: sha512.New384, sha512.Size: sha512.New,
 }
 
-// readDigest returns the digest in a signature, and what is odd about how it is
-// written. The digest is nil if there is none.
+// readDigest returns the digest in a signature, or nil if there is none, and
+// the cause if it is written in a wrong way.
 func readDigest(signature string) (digest []byte, cause string) {
 	if d, err := hex.DecodeString(signature); err == nil {
 		switch len(d) {
@@ -138,7 +139,7 @@ func readDigest(signature string) (digest []byte, cause string) {
 	return nil, "signature-length"
 }
 
-// examineDigest tries what usually becomes of secret, body and digest.
+// examineDigest tries the usual mistakes with secret, body and digest.
 func (x *examination) examineDigest(ctx context.Context, header http.Header, body []byte, timestamp string, digest []byte) {
 	secrets := x.secretForms()
 	if digest != nil {
@@ -158,7 +159,8 @@ func (x *examination) examineDigest(ctx context.Context, header http.Header, bod
 	}
 }
 
-// secretForms are all spellings of all secrets, those of the environment first.
+// secretForms lists all spellings of all secrets. The values of the environment
+// come first.
 func (x *examination) secretForms() []form {
 	var all []form
 	for _, secret := range x.secrets {
@@ -175,7 +177,7 @@ func (x *examination) secretForms() []form {
 	return all
 }
 
-// examineOddSecrets names secrets that the package refuses whatever they sign.
+// examineOddSecrets finds secrets that the package always refuses.
 func (x *examination) examineOddSecrets(wanted bool) {
 	for _, secret := range x.secrets {
 		v := cloudinaryhook.SignatureVerifier{Secrets: []string{secret.Value}}
@@ -185,19 +187,20 @@ func (x *examination) examineOddSecrets(wanted bool) {
 	}
 }
 
-// examineBody looks for traces of what happened to a body that nothing signs.
+// examineBody looks in a body without a matching signature for traces of a
+// change.
 func (x *examination) examineBody(header http.Header, body []byte) {
 	if len(body) == 0 {
 		x.found("body-empty", "")
 		return
 	}
 	if key := signingKey(body); key != "" && x.apiKey != "" && key != x.apiKey {
-		x.found("other-api-key", fmt.Sprintf("It is %.40q, and %s is another.", key, apiKeyVariable))
+		x.found("other-api-key", fmt.Sprintf("It names %.40q, and the value of %s is another key.", key, apiKeyVariable))
 	} else if key != "" && x.apiKey == "" {
-		x.found("other-api-key", fmt.Sprintf("It is %.40q: is that the key of your secret?", key))
+		x.found("other-api-key", fmt.Sprintf("It names %.40q: is that the key of your secret?", key))
 	}
 	if declared, err := strconv.Atoi(header.Get("Content-Length")); err == nil && declared > len(body) {
-		x.found("body-cut", fmt.Sprintf("%d bytes are declared, and %d came.", declared, len(body)))
+		x.found("body-cut", fmt.Sprintf("The request declares %d bytes, and %d came.", declared, len(body)))
 	} else if t := bytes.TrimSpace(body); len(t) > 0 && t[0] == '{' && t[len(t)-1] != '}' {
 		x.found("body-cut", "It begins as a JSON object and does not end.")
 	}

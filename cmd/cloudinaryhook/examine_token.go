@@ -18,7 +18,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// A tokenText is what a token says. Nothing of it is proven.
+// A tokenText is the content of a token. It is not verified.
 type tokenText struct {
 	header, payload, signature []byte
 	algorithm                  string
@@ -26,8 +26,8 @@ type tokenText struct {
 	signed                     string // the part that the signature is over
 }
 
-// readToken takes a token apart. It is milder than the package about base64, so
-// that what is odd can be named.
+// readToken splits and decodes a token. It accepts more base64 than the package
+// does, so that the fault can be named.
 func readToken(token string) (t tokenText, ok bool) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -51,8 +51,8 @@ func readToken(token string) (t tokenText, ok bool) {
 
 var tokenHashes = map[string]func() hash.Hash{"HS256": sha256.New, "HS384": sha512.New384, "HS512": sha512.New}
 
-// signedWith reports whether this key has signed the token, by whichever HMAC the
-// token says.
+// signedWith reports whether this key has signed the token, with the HMAC that
+// the token's header names.
 func (t *tokenText) signedWith(key string) bool {
 	newHash := tokenHashes[t.algorithm]
 	if newHash == nil {
@@ -66,7 +66,7 @@ func (t *tokenText) signedWith(key string) bool {
 // examineToken finds why the token in a URL's query is refused. It returns the
 // verifier's own error too, nil if the token is accepted.
 func (x *examination) examineToken(query string) error {
-	values, _ := url.ParseQuery(query) // what can be read of it, as URL.Query does
+	values, _ := url.ParseQuery(query) // ignores malformed parts, as URL.Query does
 	tokens := values["token"]
 	switch {
 	case len(tokens) == 0:
@@ -98,9 +98,10 @@ func (x *examination) examineToken(query string) error {
 	return err
 }
 
-const maxToken = 8 << 10 // bytes, as the package has it
+const maxToken = 8 << 10 // bytes; the package's limit
 
-// tokenVerifier is the receiver's, which refuses all if it refuses one of the keys.
+// tokenVerifier returns the receiver's verifier. It refuses every token if one
+// of the keys is invalid.
 func (x *examination) tokenVerifier() *cloudinaryhook.TokenVerifier {
 	v := x.token
 	for _, key := range x.keys {
@@ -110,7 +111,7 @@ func (x *examination) tokenVerifier() *cloudinaryhook.TokenVerifier {
 	return &v
 }
 
-// examineOddKeys names keys that the package refuses whatever they sign.
+// examineOddKeys finds keys that the package always refuses.
 func (x *examination) examineOddKeys() {
 	for _, key := range x.keys {
 		v := cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(key.Value)}}
@@ -125,8 +126,9 @@ func (x *examination) examineOddKeys() {
 	}
 }
 
-// examineMissingToken looks for a token that is there and was not read. For
-// instance, net/url drops a parameter with a semicolon in it, as in "amp;token".
+// examineMissingToken looks for a token that the query holds but that could not
+// be read. For example, net/url drops a parameter with a semicolon, such as
+// "amp;token".
 func (x *examination) examineMissingToken(query string) {
 	unescaped, _ := url.QueryUnescape(query)
 	switch {
@@ -135,13 +137,14 @@ func (x *examination) examineMissingToken(query string) {
 	case strings.Contains(query, "?token="):
 		x.found("token-question", "")
 	case strings.Contains(unescaped, "token="):
-		x.found("token-encoded", "The name of the parameter is part of what was encoded.")
+		x.found("token-encoded", "The name of the parameter was encoded too.")
 	default:
 		x.found("token-missing", "")
 	}
 }
 
-// examineSpelling is for what is no token as it stands.
+// examineSpelling finds out what is wrong with a text that cannot be read as a
+// token.
 func (x *examination) examineSpelling(token string) {
 	if again, err := url.QueryUnescape(token); err == nil && again != token {
 		if _, ok := readToken(strings.Trim(again, "\"' \r\n")); ok {
@@ -168,8 +171,7 @@ func (x *examination) examineSpelling(token string) {
 	x.found("token-not", "")
 }
 
-// examineClaims looks at claims that the package refuses, whichever key signed
-// them.
+// examineClaims finds claims that the package refuses with any key.
 func (x *examination) examineClaims(t *tokenText) {
 	leeway := x.token.Leeway
 	exp, nbf := t.claims.date("exp"), t.claims.date("nbf")
@@ -209,13 +211,13 @@ func (x *examination) examineClaims(t *tokenText) {
 	}
 }
 
-// text is a JSON string's, or empty.
+// text returns the text of a JSON string, or "" for another value.
 func text(value json.RawMessage) (s string) {
 	_ = json.Unmarshal(value, &s)
 	return s
 }
 
-// texts are those of one JSON string or of a list of them.
+// texts returns the texts of one JSON string or of a list of strings.
 func texts(value json.RawMessage) (list []string) {
 	if len(value) > 0 && value[0] == '"' {
 		return []string{text(value)}
@@ -244,7 +246,7 @@ func (x *examination) examineKey(t *tokenText, token string) {
 			}
 		}
 	}
-	for _, secret := range x.secrets { // whoever signs tokens with it gives it to all who make them
+	for _, secret := range x.secrets { // an API secret must not sign tokens: all programs that make tokens would have it
 		if t.signedWith(secret.Value) {
 			x.found("key-other", "The key is the value of "+secret.From+".")
 			return

@@ -16,7 +16,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
-// explainFlags say what there is to explain, and how the receiver is set up.
+// explainFlags name the request to explain and the receiver's settings.
 type explainFlags struct {
 	request, body, signature, timestamp, at string
 	x                                       examination
@@ -50,13 +50,13 @@ func (f *explainFlags) flags() *flag.FlagSet {
 	flags.StringVar(&f.body, "body", "", "instead of -request, a `file` with the body alone; - is standard input")
 	flags.StringVar(&f.signature, "signature", "", "with -body: the `text` of X-Cld-Signature")
 	flags.StringVar(&f.timestamp, "timestamp", "", "with -body: the `text` of X-Cld-Timestamp")
-	flags.StringVar(&f.at, "at", "", "the `time` when it came, such as 2026-01-31T12:00:00Z; default: its Date header, or now")
+	flags.StringVar(&f.at, "at", "", "the `time` when the request came, such as 2026-01-31T12:00:00Z; default: its Date header, or now")
 	flags.BoolVar(&f.x.all, "all", false, "show all findings, not only the likeliest")
 	f.x.receiverFlags(flags)
 	return flags
 }
 
-// receiverFlags are the settings of the receiver that explain stands in for.
+// receiverFlags are the settings of the receiver that refused the request.
 func (x *examination) receiverFlags(flags *flag.FlagSet) {
 	flags.BoolVar(&x.tokenless, "tokenless", false, "the receiver is Tokenless")
 	flags.Func("require", "`names` of claims that the receiver requires, separated by commas", func(names string) error {
@@ -78,7 +78,7 @@ func (f *explainFlags) read(stdin io.Reader) (*recording, error) {
 		return nil, err
 	}
 	if f.body != "" {
-		f.x.tokenless = true // there is no URL that could have one
+		f.x.tokenless = true // there is no URL, so there is no token
 		return requestOf(content, f.signature, f.timestamp), nil
 	}
 	r, err := readRecording(content)
@@ -96,7 +96,7 @@ func readInput(name string, stdin io.Reader) ([]byte, error) {
 	return os.ReadFile(name) //nolint:gosec // the user names a file
 }
 
-// time returns when the request came, as far as that is known.
+// time returns when the request came, or the current time if that is not known.
 func (f *explainFlags) time(r *recording) (time.Time, error) {
 	f.x.recorded = true
 	if f.at != "" {
@@ -113,7 +113,7 @@ func (f *explainFlags) time(r *recording) (time.Time, error) {
 	return time.Now(), nil
 }
 
-// readEnvironment takes secrets and keys as they are, odd ones too.
+// readEnvironment takes secrets and keys as they are, even invalid ones.
 func (x *examination) readEnvironment(p *process) error {
 	account, err := p.account()
 	if err != nil {
@@ -158,7 +158,7 @@ func (x *examination) explain(ctx context.Context, r *recording, w io.Writer) er
 		err  error
 	}{{"signature", signature}, {"body", body}, {"token", token}} {
 		if part.err != nil {
-			why, _, _ := strings.Cut(reason(part.err), ";") // what follows is guessed, and better below
+			why, _, _ := strings.Cut(reason(part.err), ";") // the rest is a guess; the report below knows more
 			fmt.Fprintln(w, wrap("", "The "+part.name+" is refused: "+why+"."))
 		}
 	}
@@ -183,8 +183,8 @@ func (x *examination) examineSignedBody(body []byte) error {
 	return err
 }
 
-// whatIsLeft says how to tell a wrong secret from a changed body, which nobody can
-// tell from the request alone.
+// whatIsLeft explains how to tell a wrong secret from a changed body. The
+// request alone cannot show it.
 func (x *examination) whatIsLeft(r *recording, w io.Writer) {
 	address := "URL"
 	if r.URL != nil && r.Host != "" {
@@ -200,7 +200,8 @@ If it is accepted, your secret and the proxy are right; then Cloudinary uses
 `, address)
 }
 
-// scheme is that of a receiver's URL. On the own machine there is no TLS.
+// scheme returns the scheme of a receiver's URL. On this machine there is no
+// TLS.
 func scheme(host string) string {
 	name := (&url.URL{Host: host}).Hostname()
 	if ip := net.ParseIP(name); name == "localhost" || ip != nil && ip.IsLoopback() {

@@ -9,7 +9,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
-// A form is another spelling of a value, and the cause that makes one of it.
+// A form is another spelling of a value, and the cause that leads to it.
 type form struct {
 	value  string
 	cause  string
@@ -26,10 +26,10 @@ const (
 	quotes       = "\"'`“”‘’"
 )
 
-// forms are the other spellings of a secret or a key that people have in their
-// environment by mistake. Kind is "secret" or "key". That the value itself fits
-// was tried before. What explains more is tried first, so that a form which two
-// mistakes make has the name of the one that people can find.
+// forms lists the other spellings of a secret or a key that people have in
+// their environment by mistake. Kind is "secret" or "key". The value itself was
+// tried before. If two mistakes lead to the same form, the first in the list
+// names it: the one that people can find more easily.
 func forms(kind string, v secrets.Value) []form {
 	var all []form
 	seen := map[string]bool{v.Value: true, "": true} // an empty secret would fit what anybody signs
@@ -39,7 +39,8 @@ func forms(kind string, v secrets.Value) []form {
 			all = append(all, form{value, kind + "-" + cause, detail})
 		}
 	}
-	// A file's last newline; and one that an .env file has as two characters.
+	// A newline at the end of a file, or one that an .env file writes as two
+	// characters.
 	add("newline", strings.TrimRight(v.Value, "\r\n"), v.From+" fits without it.")
 	add("newline", strings.TrimSuffix(v.Value, `\n`), v.From+` fits without the two characters \n.`)
 	bare := strings.Trim(v.Value, spaceAndMore)
@@ -57,7 +58,7 @@ func forms(kind string, v secrets.Value) []form {
 	for _, part := range parts(bare) {
 		add("more", strings.Trim(part, spaceAndMore+quotes), "A part of "+v.From+" fits.")
 	}
-	if kind == "key" { // which the app makes itself, so that either side may decode it
+	if kind == "key" { // the app makes the key itself, so either side may decode it
 		for _, encoding := range encodings {
 			add("base64", encoding.EncodeToString([]byte(v.Value)), v.From+" fits once it is encoded.")
 		}
@@ -66,7 +67,7 @@ func forms(kind string, v secrets.Value) []form {
 	return all
 }
 
-// decodings are what a value may be an encoding of.
+// decodings lists the values that this one may be an encoding of.
 func decodings(value string) []form {
 	var all []form
 	for _, encoding := range encodings {
@@ -88,8 +89,8 @@ func decodings(value string) []form {
 	return all
 }
 
-// parts are those of a value that holds more than one thing: a URL with the
-// secret in it, NAME=VALUE, or a list.
+// parts splits a value that holds more than one thing: a URL with the secret in
+// it, NAME=VALUE, or a list.
 func parts(value string) []string {
 	var all []string
 	if u, err := url.Parse(value); err == nil && u.User != nil {
@@ -97,7 +98,7 @@ func parts(value string) []string {
 			all = append(all, secret)
 		}
 	}
-	if _, right, ok := strings.Cut(value, "="); ok { // a whole line of an .env file
+	if _, right, ok := strings.Cut(value, "="); ok { // a whole line of an .env file:
 		all = append(all, right)
 	}
 	// Programs that take a list for rotation separate it by these.

@@ -15,26 +15,26 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// A listenCommand is what flags and environment say.
+// A listenCommand holds the settings from flags and environment.
 type listenCommand struct {
 	*process
-	addr            string // "": it polls
+	addr            string // "": poll instead
 	channel, batch  string
 	forwardTo, api  string
 	claims          string
 	printOnly       bool
 	folder          string // of -record
 	timeout         time.Duration
-	x               examination // what all requests have in common
-	mu              sync.Mutex  // of the output
+	x               examination // the part that is the same for all requests
+	mu              sync.Mutex  // guards the output
 	recorded        atomic.Int64
-	recordingsBegin string // of their names
+	recordingsBegin string // the beginning of their names
 }
 
 func runListen(ctx context.Context, p *process, args []string) error {
 	c := &listenCommand{process: p, recordingsBegin: time.Now().UTC().Format("20060102T150405")}
 	flags := flag.NewFlagSet("listen", flag.ContinueOnError)
-	flags.StringVar(&c.channel, "channel", "", "poll this `channel`, that of a trigger for poll://CHANNEL")
+	flags.StringVar(&c.channel, "channel", "", "poll this `channel` of a trigger for poll://CHANNEL")
 	flags.StringVar(&c.batch, "batch", "", "poll this batch `ID` of a trigger for poll://*")
 	flags.StringVar(&c.addr, "addr", "", "instead of polling, receive at this `address`, such as 127.0.0.1:8080, behind a tunnel")
 	flags.StringVar(&c.forwardTo, "forward-to", "", "the app's `URL`, without a token, to which polled notifications are posted")
@@ -73,7 +73,7 @@ func (c *listenCommand) check(arguments int) error {
 	}
 	switch {
 	case arguments > 0:
-		return usagef("it takes no arguments")
+		return usagef("listen takes no arguments")
 	case modes != 1:
 		return usagef("give exactly one of -channel, -batch and -addr")
 	case c.addr != "" && (c.forwardTo != "" || c.claims != "" || c.printOnly):
@@ -92,14 +92,15 @@ func (c *listenCommand) check(arguments int) error {
 	return nil
 }
 
-// say writes a line, or several that belong together.
+// say writes one or more lines that belong together.
 func (c *listenCommand) say(text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, _ = io.WriteString(c.stdout, text+"\n")
 }
 
-// line is what is shown of each notification. Its words are outside text.
+// line returns the line that is shown for a notification. The type and the
+// public ID are outside text, so it escapes them.
 func line(at time.Time, body []byte, status string, took time.Duration) string {
 	kind, publicID := "-", "no JSON object"
 	if payload, err := cloudinaryhook.ParsePayload(body); err == nil {
@@ -111,11 +112,11 @@ func line(at time.Time, body []byte, status string, took time.Duration) string {
 	return fmt.Sprintf("%s  %.40s  %.200s  %s  %v", at.Format(time.TimeOnly), kind, publicID, status, round(took))
 }
 
-// record keeps a request, if that is wanted.
+// record writes a request to a file, if -record was given.
 func (c *listenCommand) record(r *recording) error {
 	if c.folder == "" {
 		return nil
 	}
-	name := fmt.Sprintf("%s-%04d.http", c.recordingsBegin, c.recorded.Add(1)) // nothing of the sender's
+	name := fmt.Sprintf("%s-%04d.http", c.recordingsBegin, c.recorded.Add(1)) // no part of the request is in the name
 	return r.save(filepath.Join(c.folder, name))
 }

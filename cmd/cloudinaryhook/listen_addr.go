@@ -11,11 +11,10 @@ import (
 	"time"
 )
 
-const maxRecorded = 32 << 20 // bytes of a body
+const maxRecorded = 32 << 20 // of a body, in bytes
 
-// receive serves until ctx ends. It believes nothing, keeps nothing but
-// recordings, and says what a receiver with this environment would make of each
-// request.
+// receive serves until ctx ends. It keeps nothing but recordings. For each
+// request it says whether a receiver with this environment would accept it.
 func (c *listenCommand) receive(ctx context.Context) error {
 	listener, err := net.Listen("tcp", c.addr) //nolint:noctx // it returns at once
 	if err != nil {
@@ -37,8 +36,8 @@ func (c *listenCommand) receive(ctx context.Context) error {
 	return <-stopped
 }
 
-// warn says which secrets and keys a receiver would refuse at its start. This
-// command runs all the same, to explain.
+// warn names the secrets and keys that would stop a receiver from starting.
+// This command goes on, because it must explain them.
 func (c *listenCommand) warn() {
 	x := c.x
 	if len(x.secrets) == 0 {
@@ -57,7 +56,7 @@ func (c *listenCommand) warn() {
 }
 
 // serve answers as a receiver would, so that Cloudinary's own log of deliveries
-// shows what explain shows here.
+// shows the failure too.
 func (c *listenCommand) serve(w http.ResponseWriter, r *http.Request) {
 	begun := time.Now()
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRecorded))
@@ -84,7 +83,7 @@ func (c *listenCommand) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if recordError != nil {
 		details += "\nNot recorded: " + printable(recordError.Error())
-		status = http.StatusInternalServerError // so that it is sent again
+		status = http.StatusInternalServerError // so that Cloudinary sends it again
 	}
 	c.say(line(begun, body, fmt.Sprint(status), time.Since(begun)) + details)
 	w.WriteHeader(status)

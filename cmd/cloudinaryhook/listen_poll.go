@@ -17,23 +17,23 @@ import (
 )
 
 const (
-	maxForward  = 5 * time.Minute  // an app's answer; the API hides a message for ten at most
+	maxForward  = 5 * time.Minute  // the limit of -timeout; the API hides a message for ten minutes at most
 	ackTime     = 10 * time.Second // for an acknowledgement, after Ctrl-C too
-	idlePause   = time.Second      // so that an API that answers at once is not flooded
-	recheckTime = 30 * time.Second // how long a message that was left stays away, beside -timeout
+	idlePause   = time.Second      // an API may answer at once; this limits the requests to it
+	recheckTime = 30 * time.Second // a message that was left comes again after this and -timeout
 )
 
-// Bodies may hold tokens too: those of errors repeat the notification URL.
+// Bodies may hold tokens too: the body about an error repeats the notification URL.
 var tokenLike = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*`)
 
-// A poller posts what a channel has to an app.
+// A poller posts the notifications of a channel to an app.
 type poller struct {
 	*listenCommand
 	client *poll.Client
 	claims claimSet
 	key    []byte // nil: no token
 	http   *http.Client
-	seen   sync.Map // by signature: what is not posted is shown once
+	seen   sync.Map // by signature: a message that is not posted is shown only once
 }
 
 func (c *listenCommand) poll(ctx context.Context) error {
@@ -63,7 +63,7 @@ func (c *listenCommand) poll(ctx context.Context) error {
 	return p.run(ctx)
 }
 
-// prepare finds out whether notifications can be posted, before any is claimed.
+// prepare checks that notifications can be posted, before any is received.
 func (p *poller) prepare() (err error) {
 	if !p.x.tokenless {
 		if p.claims, err = parseClaims(p.listenCommand.claims); err != nil {
@@ -77,13 +77,13 @@ func (p *poller) prepare() (err error) {
 	return err
 }
 
-// run polls until ctx ends, and then finishes what it has in hand.
+// run polls until ctx ends, and then finishes its current messages.
 func (p *poller) run(ctx context.Context) error {
 	for {
 		begun := time.Now()
 		messages, err := p.client.Receive(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // Ctrl-C is how it ends
+			return nil //nolint:nilerr // Ctrl-C is the usual end
 		}
 		if err != nil {
 			return err
@@ -114,7 +114,7 @@ func (p *poller) round(ctx context.Context, messages []poll.Message) (acknowledg
 		})
 	}
 	posts.Wait()
-	// With the client's own retries; what is not acknowledged in time comes again.
+	// The client retries by itself. A message that is not acknowledged in time comes again.
 	ctx, cancel := context.WithTimeout(ctx, ackTime)
 	defer cancel()
 	err = p.client.Acknowledge(ctx, handles...)
@@ -124,29 +124,28 @@ func (p *poller) round(ctx context.Context, messages []poll.Message) (acknowledg
 		}
 	}
 	if err != nil {
-		p.say(fmt.Sprintf("Not acknowledged, so these come again: %s.", reason(err)))
+		p.say(fmt.Sprintf("Not acknowledged, so Cloudinary sends them again: %s.", reason(err)))
 	}
 	return len(handles), nil
 }
 
-// handle does what is wanted with one message, and reports whether that may be
-// acknowledged.
+// handle records, posts or shows one message, and reports whether it may be acknowledged.
 func (p *poller) handle(ctx context.Context, m *poll.Message) (acknowledge bool) {
 	if _, seen := p.seen.Load(m.Signature); seen {
 		return false
 	}
 	if m.ReceiptHandle == "" || m.Body == nil {
-		p.say("A message is incomplete, and left.")
+		p.say("A message is incomplete. It was left on the channel.")
 		return false
 	}
 	n, err := p.notification(m)
 	if err != nil {
-		p.say("Left: " + printable(err.Error()))
+		p.say("Left on the channel: " + printable(err.Error()))
 		return false
 	}
 	begun := time.Now()
 	if err := p.recordMessage(ctx, m, n); err != nil {
-		p.say("Not recorded, and left: " + printable(err.Error()))
+		p.say("Not recorded, and left on the channel: " + printable(err.Error()))
 		return false
 	}
 	if p.forwardTo == "" {
@@ -164,8 +163,7 @@ func (p *poller) handle(ctx context.Context, m *poll.Message) (acknowledge bool)
 	return accepted
 }
 
-// status says what the app has answered, and if it does not believe the message,
-// why.
+// status describes the app's answer. If that is 401, status names the cause.
 func (p *poller) status(ctx context.Context, m *poll.Message, answer sender.Answer, err error) string {
 	switch {
 	case err != nil:
@@ -183,7 +181,7 @@ func (p *poller) status(ctx context.Context, m *poll.Message, answer sender.Answ
 	return "401, left (" + strings.Join(ids(x.sorted()), ", ") + ")"
 }
 
-// notification is the message as Cloudinary would post it to the app.
+// notification returns the message as Cloudinary would post it to the app.
 func (p *poller) notification(m *poll.Message) (*sender.Notification, error) {
 	url := p.forwardTo
 	if p.key != nil {

@@ -8,12 +8,12 @@
 //	cloudinaryhook listen -channel NAME   polls notifications, and posts them to an app
 //	cloudinaryhook token -claims …        makes a token, or shows the content of one
 //
-// Each of them prints its flags with -h.
+// Each command prints its flags with -h.
 //
 // # Environment
 //
-// Secrets come from the environment, since everybody who may list the machine's
-// processes can read arguments:
+// Secrets come from the environment, because other users of the machine can
+// read the arguments of a process:
 //
 //	CLOUDINARY_API_SECRET      the API secret that signs notifications
 //	CLOUDINARYHOOK_TOKEN_KEY   the key that signs tokens, of 32 bytes at least
@@ -36,10 +36,10 @@
 //	cloudinaryhook send -url https://app.example/api/v1/cloudinary upload
 //
 // It takes the name of a type or of a sample body, and gives that body fresh
-// IDs. Or it takes a file, or - for standard input, and sends that byte for
-// byte. If the file is a Delivery as a store keeps it, it sends the Delivery's
-// body with its claims. If the file is a request that listen has recorded, it
-// sends the request's body.
+// IDs. Or it takes a file, or - for standard input, and sends the content byte
+// for byte. If the file is a Delivery as a store keeps it, send sends the
+// Delivery's body with its claims. If the file is a request that listen has
+// recorded, send sends the request's body.
 //
 //	send -n 1000 -c 16 upload                  many, and a table of how long they took
 //	send -retry -minute 1s upload              Cloudinary's retries, with seconds for minutes
@@ -87,19 +87,20 @@
 //	cloudinaryhook listen -channel dev -print        shows them
 //	cloudinaryhook listen -channel dev -record DIR   keeps each as raw HTTP, for explain
 //
-// Each is a line: time, type, public ID, the app's status, how long it took. If
-// the app answers 2xx, listen acknowledges the notification, and Cloudinary
-// deletes it. Otherwise it comes again a minute or so later. If a notification
-// has waited for more than two hours, the app refuses it unless its MaxAge is
-// longer.
+// For each notification listen prints a line: time, type, public ID, the app's
+// status, how long the app took. If the app answers 2xx, listen acknowledges
+// the notification, and Cloudinary deletes it. Otherwise the notification comes
+// again after about a minute. If a notification has waited for more than two
+// hours, the app refuses it unless its MaxAge is longer.
 //
 // With -addr it does not poll. It receives in the app's place, behind a tunnel,
-// explains what is wrong with each request, and answers 200 or 401.
+// explains what is wrong with each request, and answers 201 if it accepts the
+// request, and otherwise 401.
 //
 //	cloudinaryhook listen -addr 127.0.0.1:8080 -record DIR
 //
-// Neither shows secrets or tokens. But recordings hold tokens and valid signatures,
-// so only you can read the files.
+// Neither mode shows secrets or tokens. But recordings hold tokens and valid
+// signatures, so only your user can read the files.
 //
 // # Token
 //
@@ -109,9 +110,9 @@
 //	cloudinaryhook token -claims '{"album_id":"7"}' -expires 2h
 //	cloudinaryhook token -claims '{"album_id":"7"}' -endpoint https://app.example/api/v1/cloudinary
 //
-// With -check it reads a token or a URL from standard input, so that it is not
-// in the shell's history. It shows its content, and whether a key of the
-// environment has signed it.
+// With -check it reads a token or a URL from standard input, so that the token
+// is not in the shell's history. It shows the token's content, and whether a
+// key of the environment has signed it.
 //
 // # Exit status
 //
@@ -137,7 +138,7 @@ func main() {
 	os.Exit(p.main(ctx, os.Args[1:]))
 }
 
-// A process is what a subcommand sees of the world around it.
+// A process is the environment, the input and the output of a subcommand.
 type process struct {
 	getenv         func(string) string
 	stdin          io.Reader
@@ -154,14 +155,15 @@ var subcommands = []struct {
 	{"token", "make a token or a notification URL, or show the content of one", runToken},
 }
 
-// A usageError is the caller's mistake.
+// A usageError is a wrong usage of the command. The exit status is then 2.
 type usageError struct{ error }
 
 func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
-// errSilent ends a command with status 1 whose output has said why.
+// errSilent ends a command with status 1 and prints nothing: the output has
+// already said why.
 var errSilent = errors.New("failed")
 
 // main runs a subcommand and returns the exit status.

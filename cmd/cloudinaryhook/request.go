@@ -20,8 +20,8 @@ type recording struct {
 	at            time.Time // when it came; zero if that is not known
 }
 
-// write writes the request as HTTP/1.1 has it, with the time at which it came as
-// its Date.
+// write writes the request as HTTP/1.1. Its Date header is the time at which it
+// came.
 func (r *recording) write(w io.Writer) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: %s\r\nDate: %s\r\n", r.Method, r.URL.RequestURI(), r.Host, r.at.UTC().Format(http.TimeFormat))
@@ -34,8 +34,8 @@ func (r *recording) write(w io.Writer) error {
 	return err
 }
 
-// save keeps a request in a file that only this user can read: it has a token and
-// a valid signature in it.
+// save writes the request to a file that only this user can read, because it
+// holds a token and a valid signature.
 func (r *recording) save(name string) error {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // the user names the folder
 	if err != nil {
@@ -44,14 +44,14 @@ func (r *recording) save(name string) error {
 	return errors.Join(r.write(f), f.Close())
 }
 
-// readRecording reads a request as it is on the wire. All bytes after the
-// headers are the body, whatever Content-Length says. The file may have been
-// made by hand, or the body may be cut off, and explain must find that.
+// readRecording reads a request in its raw form. All bytes after the headers
+// are the body, even if Content-Length says something else: the file may have
+// been made by hand, or the body may be cut off, and explain must find that.
 func readRecording(file []byte) (*recording, error) {
 	reader := bufio.NewReader(bytes.NewReader(file))
 	request, err := http.ReadRequest(reader)
 	if err != nil {
-		return nil, errors.New("it is not an HTTP request: the first line is as POST /path HTTP/1.1, then come headers, an empty line and the body")
+		return nil, errors.New("it is not an HTTP request: that begins with a line such as POST /path HTTP/1.1, then come headers, an empty line and the body")
 	}
 	r := &recording{Request: request}
 	if len(request.TransferEncoding) > 0 {
@@ -68,7 +68,7 @@ func readRecording(file []byte) (*recording, error) {
 	return r, nil
 }
 
-// requestOf makes a request of what -body, -signature and -timestamp say.
+// requestOf makes a request from -body, -signature and -timestamp.
 func requestOf(body []byte, signature, timestamp string) *recording {
 	r := &recording{Request: &http.Request{Method: http.MethodPost, Header: make(http.Header)}, body: body}
 	if signature != "" {

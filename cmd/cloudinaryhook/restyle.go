@@ -11,13 +11,12 @@ import (
 	"unicode/utf8"
 )
 
-// A program that verifies JSON after a parser verifies other bytes than those
-// that were signed. Each encoder has habits, so we can tell which one wrote a
-// body. To find the signed bytes, we write the same values as another encoder
-// would.
+// A program that parses JSON and encodes it again verifies other bytes than the
+// signed ones. Each encoder has habits, so we can tell which one wrote a body.
+// To find the signed bytes, we write the same values as another encoder would.
 
-// A style is how an encoder writes JSON. All styles write the same names in
-// their order, and the same digits of numbers.
+// A style is the way in which an encoder writes JSON. All styles keep the order
+// of the names and the digits of numbers.
 type style struct {
 	comma, colon string
 	indent       string // "": all in one line
@@ -26,8 +25,8 @@ type style struct {
 	html         bool   // <, > and & escaped, as Go does
 }
 
-// styles are those of the usual encoders in Go, JavaScript, PHP, Python and Ruby,
-// with their usual options; compact ones first.
+// styles yields the styles of the usual encoders in Go, JavaScript, PHP, Python
+// and Ruby, with their usual options. Compact ones come first.
 func styles() iter.Seq[style] {
 	layouts := []style{
 		{comma: ",", colon: ":"},                  // JSON.stringify, json_encode, to_json, Go
@@ -172,8 +171,8 @@ func unit(escape []byte) rune {
 	return rune(n)
 }
 
-// reencodings yields what a body may have been before something decoded and
-// encoded it again. The cause says in what they differ.
+// reencodings yields the bodies that this one may have been before something
+// decoded it and encoded it again. The cause names the difference.
 func reencodings(body []byte) iter.Seq[form] {
 	return func(yield func(form) bool) {
 		if !json.Valid(body) {
@@ -193,7 +192,7 @@ func reencodings(body []byte) iter.Seq[form] {
 	}
 }
 
-// A shape counts in a JSON text what encoders do differently.
+// A shape counts the things in a JSON text that encoders write differently.
 type shape struct{ white, slashes, unicode, html int }
 
 func measure(text []byte) (m shape) {
@@ -235,7 +234,7 @@ func (m shape) difference(other shape) (cause string) {
 	return "body-reencoded"
 }
 
-// encoder names who writes JSON of this shape.
+// encoder names an encoder that writes JSON of this shape.
 func (m shape) encoder() string {
 	switch {
 	case m.slashes > 0:

@@ -17,9 +17,10 @@ import (
 	"unicode/utf8"
 )
 
-// search looks for how a digest came about. It returns what deviates from what
-// Cloudinary does, nothing if nothing does, and false if no way was found. The
-// likeliest ways come first, and of body, timestamp and digest only one deviates.
+// search finds out how the sender computed a digest. It returns the deviations
+// from Cloudinary's way, none if there are none. It returns false if it does
+// not find the way. It tries the likeliest ways first, and deviates in only one
+// of body, timestamp and digest at a time.
 func search(ctx context.Context, body []byte, timestamp string, digest []byte, secrets []form) (deviations []form, ok bool) {
 	newHash := hashes[len(digest)]
 	for b := range bodyForms(body) {
@@ -47,11 +48,11 @@ func search(ctx context.Context, body []byte, timestamp string, digest []byte, s
 	return nil, false
 }
 
-// sums reports whether the hash with these parts after it has this digest.
+// sums reports whether h, after it has hashed these parts too, has this digest.
 func sums(h hash.Hash, digest []byte, parts ...string) bool {
 	c, err := h.(hash.Cloner).Clone()
 	if err != nil {
-		return false // none of the standard library's does that
+		return false // no hash of the standard library fails here
 	}
 	for _, part := range parts {
 		io.WriteString(c, part)
@@ -63,8 +64,8 @@ func deviating(forms ...form) []form {
 	return slices.DeleteFunc(forms, func(f form) bool { return f.cause == "" })
 }
 
-// timestampForms are the texts that senders of people's own sign instead of the
-// header's. JavaScript's Date.now() has milliseconds.
+// timestampForms lists the texts that self-written senders sign instead of the
+// header's text. JavaScript's Date.now() has milliseconds.
 func timestampForms(timestamp string) []form {
 	all := []form{{value: timestamp}, {"", "digest-no-timestamp", ""}}
 	if t := strings.TrimSpace(timestamp); t != timestamp {
@@ -78,9 +79,9 @@ func timestampForms(timestamp string) []form {
 	return append(all, form{timestamp + "000", "digest-timestamp", "It signs milliseconds and sends seconds."})
 }
 
-// otherDigest tries what is made of the right parts in a wrong way, as test senders
-// do that were written from memory. Cloudinary's documentation itself speaks of an
-// HMAC, and other services sign one over body, over timestamp and body, or with a
+// otherDigest tries wrong combinations of the right parts: people write test
+// senders from memory. Cloudinary's documentation itself speaks of an HMAC.
+// Other services sign an HMAC over the body, over timestamp and body, or with a
 // dot between them.
 func otherDigest(newHash func() hash.Hash, body, timestamp, secret string, digest []byte) (form, bool) {
 	for _, message := range []string{body + timestamp, body, timestamp + body, timestamp + "." + body} {
@@ -98,8 +99,8 @@ func otherDigest(newHash func() hash.Hash, body, timestamp, secret string, diges
 	return form{}, false
 }
 
-// bodyForms yields the body as it came, and then what it may have been before
-// something changed it.
+// bodyForms yields the body as it came, and then the bodies that it may have
+// been before something changed it.
 func bodyForms(body []byte) iter.Seq[form] {
 	return func(yield func(form) bool) {
 		came := string(body)
@@ -110,7 +111,7 @@ func bodyForms(body []byte) iter.Seq[form] {
 			}
 		}
 		try(came, "", "")
-		// What makes text of bytes: editors, templates, shells, git.
+		// Editors, templates, shells and git treat bytes as text.
 		try(strings.TrimRight(came, "\r\n"), "body-newline", "It was added.")
 		try(came+"\n", "body-newline", "It was taken off.")
 		try(came+"\r\n", "body-newline", "CR and LF were taken off.")
@@ -119,7 +120,8 @@ func bodyForms(body []byte) iter.Seq[form] {
 		try(strings.ReplaceAll(came, "\r\n", "\n"), "body-crlf", "They were LF.")
 		try(strings.ReplaceAll(strings.ReplaceAll(came, "\r\n", "\n"), "\n", "\r\n"), "body-crlf", "They were CRLF.")
 		try(strings.Trim(came, spaceAndMore), "body-space", "It was added.")
-		// What recodes bytes: proxies, frameworks that decode to text, API Gateway.
+		// Proxies, frameworks that decode to text, and API Gateway change the
+		// encoding.
 		try(gunzipped(body), "body-gzip", "It came compressed, and was signed before that.")
 		try(fromLatin1(body), "body-latin1", "It came as UTF-8 of Latin-1.")
 		try(toUTF8(body), "body-latin1", "It came as Latin-1.")
@@ -132,19 +134,20 @@ func bodyForms(body []byte) iter.Seq[form] {
 		for _, f := range percentForms(came) {
 			try(f, "body-percent", "")
 		}
-		// What decodes JSON before the check sees it. There are many of these.
+		// Some programs decode JSON before they verify it. These forms are many, so
+		// they come late.
 		for f := range reencodings(body) {
 			try(f.value, f.cause, f.detail)
-			try(f.value+"\n", f.cause, f.detail) // of a text file
+			try(f.value+"\n", f.cause, f.detail) // as in a text file
 		}
-		if !enough { // the naive reader's: var body []byte; r.Body.Read(body)
+		if !enough { // a beginner's mistake: var body []byte; r.Body.Read(body)
 			yield(form{"", "body-none", ""})
 		}
 	}
 }
 
-// percentForms are what a body may have been before a form was made of it, or out
-// of it: the Content-Type that Cloudinary sends invites frameworks to do so.
+// percentForms lists the bodies that this one may have been before a framework
+// encoded or decoded it as a form. Cloudinary sends the Content-Type of a form.
 func percentForms(body string) []string {
 	var all []string
 	_, value, _ := strings.Cut(body, "=") // of a form field
@@ -156,9 +159,10 @@ func percentForms(body string) []string {
 	return append(all, url.QueryEscape(body))
 }
 
-// gunzipped returns what a compressed body holds, or the body.
+// gunzipped returns the decompressed body. If the body is not compressed, it
+// returns it unchanged.
 func gunzipped(body []byte) string {
-	const limit = 32 << 20 // bytes; the body is a stranger's
+	const limit = 32 << 20 // bytes; the body may be an attack
 	z, err := gzip.NewReader(bytes.NewReader(body))
 	if err != nil {
 		return string(body)
@@ -170,7 +174,8 @@ func gunzipped(body []byte) string {
 	return string(plain)
 }
 
-// fromLatin1 undoes what makes UTF-8 of bytes that were taken for Latin-1.
+// fromLatin1 reverses this mistake: something took the bytes for Latin-1 and
+// encoded them as UTF-8.
 func fromLatin1(body []byte) string {
 	out := make([]byte, 0, len(body))
 	for _, r := range string(body) {
@@ -182,7 +187,7 @@ func fromLatin1(body []byte) string {
 	return string(out)
 }
 
-// toUTF8 takes bytes that are not UTF-8 for Latin-1.
+// toUTF8 decodes a body that is not UTF-8 as Latin-1.
 func toUTF8(body []byte) string {
 	if utf8.Valid(body) {
 		return string(body)
@@ -194,11 +199,12 @@ func toUTF8(body []byte) string {
 	return b.String()
 }
 
-// exponent finds numbers as Go and JavaScript write large floats. Cloudinary's have
-// all their digits.
+// exponent finds large numbers as Go and JavaScript write them. Cloudinary
+// writes all digits.
 var exponent = regexp.MustCompile(`:\s*-?[0-9.]+e\+[0-9]+`)
 
-// signingKey is the API key whose secret has signed the body, as that says.
+// signingKey returns the API key that the body names as the key whose secret
+// has signed it.
 func signingKey(body []byte) string {
 	var b struct {
 		SignatureKey string `json:"signature_key"`
@@ -207,11 +213,11 @@ func signingKey(body []byte) string {
 	return b.SignatureKey
 }
 
-// namesSorted reports whether the names of all objects are in order, of five
-// names at least: fewer may be by chance.
+// namesSorted reports whether the names of all objects are in alphabetical
+// order. There must be at least five names: fewer may be in order by chance.
 func namesSorted(body []byte) bool {
 	decoder := json.NewDecoder(bytes.NewReader(body))
-	decoder.UseNumber() // digits stay
+	decoder.UseNumber() // keeps all digits
 	var value any
 	if !json.Valid(body) || decoder.Decode(&value) != nil {
 		return false

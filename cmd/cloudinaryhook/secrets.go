@@ -26,7 +26,7 @@ type account struct {
 	secrets []secrets.Value // newest first
 }
 
-// account reads what is set. A variable of its own counts more than its part of
+// account reads the environment. A separate variable wins over the same part of
 // CLOUDINARY_URL.
 func (p *process) account() (account, error) {
 	apiSecrets, err := secrets.LookupAll(p.getenv, secretVariable)

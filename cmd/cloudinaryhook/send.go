@@ -17,7 +17,7 @@ import (
 
 const defaultURL = "http://127.0.0.1:8080/api/v1/cloudinary"
 
-// A sendCommand is what flags and environment say.
+// A sendCommand holds the settings from flags and environment.
 type sendCommand struct {
 	*process
 	sender  sender.Sender
@@ -31,7 +31,7 @@ type sendCommand struct {
 	print   string
 }
 
-// sendFlags are those that are not fields of a sendCommand.
+// sendFlags are the flags that are not fields of a sendCommand.
 type sendFlags struct {
 	secret, claims                 string
 	tokenless, sha256, same, fresh bool
@@ -43,7 +43,7 @@ func runSend(ctx context.Context, p *process, args []string) error {
 	if err != nil {
 		return err
 	}
-	first, err := c.notification() // what cannot be signed is told before anything is sent
+	first, err := c.notification() // an error of signing comes before anything is sent
 	switch {
 	case err != nil:
 		return err
@@ -69,11 +69,11 @@ func parseSend(p *process, args []string) (*sendCommand, error) {
 	flags.BoolVar(&f.fresh, "fresh", false, "give the body of a file a new request_id, so that it is no duplicate")
 	flags.IntVar(&c.count, "n", 1, "send `n` notifications")
 	flags.IntVar(&c.workers, "c", 1, "send `n` of them at the same time")
-	flags.BoolVar(&c.retry, "retry", false, "if it is not accepted, send it again 3 minutes later, then 6, then 9, as Cloudinary does")
+	flags.BoolVar(&c.retry, "retry", false, "if the notification is not accepted, send it again 3 minutes later, then 6, then 9, as Cloudinary does")
 	flags.DurationVar(&c.minute, "minute", time.Minute, "the `duration` of a minute of -retry")
 	flags.DurationVar(&f.timeout, "timeout", 20*time.Second, "the `duration` to wait for an answer; Cloudinary waits 20 s")
 	flags.StringVar(&c.print, "print", "", "print the request instead of sending it; the only `format` is \"curl\", a command with a token and a signature")
-	flags.DurationVar(&c.sender.Age, "age", 0, "sign as if it were this `duration` ago; receivers accept up to 2h, and 5m in the future (-5m)")
+	flags.DurationVar(&c.sender.Age, "age", 0, "sign with a time this `duration` ago; receivers accept up to 2h, and up to 5m in the future (-5m)")
 	types, others := samples()
 	if err := p.parse(flags, "TYPE|SAMPLE|FILE|-", args,
 		"Types: "+strings.Join(types, ", ")+".", "Other samples: "+strings.Join(others, ", ")+"."); err != nil {
@@ -110,7 +110,8 @@ func (c *sendCommand) check(arguments int) error {
 	return checkURL("-url", c.sender.Endpoint)
 }
 
-// checkURL refuses what no request can be made to. A token is not looked for.
+// checkURL refuses a text that no request can be sent to. It does not look for
+// a token.
 func checkURL(flag, text string) error {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" { // without err, which quotes it
@@ -119,7 +120,8 @@ func checkURL(flag, text string) error {
 	return nil
 }
 
-// newClient follows no redirect: nobody knows that Cloudinary would.
+// newClient returns a client that follows no redirect, because it is not known
+// whether Cloudinary does.
 func newClient(timeout time.Duration, connections int) *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = connections
@@ -130,8 +132,9 @@ func newClient(timeout time.Duration, connections int) *http.Client {
 	}
 }
 
-// readSecrets refuses a secret of the environment that a receiver refuses too. One
-// that -secret gives may be anything: tests send what must be refused.
+// readSecrets refuses a secret of the environment that a receiver would refuse
+// too. The value of -secret may be anything: tests send requests that must be
+// refused.
 func (c *sendCommand) readSecrets(secret string, tokenless bool) error {
 	if secret == "" {
 		account, err := c.account()
@@ -156,8 +159,8 @@ func (c *sendCommand) readSecrets(secret string, tokenless bool) error {
 	return err
 }
 
-// readClaims takes those of the flag, else those of a stored Delivery, so that what
-// is sent again is for the same album, else those of tests.
+// readClaims takes the claims of the flag, or else those of a stored Delivery,
+// so that it is for the same album again, or else test claims.
 func (c *sendCommand) readClaims(text string) (err error) {
 	if text == "" && c.source.claims == nil {
 		text = `{"organization_id":"test-organization","album_id":"test-album"}`
@@ -169,7 +172,7 @@ func (c *sendCommand) readClaims(text string) (err error) {
 	if c.claims, err = parseClaims(text); err != nil {
 		return err
 	}
-	if stored { // those that say when a token is valid are of a time that is over
+	if stored { // the old token's times are over
 		for _, name := range []string{"iat", "nbf", "exp", "jti"} {
 			delete(c.claims.members, name)
 		}
@@ -186,15 +189,15 @@ func (c *sendCommand) notification() (*sender.Notification, error) {
 	return c.sender.Sign(body, c.claims)
 }
 
-// An attempt is one request and what came of it.
+// An attempt is one request and its result.
 type attempt struct {
 	answer sender.Answer
 	err    error // no answer came
 	took   time.Duration
 }
 
-// accepted: the answers that end the retries. Cloudinary's documentation says so
-// of 200 alone; of 201 it is not known.
+// accepted reports whether the answer ends the retries. Cloudinary's
+// documentation says that 200 does. For 201 it is not known.
 func (a attempt) accepted() bool {
 	return a.err == nil && (a.answer.Status == 200 || a.answer.Status == 201)
 }
@@ -206,13 +209,14 @@ func (a attempt) String() string {
 	return fmt.Sprint(a.answer.Status)
 }
 
-// retries are Cloudinary's: after so many minutes each, and then never again.
+// retries are the minutes that Cloudinary waits before each retry. After the
+// last one it gives up.
 var retries = []int{3, 6, 9}
 
-// deliver sends one notification until it is accepted or the schedule is at its
-// end. It tells about each attempt, and how long it will wait before the next;
-// zero if there is none. A retry repeats the signature: whether Cloudinary signs
-// anew is not known.
+// deliver sends one notification until it is accepted or there are no more
+// retries. After each attempt it calls tell with the pause before the next one,
+// or zero if there is none. A retry repeats the signature: it is not known
+// whether Cloudinary signs anew.
 func (c *sendCommand) deliver(ctx context.Context, n *sender.Notification, tell func(attempt, time.Duration)) (last attempt) {
 	for i := 0; ; i++ {
 		start := time.Now()
@@ -248,8 +252,8 @@ func (c *sendCommand) sendOne(ctx context.Context) error {
 	return nil
 }
 
-// report says first what people want to know: that it was accepted, or else the
-// status.
+// report begins with the most important fact: that the notification was
+// accepted, or else the status.
 func report(a attempt, explained string) string {
 	if a.accepted() {
 		return fmt.Sprintf("%s\n%s after %v", explained, a, round(a.took))
@@ -257,7 +261,7 @@ func report(a attempt, explained string) string {
 	return fmt.Sprintf("%s after %v: %s", a, round(a.took), explained)
 }
 
-// sleep waits as long as it is told, or until ctx ends.
+// sleep waits for d, or until ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// A tally collects what several workers do.
+// A tally collects the results of several workers.
 type tally struct {
 	mu       sync.Mutex
 	byAnswer map[string][]attempt
 	accepted int
-	err      error // what could not be signed
+	err      error // of signing
 }
 
 func (t *tally) locked(change func()) {
@@ -60,7 +60,8 @@ func (c *sendCommand) sendMany(ctx context.Context) error {
 	return nil
 }
 
-// sendAnother sends one more. Each has a body of its own, unless -same was given.
+// sendAnother sends one more notification. It has a new body, unless -same was
+// given.
 func (c *sendCommand) sendAnother(ctx context.Context, t *tally) {
 	n, err := c.notification()
 	if err != nil {
@@ -75,7 +76,7 @@ func (c *sendCommand) sendAnother(ctx context.Context, t *tally) {
 	}
 }
 
-// showProgress writes how far it is, where somebody sees it, until it is stopped.
+// showProgress writes the progress, if w is a terminal, until stop is called.
 func showProgress(ctx context.Context, w io.Writer, done *atomic.Int64, count int) (stop func()) {
 	if !isTerminal(w) {
 		return func() {}
@@ -86,7 +87,7 @@ func showProgress(ctx context.Context, w io.Writer, done *atomic.Int64, count in
 		for sleep(ctx, 200*time.Millisecond) == nil {
 			fmt.Fprintf(w, "\r%d of %d", done.Load(), count)
 		}
-		fmt.Fprint(w, "\r\x1b[K") // the line is empty again
+		fmt.Fprint(w, "\r\x1b[K") // clear the line
 	})
 	return func() {
 		cancel()
@@ -94,8 +95,8 @@ func showProgress(ctx context.Context, w io.Writer, done *atomic.Int64, count in
 	}
 }
 
-// isTerminal takes other character devices for terminals too; what is shown there
-// does no harm.
+// isTerminal also returns true for other character devices. Progress does no
+// harm there.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {
@@ -105,7 +106,7 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// writeTable has a row for each answer and says how long it took to come.
+// writeTable writes a row for each answer, with the times that it took.
 func writeTable(w io.Writer, byAnswer map[string][]attempt) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "answer\trequests\tmedian\t90 %\t99 %\tlongest\t")
@@ -117,14 +118,14 @@ func writeTable(w io.Writer, byAnswer map[string][]attempt) {
 	_ = table.Flush()
 }
 
-// percentile is the least time within which so many percent of the sorted
-// attempts were answered.
+// percentile returns the shortest time within which that percentage of the
+// sorted attempts was answered.
 func percentile(sorted []attempt, percent int) time.Duration {
 	rank := (len(sorted)*percent + 99) / 100
 	return round(sorted[rank-1].took)
 }
 
-// round leaves three digits, about.
+// round leaves about three digits.
 func round(d time.Duration) time.Duration {
 	switch {
 	case d >= time.Second:

@@ -16,7 +16,7 @@ import (
 func runToken(_ context.Context, p *process, args []string) error {
 	flags := flag.NewFlagSet("token", flag.ContinueOnError)
 	claims := flags.String("claims", "", "the token's claims, as a `JSON` object such as {\"album_id\":\"7\"}")
-	expires := flags.Duration("expires", 2*time.Hour, "the `duration` after which it expires, unless the claims have exp; 0: never")
+	expires := flags.Duration("expires", 2*time.Hour, "the `duration` after which the token expires, unless the claims have exp; 0: never")
 	endpoint := flags.String("endpoint", "", "print the notification URL for the receiver at this `URL`, not the token alone")
 	check := flags.Bool("check", false, "read a token, or a URL that has one, from standard input and show its content")
 	if err := p.parse(flags, "", args); err != nil {
@@ -24,11 +24,11 @@ func runToken(_ context.Context, p *process, args []string) error {
 	}
 	switch {
 	case flags.NArg() > 0:
-		return usagef("it takes no arguments; -check reads the token from standard input")
+		return usagef("token takes no arguments; -check reads the token from standard input")
 	case *check:
 		return p.checkToken()
 	case *claims == "":
-		return usagef(`-claims is missing, as in -claims '{"album_id":"7"}'; {} is none`)
+		return usagef(`-claims is missing, for example -claims '{"album_id":"7"}'; {} means no claims`)
 	case *expires < 0:
 		return usagef("-expires is negative")
 	}
@@ -58,7 +58,8 @@ func signURL(key []byte, claims claimSet, endpoint string) (string, error) {
 	return cloudinaryhook.NotificationURL(endpoint, token)
 }
 
-// checkToken never prints the token itself; its claims are no credential.
+// checkToken never prints the token itself. Its claims alone are not a
+// credential.
 func (p *process) checkToken() error {
 	input, err := io.ReadAll(io.LimitReader(p.stdin, 1<<20))
 	if err != nil {
@@ -72,7 +73,7 @@ func (p *process) checkToken() error {
 	if err != nil {
 		return err
 	}
-	values, _ := url.ParseQuery(query) // what can be read of it is shown
+	values, _ := url.ParseQuery(query) // shows the parts that it can read
 	if t, ok := readToken(values.Get("token")); ok {
 		fmt.Fprintf(p.stdout, "header %s\nclaims %s\n", indent(t.header), indent(t.payload))
 		for _, name := range []string{"iat", "nbf", "exp"} {
@@ -92,7 +93,8 @@ func (p *process) checkToken() error {
 	return nil
 }
 
-// tokenQuery is the query of a URL, or one made of a token.
+// tokenQuery returns the query of a URL. If the input is a token, it makes a
+// query of it.
 func tokenQuery(input string) string {
 	if _, query, ok := strings.Cut(input, "?"); ok || input == "" {
 		return query
