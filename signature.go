@@ -11,9 +11,9 @@ import (
 	"fmt"
 	"hash"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 // The headers in which Cloudinary signs a notification. A trigger's
@@ -105,7 +105,7 @@ func (v *SignatureVerifier) Verify(body []byte, timestamp, signature string) err
 	return v.match(body, claim)
 }
 
-func (v *SignatureVerifier) usable() error { return checkSecrets("secret", v.Secrets, oddity) }
+func (v *SignatureVerifier) usable() error { return checkSecrets("secret", v.Secrets, secrets.Oddity) }
 
 // checkSecrets refuses what could not refuse anything else: with a blank secret,
 // everybody can sign.
@@ -119,25 +119,6 @@ func checkSecrets[S string | []byte](name string, secrets []S, oddity func(S) st
 		}
 	}
 	return nil
-}
-
-// oddity says what is wrong with the text of a secret; "" means nothing. A file's
-// last line break, the quotes of a shell or an .env file and a byte order mark
-// are no part of a secret. With them every genuine notification is refused; and
-// where nothing else is left, anybody can sign.
-func oddity(secret string) string {
-	bare := strings.TrimFunc(secret, func(r rune) bool {
-		return unicode.IsSpace(r) || strings.ContainsRune("\"'`", r) || unicode.In(r, unicode.Pi, unicode.Pf, unicode.Cc, unicode.Cf)
-	})
-	switch runes := []rune(secret); {
-	case bare == "":
-		return "is blank"
-	case !strings.HasPrefix(secret, bare):
-		return fmt.Sprintf("begins with %+q", runes[0])
-	case bare != secret:
-		return fmt.Sprintf("ends with %+q", runes[len(runes)-1])
-	}
-	return ""
 }
 
 // A signatureClaim is what the headers say. It proves nothing yet.

@@ -18,6 +18,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/cloudinaryhook/cloudinaryhook/internal/lenient"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 const (
@@ -341,7 +342,7 @@ func tokenCause(parsed *jwt.Token, err error) error {
 	return jwt.ErrTokenMalformed
 }
 
-// keyOddity is [oddity] for a token key. Only a key that is text can have
+// keyOddity is secrets.Oddity for a token key. Only a key that is text can have
 // something around it: random bytes may begin and end with any. That 32 of them
 // are UTF-8 by chance happens once in a hundred million keys.
 func keyOddity(key []byte) string {
@@ -349,7 +350,7 @@ func keyOddity(key []byte) string {
 		return fmt.Sprintf("has %d bytes, fewer than %d", len(key), minKeySize)
 	}
 	if utf8.Valid(key) {
-		return oddity(string(key))
+		return secrets.Oddity(string(key))
 	}
 	return ""
 }

@@ -17,10 +17,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/internal/httperr"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 const (
@@ -288,14 +288,13 @@ func (c *Client) check() error {
 	if c == nil {
 		return fmt.Errorf("%w: Client is nil", cloudinaryhook.ErrMisconfigured)
 	}
+	for _, text := range [][2]string{{"CloudName", c.CloudName}, {"APIKey", c.APIKey}, {"APISecret", c.APISecret}} {
+		if what := secrets.Oddity(text[1]); what != "" {
+			return fmt.Errorf("%w: Client: %s %s", cloudinaryhook.ErrMisconfigured, text[0], what)
+		}
+	}
 	problem := ""
 	switch wait, visibility := c.wait(), cmp.Or(c.Visibility, defaultVisibility); {
-	case !isClean(c.CloudName):
-		problem = "CloudName is empty or has white space, quotes or control characters around it"
-	case !isClean(c.APIKey):
-		problem = "APIKey is empty or has white space, quotes or control characters around it"
-	case !isClean(c.APISecret):
-		problem = "APISecret is empty or has white space, quotes or control characters around it"
 	case (c.Channel == "") == (c.BatchID == ""):
 		problem = "exactly one of Channel and BatchID is required"
 	case c.MaxMessages < 0 || c.MaxMessages > maxMessages:
@@ -312,13 +311,6 @@ func (c *Client) check() error {
 		return nil
 	}
 	return fmt.Errorf("%w: Client: %s", cloudinaryhook.ErrMisconfigured, problem)
-}
-
-// isClean refuses what an environment variable or a file often adds.
-func isClean(s string) bool {
-	return s != "" && s == strings.TrimFunc(s, func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Pi, unicode.Pf) || strings.ContainsRune("\"'`", r)
-	})
 }
 
 func isSafe(baseURL string) bool {

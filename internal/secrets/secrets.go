@@ -1,5 +1,5 @@
 // Package secrets reads secrets from a program's environment, in the same way
-// for all programs of this repository.
+// for all programs of this repository, and says what is odd about a secret.
 //
 // While a secret NAME is rotated, NAME_PREVIOUS holds the old one. Either may be
 // in a file that NAME_FILE or NAME_PREVIOUS_FILE names.
