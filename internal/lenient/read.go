@@ -8,8 +8,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Object calls member after each name; member reads the value. Names, which
-// are in quotes, and values alias what is decoded.
+// Object reads an object. It calls member with each name, in quotes, and member
+// reads the value. Names and values are parts of the input, not copies.
 func Object(dec *jsontext.Decoder, member func(quoted jsontext.Value) error) error {
 	if dec.PeekKind() != '{' {
 		return ErrShape
@@ -17,7 +17,7 @@ func Object(dec *jsontext.Decoder, member func(quoted jsontext.Value) error) err
 	return Each(dec, member)
 }
 
-// Each is for the elements of a list as well.
+// Each reads a list, or an object. It calls each with each element, or each name.
 func Each(dec *jsontext.Decoder, each func(value jsontext.Value) error) error {
 	_, err := dec.ReadToken()
 	for kind := dec.PeekKind(); err == nil && kind != '}' && kind != ']'; kind = dec.PeekKind() {
@@ -33,15 +33,15 @@ func Each(dec *jsontext.Decoder, each func(value jsontext.Value) error) error {
 	return err
 }
 
-// Unquote returns the text of a JSON string. It aliases the input if it can,
-// and copies if there are escapes or bytes that are not UTF-8.
+// Unquote returns the text of a JSON string. The text is a part of the input, or a
+// copy if there are escapes or bytes that are not UTF-8.
 func Unquote(quoted jsontext.Value) []byte {
 	text, _ := unquoteInto(new([]byte), quoted)
 	return text
 }
 
-// unquoteInto copies to a buffer that may be used again. The error reports bytes
-// that are not UTF-8, or half a surrogate pair: they are replaced.
+// unquoteInto copies to a buffer that the caller uses again. Bytes that are not
+// UTF-8 and half a surrogate pair are replaced, and the error reports them.
 func unquoteInto(buffer *[]byte, quoted jsontext.Value) (text []byte, err error) {
 	if isPlain(quoted) {
 		return quoted[1 : len(quoted)-1], nil
@@ -55,7 +55,7 @@ func isPlain(quoted jsontext.Value) bool {
 	if len(quoted) >= 32 {
 		return bytes.IndexByte(quoted, '\\') < 0 && utf8.Valid(quoted)
 	}
-	for _, c := range quoted { // as in names, which are short: faster than two calls
+	for _, c := range quoted { // for short strings, such as names, faster than two calls
 		if c == '\\' || c >= utf8.RuneSelf {
 			return false
 		}
@@ -63,7 +63,7 @@ func isPlain(quoted jsontext.Value) bool {
 	return true
 }
 
-// Int takes an integer, bare or in quotes.
+// Int returns an integer, which may be in quotes.
 func Int(value jsontext.Value) (int64, bool) {
 	text := []byte(value)
 	if value.Kind() == '"' {
