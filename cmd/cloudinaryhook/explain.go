@@ -193,10 +193,10 @@ func (x *examination) whatIsLeft(r *recording, w io.Writer) {
 	fmt.Fprintf(w, `
 A correctly signed test notification tells a wrong secret from a changed body:
    cloudinaryhook send -url %s upload
-If it is accepted, your secret and the proxy are right; then Cloudinary uses
-   another API key's secret. If not, send it straight to the receiver, past
-   the proxy. If it is accepted now, the proxy changes bodies; if not, the
-   receiver has another secret than this environment.
+If it is accepted, your secret and the proxy are right. Then Cloudinary signs
+   with another API key's secret. If it is refused, send it directly to the
+   receiver, not through the proxy. If it is accepted now, the proxy changes
+   bodies. If not, the receiver has another secret than this environment.
 `, address)
 }
 
