@@ -3,6 +3,8 @@ package cloudinaryhook
 import (
 	"encoding/json"
 	"maps"
+	"reflect"
+	"slices"
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
@@ -148,18 +150,16 @@ type NotificationError struct {
 }
 
 // UnknownPayload is a notification whose type has no shape here, or a body
-// without a type, such as a templated one. Members that are not in all
-// notifications are in Extra.
+// without a type. Extra has the members that are not in all notifications.
 type UnknownPayload struct {
 	Notification
 	Rest
 }
 
 // UploadPayload says that an asset was uploaded. Recorded. Its fields are those
-// that were seen in notifications, and those of the upload response in
-// Cloudinary's OpenAPI file of September 2026. Which of them a body has depends
-// on what the upload asked for. Responses of the Admin and Search APIs have
-// members beyond these.
+// that were seen in notifications, and those of the upload's answers in
+// Cloudinary's OpenAPI file 0.7.5 of August 2026. Which of them a body has
+// depends on the upload. Answers of other APIs have members beyond these.
 type UploadPayload struct {
 	Notification
 	Rest
@@ -172,7 +172,8 @@ type UploadPayload struct {
 	PlaybackURL       string `json:"playback_url"`
 	PHash             string `json:"phash"`
 	Status            string `json:"status"`
-	BatchID           string `json:"batch_id"` // of derived assets that are still being made
+	BatchID           string `json:"batch_id"`     // of what is still being made
+	RequesterIP       string `json:"requester_ip"` // if the product environment tracks it; OpenAPI file 0.7.5
 	Existing          bool   `json:"existing"`
 	Overwritten       bool   `json:"overwritten"`
 	Done              bool   `json:"done"`
@@ -286,8 +287,7 @@ type Breakpoint struct {
 	SecureURL string `json:"secure_url"`
 }
 
-// NamedShare is a [name, percentage] pair, such as a color and its share of the
-// image.
+// NamedShare is a [name, percentage] pair, such as a color and its share.
 type NamedShare struct {
 	Name    string
 	Percent float64
@@ -303,8 +303,7 @@ type Point struct {
 	X, Y float64
 }
 
-// Predominant has the predominant colors in the palettes of Google and
-// Cloudinary.
+// Predominant has the main colors in the palettes of Google and Cloudinary.
 type Predominant struct {
 	Google     []NamedShare `json:"google"`
 	Cloudinary []NamedShare `json:"cloudinary"`
@@ -509,8 +508,7 @@ type OCRPage struct {
 	} `json:"fullTextAnnotation"`
 }
 
-// Categorization has the tags that one add-on found. Failure says why there are
-// none.
+// Categorization has the tags of one add-on. Failure says why there are none.
 type Categorization struct {
 	Status  string
 	Failure string
@@ -674,8 +672,7 @@ type RenamePayload struct {
 	ToPublicID   string `json:"to_public_id"`
 }
 
-// MovePayload says that assets moved between folders. From an integrator's
-// fixture.
+// MovePayload says that assets moved between folders. From a fixture.
 type MovePayload struct {
 	Notification
 	Rest
@@ -820,8 +817,7 @@ type MoveOrRenameAssetFolderPayload struct {
 	Resources []Resource `json:"resources"`
 }
 
-// ResourceTagsChangedPayload says which tags of assets changed. From an
-// integrator's fixture.
+// ResourceTagsChangedPayload says which tags changed. From a fixture.
 type ResourceTagsChangedPayload struct {
 	Notification
 	Rest
@@ -838,8 +834,7 @@ type TagsChange struct {
 	Updated []string `json:"updated"`
 }
 
-// ResourceContextChangedPayload says which contextual metadata of assets
-// changed. From a published field list.
+// ResourceContextChangedPayload says which context changed. From a field list.
 type ResourceContextChangedPayload struct {
 	Notification
 	Rest
@@ -922,8 +917,7 @@ type RelatedAssetsPayload struct {
 	TotalSuccess int64  `json:"total_success"`
 }
 
-// ProofStatusChangedPayload says that a review of assets moved on. From a
-// published field list.
+// ProofStatusChangedPayload says that a review moved on. From a field list.
 type ProofStatusChangedPayload struct {
 	Notification
 	Rest
@@ -956,6 +950,7 @@ var shapes = jsonv2.JoinUnmarshalers(
 	jsonv2.UnmarshalFromFunc(unmarshalAccessRule),
 	jsonv2.UnmarshalFromFunc(unmarshalUnixTime),
 	jsonv2.UnmarshalFromFunc(unmarshalModerations),
+	jsonv2.UnmarshalFromFunc(unmarshalRegions),
 	jsonv2.UnmarshalFromFunc(unmarshalKeyed[Resource]),
 	jsonv2.UnmarshalFromFunc(unmarshalKeyed[MovedResource]),
 	jsonv2.UnmarshalFromFunc(unmarshalKeyed[TagsChange]),
@@ -1110,14 +1105,31 @@ func unmarshalUnixTime(dec *jsontext.Decoder, t *unixTime) error {
 	return nil
 }
 
-// unmarshalModerations takes one moderation for a list of one.
+// unmarshalModerations takes one moderation for a list of one, and {} for none.
 func unmarshalModerations(dec *jsontext.Decoder, list *[]Moderation) error {
 	if dec.PeekKind() == '{' {
 		*list = make([]Moderation, 1)
-		return jsonv2.UnmarshalDecode(dec, &(*list)[0])
+		err := jsonv2.UnmarshalDecode(dec, &(*list)[0])
+		*list = slices.DeleteFunc(*list, func(m Moderation) bool { return reflect.ValueOf(m).IsZero() })
+		return err
 	}
 	type moderations []Moderation // without this function
 	return jsonv2.UnmarshalDecode(dec, (*moderations)(list))
+}
+
+// unmarshalRegions takes a list too: OpenAPI file 0.7.5 has one for text images.
+func unmarshalRegions(dec *jsontext.Decoder, regions *map[string][]Point) error {
+	type object map[string][]Point // without this function
+	if dec.PeekKind() != '[' {
+		return jsonv2.UnmarshalDecode(dec, (*object)(regions))
+	}
+	var list []object
+	err := jsonv2.UnmarshalDecode(dec, &list)
+	*regions = make(map[string][]Point)
+	for _, named := range list {
+		maps.Copy(*regions, named)
+	}
+	return err
 }
 
 func unmarshalKeyed[T any](dec *jsontext.Decoder, list *[]T) error {
