@@ -150,7 +150,7 @@ type Delivery struct {
 
 	scope     string // of the claims
 	announces bool   // an image
-	unsure    bool   // whether the image is that of another delivery
+	unsure    bool   // another image could look like this one
 }
 
 // NewDelivery makes a delivery of a body and claims. It checks neither: verify
@@ -183,7 +183,7 @@ func NewDelivery(body []byte, claims *Claims, signedAt time.Time) (*Delivery, er
 	return d, nil
 }
 
-// deliveryID streams the body, the one part that is large.
+// deliveryID hashes the body by itself, because it is large, and does not copy it.
 func deliveryID(d *Delivery, identifiesItself bool) string {
 	h := sha256.New()
 	buf := appendParts(make([]byte, 0, 64+len(d.scope)), "delivery", d.scope)
@@ -195,7 +195,7 @@ func deliveryID(d *Delivery, identifiesItself bool) string {
 	return encodeHex(h.Sum(buf[:0]))
 }
 
-// identifiesItself reports whether another event could not have had this body.
+// identifiesItself reports whether the body has something that no other event has.
 func (env *envelope) identifiesItself() bool {
 	return env.RequestID != "" ||
 		env.Error != nil && env.Error.RequestID != "" ||
@@ -209,9 +209,9 @@ func (env *envelope) announcesImage() bool {
 	return isUpload && isImage && env.PublicID != "" && env.Error == nil && !env.Placeholder
 }
 
-// imageIsUnsure reports whether two images may have come to look like one: where
-// a part of Image.Key is of the wrong kind, or too large for its field, or has
-// bytes that are not UTF-8, which are replaced.
+// imageIsUnsure reports whether two images could look like one. That happens if a
+// part of Image.Key is of the wrong kind, is too large for its field, or has bytes
+// that are not UTF-8, which are replaced.
 func (env *envelope) imageIsUnsure() bool {
 	odd := env.members.Odd
 	return strings.ContainsRune(env.PublicID, utf8.RuneError) ||
@@ -219,8 +219,8 @@ func (env *envelope) imageIsUnsure() bool {
 		env.Version == 0 && (odd("version_id") || env.VersionID == "" && odd("etag"))
 }
 
-// appendParts puts each part's length before it, so that no byte can move from
-// one to the next.
+// appendParts writes the length of each part before it, so that no byte can move
+// from one part to the next.
 func appendParts(b []byte, parts ...string) []byte {
 	for _, part := range parts {
 		b = binary.BigEndian.AppendUint64(b, uint64(len(part)))
@@ -236,7 +236,7 @@ func encodeHex(sum []byte) string {
 // Payload decodes the whole body now; see [ParsePayload]. It decodes again at
 // each call, and the result shares nothing with d.
 func (d *Delivery) Payload() (Payload, error) {
-	if d.scope == "" { // it was made by hand, and its body has not been looked at
+	if d.scope == "" { // it was made by hand, so nobody has checked its body
 		return ParsePayload(d.Body)
 	}
 	return decodePayload(d.Body, &d.Notification), nil
@@ -266,8 +266,8 @@ func (d *Delivery) Image() (*Image, bool) {
 	return &Image{Key: encodeHex(key[:]), Claims: d.Claims, Asset: d.Asset, Delivery: d}, true
 }
 
-// deliveryJSON is a Delivery for queues and stores. The notification is not in
-// it: it is decoded again from the body.
+// deliveryJSON is a Delivery for queues and stores. It has no Notification, which is
+// decoded again from the body.
 type deliveryJSON struct {
 	ID         string         `json:"id"`
 	ReceivedAt time.Time      `json:"received_at"`

@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	deliveryIDHeader = "X-Delivery-Id" // in canonical form, as net/http would have to make it
+	deliveryIDHeader = "X-Delivery-Id" // in canonical form, which spares net/http the conversion
 
 	defaultMaxBody = 4 << 20 // bytes; the largest recorded bodies, with OCR, are a hundredth of it
-	eagerBuffer    = 8 << 10 // bytes that are taken at once for a body that promises as much; few are larger
+	eagerBuffer    = 8 << 10 // bytes; the most that a declared length gets before the body arrives; few bodies are larger
 )
 
 // Config sets up a [Handler].
@@ -87,9 +87,9 @@ type Config struct {
 type Outcome struct {
 	Delivery *Delivery // nil if it was not authenticated
 	Known    State     // the state that Store.Save returned; zero if Save was not called, or failed
-	State    State     // what is known now; zero if it was not saved
+	State    State     // the state now; zero if it was not saved
 	Err      error     // why it was refused or failed: one of this package's sentinels, wrapped
-	Rejected error     // the Permanent error with which it was accepted and completed
+	Rejected error     // the Permanent error, if the app rejected the notification
 	Status   int       // of the answer
 	Duration time.Duration
 }
@@ -157,11 +157,11 @@ func (c *Config) check() error {
 // authenticated, X-Delivery-ID names the delivery.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	ctx := context.WithoutCancel(r.Context()) // a caller that hangs up must not tear the work in half
+	ctx := context.WithoutCancel(r.Context()) // a caller that hangs up must not stop the work half done
 	var d *Delivery
 	var result result
-	var failure error // of what nothing else contains
-	defer func() {    // since the app's code may end the goroutine
+	var failure error // a panic that nothing else contains, as in r.Body
+	defer func() {    // deferred, because the app's code may end the goroutine
 		result.err = cmp.Or(result.err, failure)
 		h.finish(ctx, w, start, d, result)
 	}()
@@ -184,14 +184,14 @@ func (h *Handler) finish(ctx context.Context, w http.ResponseWriter, start time.
 		o.Status = h.config.SuccessStatus
 	}
 	if e, ok := errors.AsType[*guard.Error](o.Err); ok && e.Raised == any(http.ErrAbortHandler) {
-		// The app asks net/http to drop the connection, which also drops this
-		// status. A recoverer that does not know of it would answer 200.
+		// The app wants net/http to drop the connection, and net/http drops this
+		// status too. Middleware that recovers every panic would answer 200.
 		w.WriteHeader(o.Status)
 		defer panic(http.ErrAbortHandler)
 	} else {
 		answer(w, o)
 		if h.config.Logger != nil || h.config.Observe != nil {
-			guard.Ask(func() { _ = http.NewResponseController(w).Flush() }) // some writers panic where they cannot
+			guard.Ask(func() { _ = http.NewResponseController(w).Flush() }) // some writers panic if they cannot flush
 		}
 	}
 	o.Duration = time.Since(start)
@@ -203,17 +203,17 @@ func (h *Handler) finish(ctx context.Context, w http.ResponseWriter, start time.
 	}
 }
 
-// limitReading ends reads from the connection at the deadline, where the
-// connection allows it and the server does not end them earlier. That covers what
-// net/http reads by itself, too: before it answers a request over HTTP/1.1 whose
-// body nobody has read, it waits for that, and would wait without end. It takes
-// the deadline back before the next request.
+// limitReading ends reads from the connection at the deadline, if the connection
+// has deadlines and the server does not end reads earlier. This matters for a
+// refused request too. If nobody has read its body, net/http reads it before it
+// answers over HTTP/1.1, and would wait without end. Before the next request,
+// net/http removes the deadline.
 func limitReading(w http.ResponseWriter, r *http.Request, deadline time.Time) {
 	server, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
 	if ok && server.ReadTimeout > 0 && server.ReadTimeout <= time.Until(deadline) {
 		return
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(deadline) // an error: it has no deadlines
+	_ = http.NewResponseController(w).SetReadDeadline(deadline) // fails if the connection has no deadlines
 }
 
 // Authenticate makes all checks and nothing else: method, token, signature
@@ -245,8 +245,8 @@ func (h *Handler) Authenticate(r *http.Request) (*Delivery, error) {
 	return NewDelivery(body, claims, signature.signedAt)
 }
 
-// verifyToken looks at the URL's query alone. FormValue would parse the body,
-// which is then gone, and take a token out of it.
+// verifyToken takes the token from the URL's query. FormValue would also take one
+// from the body, and would read the body, so that it is gone.
 func (h *Handler) verifyToken(r *http.Request) (*Claims, error) {
 	if h.config.Tokenless {
 		claims := *h.config.Claims
@@ -262,8 +262,7 @@ func (h *Handler) verifyToken(r *http.Request) (*Claims, error) {
 	}
 }
 
-// queryTokens is u.Query()["token"], without a map for a query that is a token
-// and nothing else.
+// queryTokens is u.Query()["token"]. It needs no map if the query is only a token.
 func queryTokens(u *url.URL) []string {
 	token, ok := strings.CutPrefix(u.RawQuery, tokenParameter+"=")
 	for _, special := range []byte("&;%+") {
@@ -275,8 +274,8 @@ func queryTokens(u *url.URL) []string {
 	return u.Query()[tokenParameter]
 }
 
-// verifyHeaders takes one header of each kind: of two, a proxy and this
-// handler might each believe another.
+// verifyHeaders takes one header of each kind. If there were two, a proxy could
+// believe one of them, and this handler the other.
 func (h *Handler) verifyHeaders(r *http.Request) (signatureClaim, error) {
 	signatures, timestamps := r.Header[SignatureHeader], r.Header[TimestampHeader] // which are in canonical form
 	switch {
@@ -296,8 +295,8 @@ func (h *Handler) verifyHeaders(r *http.Request) (signatureClaim, error) {
 	return h.config.Signature.readHeaders(timestamps[0], signatures[0])
 }
 
-// verifierFor has the secrets of the tenant alone: the configured verifier has
-// checked the headers.
+// verifierFor returns a verifier with the secrets of the tenant. It only matches the
+// body: the configured verifier has checked the headers.
 func (h *Handler) verifierFor(ctx context.Context, claims *Claims) (v *SignatureVerifier, err error) {
 	if h.config.SecretsFor == nil {
 		return h.config.Signature, nil
@@ -321,8 +320,9 @@ func (h *Handler) verifierFor(ctx context.Context, claims *Claims) (v *Signature
 	return v, nil
 }
 
-// framing says of a body that does not match its signature how it came: what is
-// cut or decoded on the way often shows there. It quotes nothing of the sender.
+// framing says how a body came, for the error about its signature. It often shows
+// that something on the way has cut or decoded the body. It names known encodings
+// only, because any other name is the sender's text.
 func framing(r *http.Request) string {
 	text := "no length was declared"
 	if r.ContentLength >= 0 {
@@ -337,11 +337,11 @@ func framing(r *http.Request) string {
 	return text + ", with an unknown Content-Encoding"
 }
 
-// readBody reads the whole body into one buffer. A body that is cut at the limit
-// would have a wrong signature and puzzle everybody, so it has an error of its
-// own; so does one that lacks bytes though the connection is whole, since then
-// somebody else has read them. Content-Type and Content-Encoding are not looked
-// at: the signature is over the bytes as they came.
+// readBody reads the whole body into one buffer. A body over the limit has an error
+// of its own: cut at the limit, it would have a wrong signature, and nobody would
+// know why. A body that lacks bytes on a healthy connection has one too: other code
+// has read them. Content-Type and Content-Encoding do not matter, because the
+// signature is over the bytes as they came.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
 		return nil, fmt.Errorf("%w: %d bytes are declared, %d allowed", ErrBodyTooLarge, r.ContentLength, limit)
@@ -359,9 +359,10 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// readAll takes memory as bytes arrive, so that a promise alone costs little: up
-// to eagerBuffer at once, then four times what has come, then what is declared.
-// All sizes have one byte more, which shows the end without growing.
+// readAll takes memory as bytes arrive, so that a declared length alone costs
+// little. It starts with up to eagerBuffer, then takes four times as much, until it
+// has the declared length. Every size has one byte more, so that the last Read finds
+// the end without growing the buffer.
 func readAll(body io.Reader, declared, limit int64) ([]byte, error) {
 	size := int64(eagerBuffer)
 	if declared >= 0 {
@@ -388,8 +389,8 @@ func readAll(body io.Reader, declared, limit int64) ([]byte, error) {
 	}
 }
 
-// readError keeps the kind of an error and drops its text: a parser of chunks
-// quotes what it could not parse, and middleware may do as it likes.
+// readError keeps the kind of an error and drops its text. The text may quote the
+// body: the parser of chunks quotes a line that it cannot parse.
 func readError(err error) error {
 	e := guard.Seal(ErrBodyRead, err, nil)
 	if limit, ok := errors.AsType[*http.MaxBytesError](e); ok && limit != nil {
@@ -410,7 +411,7 @@ func readError(err error) error {
 }
 
 // StatusCode returns the status with which a Handler answers an error of this
-// package; nil is 201. The last column says what Cloudinary does then:
+// package; nil is 201. The last column says whether Cloudinary tries again:
 //
 //	201  accepted, or done before          no retry
 //	401  token or signature refused        retries, and fails again
@@ -450,9 +451,9 @@ var statuses = []struct {
 	{http.StatusBadRequest, []error{ErrMalformedBody, ErrBodyRead}},
 }
 
-// answer tells a sender its status and no more. What would help an operator
-// would help an attacker too. It declares its length, so that a sender over
-// HTTP/1.1 knows that it is whole before the handler returns.
+// answer sends the status and nothing more: a cause would help an attacker too. It
+// declares a length, so that a sender over HTTP/1.1 knows that the answer is
+// complete before the handler returns.
 func answer(w http.ResponseWriter, o Outcome) {
 	text := ""
 	if o.Err != nil {

@@ -133,15 +133,15 @@ func ParsePayload(body []byte) (Payload, error) {
 	return decodePayload(body, n), nil
 }
 
-// decodeUsual decodes in one pass what almost every body is: its type comes
-// first, every member fits, and no name repeats on any level. Of any other it
-// returns nil, and two passes are needed.
+// decodeUsual decodes the usual body in one pass: its type comes first, every member
+// fits, and no name repeats on any level. For any other body it returns nil, and
+// the caller needs two passes.
 func decodeUsual(body []byte) Payload {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(body), lenient.Options)
 	_, _ = dec.ReadToken()
 	first, _ := dec.ReadToken()
 	name := first.String()
-	value, err := dec.ReadValue() // fails too if one before has failed
+	value, err := dec.ReadValue() // fails if a read before it failed
 	if err != nil || name != "notification_type" || value.Kind() != '"' || len(value) == len(`""`) {
 		return nil
 	}
@@ -152,7 +152,7 @@ func decodeUsual(body []byte) Payload {
 	return w.payload()
 }
 
-// decodePayload decodes a body of which parseEnvelope has made n.
+// decodePayload decodes a body. parseEnvelope has made n of it.
 func decodePayload(body []byte, n *Notification) Payload {
 	w := newDecodable(n)
 	mismatched := lenient.Decode(body, w, shapes)
@@ -162,7 +162,7 @@ func decodePayload(body []byte, n *Notification) Payload {
 		return p
 	}
 	var all map[string]json.RawMessage
-	_ = jsonv2.Unmarshal(body, &all, lenient.Options) // parseEnvelope has read it before
+	_ = jsonv2.Unmarshal(body, &all, lenient.Options) // it is valid: parseEnvelope has read it
 	rest := p.rest()
 	if rest.Extra == nil {
 		rest.Extra = make(map[string]json.RawMessage)
@@ -174,14 +174,14 @@ func decodePayload(body []byte, n *Notification) Payload {
 			break
 		}
 	}
-	if mismatched[0] == "" { // nothing was decoded, since too much does not fit
+	if mismatched[0] == "" { // too much does not fit, so nothing was decoded
 		rest.Extra = all
 		_, _ = parseEnvelope(body, p.Common())
 	}
 	return p
 }
 
-// An envelope is a Notification, and what a Delivery must know beside it.
+// An envelope is a Notification, and says which members the body has.
 type envelope struct {
 	*Notification
 	members lenient.Members
@@ -197,7 +197,7 @@ func parseEnvelope(body []byte, n *Notification) (*envelope, error) {
 		return nil, ErrMalformedBody // without the JSON error, which quotes the body
 	}
 	if m, name := &env.members, "notification_type"; env.Type == "" && m.Seen(name) && (m.Odd(name) || !m.Given(name)) {
-		env.Type = TypeInvalid // not absent: absent would let it be taken for an upload
+		env.Type = TypeInvalid // with no type at all it could be taken for an upload
 	}
 	return env, nil
 }

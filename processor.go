@@ -26,7 +26,7 @@ func Permanent(err error) error {
 
 const (
 	defaultTimeout  = 15 * time.Second // Cloudinary waits 20 s, by second-hand knowledge
-	completeTimeout = 3 * time.Second  // Complete's own, so that work that used up its time is still recorded as done
+	completeTimeout = 3 * time.Second  // Complete's own: work that used all its time must still be recorded as done
 	resumeAge       = time.Minute      // more than any request takes
 )
 
@@ -127,7 +127,7 @@ func (p *Processor) Resume(ctx context.Context, pending iter.Seq2[*Delivery, err
 
 func (p *Processor) resume(ctx context.Context, d *Delivery, listed error) error {
 	return p.run(ctx, d, func(r *result) {
-		work, cancel := p.withTimeout(ctx) // one that hangs must not keep the others waiting
+		work, cancel := p.withTimeout(ctx) // the others do not wait for one that hangs
 		defer cancel()
 		if guard.Run(&r.err, ErrPending, func() error { return listed }); r.err == nil {
 			p.accept(work, d, r)
@@ -170,7 +170,7 @@ func (p *Processor) withTimeout(ctx context.Context) (context.Context, context.C
 	return context.WithTimeout(ctx, cmp.Or(p.Timeout, defaultTimeout))
 }
 
-// check refuses a Processor that would say done where nothing was.
+// check refuses a Processor that would report work as done without doing any.
 func (p *Processor) check() error {
 	switch {
 	case p == nil:
@@ -194,18 +194,18 @@ func (p *Processor) ready(d *Delivery) error {
 	return p.check()
 }
 
-// A result is what has come of a delivery so far. It is filled in step by step,
-// so that it is right where the app's code ends the goroutine.
+// A result says how far a delivery has come. Each step fills in its part, so that
+// the result is right if the app's code ends the goroutine.
 type result struct {
-	known    State // what Save said
+	known    State // from Save
 	after    State
 	rejected error
 	err      error
 }
 
-// run has a goroutine of its own do the work on d, and waits for it, so that
-// runtime.Goexit in the app's code does not end the caller, who has other
-// deliveries. It logs what fails.
+// run does the work on d in a goroutine of its own, and waits for it. If the app's
+// code calls runtime.Goexit, that goroutine ends, and not the caller's, which has
+// other deliveries. run logs the failure.
 func (p *Processor) run(ctx context.Context, d *Delivery, work func(*result)) (r result) {
 	done := make(chan struct{})
 	go func() {
@@ -257,8 +257,8 @@ func (p *Processor) process(ctx context.Context, d *Delivery, r *result) {
 	}
 }
 
-// work tells a rejection, which is an outcome, from a failure, which is retried.
-// An error that came after the deadline may be due to it, and is a failure.
+// work tells a rejection, which is final, from a failure, which is retried. The
+// deadline may have caused an error that came after it, so that is a failure.
 func (p *Processor) work(ctx context.Context, stage error, f func() error, r *result) (rejected error) {
 	guard.Run(&r.err, stage, f)
 	if e, ok := r.err.(*guard.Error); ok && e.Permanent && ctx.Err() == nil { //nolint:errorlint // Run wraps it in nothing

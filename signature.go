@@ -107,7 +107,7 @@ func (v *SignatureVerifier) Verify(body []byte, timestamp, signature string) err
 
 func (v *SignatureVerifier) usable() error { return checkSecrets("secret", v.Secrets, secrets.Oddity) }
 
-// checkSecrets refuses what could not refuse anything else: with a blank secret,
+// checkSecrets refuses an empty list, and odd secrets: with a blank secret,
 // everybody can sign.
 func checkSecrets[S string | []byte](name string, secrets []S, oddity func(S) string) error {
 	if len(secrets) == 0 {
@@ -129,8 +129,8 @@ type signatureClaim struct {
 	signedAt  time.Time
 }
 
-// readHeaders checks what can be checked before the body is read. The length of
-// the signature tells the algorithm: nothing else does.
+// readHeaders checks the headers before the body is read. The length of the
+// signature tells the algorithm. Nothing else does.
 func (v *SignatureVerifier) readHeaders(timestamp, signature string) (claim signatureClaim, err error) {
 	claim.timestamp = timestamp
 	switch len(signature) {
@@ -153,14 +153,14 @@ func (v *SignatureVerifier) readHeaders(timestamp, signature string) (claim sign
 	return claim, err
 }
 
-// readTimestamp takes canonical decimal only. Body, timestamp and secret are
-// hashed without a separator, so a digit that moves from one to the next keeps
-// the digest: "{}" at "11700000000" is signed like "{}1" at "1700000000".
-// One spelling per second, a window on both sides and a body that is exactly
-// one JSON value leave nothing to move.
+// readTimestamp takes canonical decimal only. Body, timestamp and secret are hashed
+// without a separator, so a digit can move from one to the next and the digest stays
+// the same: "{}" at "11700000000" is signed like "{}1" at "1700000000". Three rules
+// prevent that: a second has one spelling, the window has two sides, and the body
+// is exactly one JSON value.
 //
-// Official SDKs accept any future, and with it a notification that can be
-// replayed for ever.
+// Official SDKs accept any time in the future. Such a notification can be replayed
+// for ever.
 func (v *SignatureVerifier) readTimestamp(s string) (time.Time, error) {
 	seconds, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || s[0] < '0' || s[0] > '9' || s[0] == '0' && s != "0" || seconds > maxTimestamp {
@@ -180,15 +180,15 @@ func (v *SignatureVerifier) readTimestamp(s string) (time.Time, error) {
 	return signedAt, err
 }
 
-// match hashes body and timestamp once, and goes on from there for each
-// secret. Every secret is tried and every byte compared, so that the time it
-// takes tells neither how near a guess came nor which secret signs.
+// match hashes body and timestamp once, and continues from there with each secret.
+// It tries every secret and compares every byte. So its time tells neither how near
+// a guess came nor which secret signs.
 func (v *SignatureVerifier) match(body []byte, claim signatureClaim) error {
-	buf := make([]byte, 0, 128) // for all that is small; a string would be copied each time
+	buf := make([]byte, 0, 128) // to hash a string without an allocation
 	var begun hash.Hash         // with body and timestamp
 	begin := func() hash.Hash {
 		if cloner, ok := begun.(hash.Cloner); ok {
-			if clone, err := cloner.Clone(); err == nil { // not in BoringCrypto and in the FIPS module v1.0.0
+			if clone, err := cloner.Clone(); err == nil { // fails in BoringCrypto and in the FIPS module v1.0.0
 				return clone
 			}
 		}
@@ -215,7 +215,7 @@ func (v *SignatureVerifier) match(body []byte, claim signatureClaim) error {
 	return nil
 }
 
-// equalDigests is kept out of line so that a test can count its instructions.
+// equalDigests is not inlined, so that a test can count its instructions.
 //
 //go:noinline
 func equalDigests(a, b []byte) int { return subtle.ConstantTimeCompare(a, b) }

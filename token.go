@@ -45,14 +45,14 @@ type Claims struct {
 	AlbumID        string `json:"album_id,omitempty"`
 	UserID         string `json:"user_id,omitempty"`
 
-	// set is the whole claim set as it was signed; nil in claims made by hand,
-	// whose set is their fields.
+	// set is the whole claim set as it was signed. It is nil in claims made by
+	// hand: their fields are all that they have.
 	set     jsontext.Value
 	members claimMembers // of set
 }
 
-// decodeAsV1 are the rules of encoding/json but one: it would also take
-// "ALBUM_ID" for "album_id", and an app would read another album than we do.
+// decodeAsV1 are the rules of encoding/json without one: encoding/json also takes
+// "ALBUM_ID" for "album_id". Then an app could read another album than this package.
 var decodeAsV1 = json.JoinOptions(jsonv1.DefaultOptionsV1(), json.MatchCaseInsensitiveNames(false),
 	json.WithUnmarshalers(json.UnmarshalFunc(func(value []byte, n *stdjson.Number) error {
 		return stdjson.Unmarshal(value, n) // json/v2 outside the standard library does not know this type
@@ -72,7 +72,7 @@ func (c *Claims) Decode(v any) error {
 	return json.Unmarshal(c.set, v, decodeAsV1)
 }
 
-// whole returns claims that have their set: c itself if it was verified.
+// whole returns c if it has its claim set. Claims made by hand get one.
 func (c *Claims) whole() (*Claims, error) {
 	if c.set != nil {
 		return c, nil
@@ -84,11 +84,10 @@ func (c *Claims) whole() (*Claims, error) {
 	return parseClaims(set)
 }
 
-// scope is what separates one tenant's notifications from another's: the claim
-// set without the claims that differ from token to token of one tenant, as JSON
-// without white space, with the names of every object sorted and the text of
-// numbers as it came. The last point keeps two ids above 2^53 two. The claims
-// must be whole.
+// scope names the tenant. It is the claim set without the claims that differ from
+// token to token of one tenant. It is JSON without white space, with the names of
+// every object sorted, and the text of numbers as it came, so that two ids above
+// 2^53 stay two. The claims must be whole.
 func (c *Claims) scope() string {
 	var buf [256]byte // enough for most, and no allocation
 	scope := append(buf[:0], '{')
@@ -104,8 +103,8 @@ func (c *Claims) scope() string {
 		scope = append(append(scope, ':'), m.value...)
 	}
 	scope = append(scope, '}')
-	// The members are sorted. Only containers, escapes and what is not ASCII can
-	// have another form.
+	// The members are sorted, so most scopes are in this form already. Only
+	// objects, lists, escapes and characters beyond ASCII can have another one.
 	if !slices.ContainsFunc(scope[1:], func(c byte) bool { return c == '{' || c == '[' || c == '\\' || c >= utf8.RuneSelf }) {
 		return string(scope)
 	}
@@ -114,7 +113,7 @@ func (c *Claims) scope() string {
 	return string(formatted)
 }
 
-// claimMembers are the members of a claim set, sorted by name. They alias it.
+// claimMembers are the members of a claim set, sorted by name. They share its bytes.
 type claimMembers []claimMember
 
 type claimMember struct {
@@ -134,7 +133,7 @@ func (m *claimMembers) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return err
 }
 
-// blank reports whether the claim says nothing: null, and text, a list or an
+// blank reports whether the claim says nothing: it is null, or text, a list or an
 // object with nothing in it.
 func (m claimMember) blank() bool {
 	return m.value.Kind() == 'n' || len(bytes.Trim(m.value, "\"[]{} \t\r\n")) == 0
@@ -156,12 +155,12 @@ var claimFields = map[string]func(*Claims) any{
 
 type textOrNumber string
 
-// parseClaims reads a claim set. Names must be unique (RFC 7519 §4) and
-// members of the right kind: unlike a notification, a token is the app's own,
-// and one that says something unclear is refused.
+// parseClaims reads a claim set. Names must be unique (RFC 7519 §4), and members
+// of the right kind. The app writes its tokens itself, unlike notifications, so an
+// unclear one is refused.
 func parseClaims(set []byte) (*Claims, error) {
 	c := &Claims{set: set}
-	if json.Unmarshal(set, &c.members) != nil { // the JSON error is dropped: it may quote a claim
+	if json.Unmarshal(set, &c.members) != nil { // its error may quote a claim
 		return nil, malformed("its claims are not one JSON object with unique names, in UTF-8")
 	}
 	for _, m := range c.members {
@@ -199,9 +198,8 @@ func (m claimMember) store(field any) (wrong string) {
 			return "neither text nor a list of texts"
 		}
 	case **jwt.NumericDate:
-		// All issuers write whole seconds, which need no detour through floating
-		// point. A date beyond these years is an overflow, and might compare
-		// either way.
+		// Issuers write whole seconds, which need no floating point. A date beyond
+		// these years would overflow, and then it could be before or after any other.
 		const yearZero, lastSecond = -62167219200, 253402300799 // of the year 9999
 		seconds, err := strconv.ParseInt(string(m.value), 10, 64)
 		*field = &jwt.NumericDate{Time: time.Unix(seconds, 0)}
@@ -253,17 +251,17 @@ type TokenVerifier struct {
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 
-	// What golang-jwt needs of all this, built once by NewHandler for its copy;
-	// otherwise nil, and built for each token.
+	// What golang-jwt needs of all this. NewHandler builds it once, for its copy.
+	// Otherwise it is nil, and is built for each token.
 	keys      any // a jwt.VerificationKeySet
 	validator *jwt.Validator
 }
 
-// tokenParser pins the algorithm, so that a token cannot choose its own check,
-// and refuses base64 whose unused bits are set, so that a token has one
-// spelling. It has no state and serves all verifiers. Claims are validated
-// apart, after the signature held: a bad signature is final and never joined
-// with a milder reason (CVE-2024-51744).
+// tokenParser fixes the algorithm, so that a token cannot choose how it is checked.
+// It refuses base64 whose unused bits are set, so that a token has one spelling.
+// It has no state and serves all verifiers. Claims are validated later, after the
+// signature was found right, so a wrong signature never comes with a milder reason
+// (CVE-2024-51744).
 var tokenParser = jwt.NewParser(
 	jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
 	jwt.WithStrictDecoding(),
@@ -294,11 +292,11 @@ func (v *TokenVerifier) Verify(token string) (_ *Claims, err error) {
 	return claims, nil
 }
 
-// openToken returns the claims of a token that one of the keys signed, whatever
-// the time.
+// openToken returns the claims of a token that one of the keys signed. It does not
+// look at the time.
 func openToken(token string, keys any) (*Claims, error) {
-	// The decoder behind the parser skips line breaks: one token would have many
-	// spellings. The rest it refuses as well, but without saying why.
+	// The parser's decoder skips line breaks, so one token would have many
+	// spellings. It refuses an equals sign too, but does not say why.
 	switch {
 	case len(token) > maxTokenSize:
 		return nil, malformed(fmt.Sprintf("it has %d bytes, more than %d", len(token), maxTokenSize))
@@ -320,16 +318,16 @@ func openToken(token string, keys any) (*Claims, error) {
 	return parseClaims(raw.Value)
 }
 
-// rawClaims has the parser hand over the bytes of the claim set. It is never
-// validated, so the embedded interface stays nil.
+// rawClaims gets the bytes of the claim set from the parser. It is never validated,
+// so the embedded interface stays nil.
 type rawClaims struct {
 	jwt.Claims
 	jsontext.Value
 }
 
 // tokenCause keeps the kind of the parser's error and drops its text, which may
-// quote the token. An algorithm is named only if golang-jwt knows it: any other
-// name is the sender's text.
+// quote the token. It names an algorithm only if golang-jwt knows it, because any
+// other name is the sender's text.
 func tokenCause(parsed *jwt.Token, err error) error {
 	switch {
 	case parsed != nil && parsed.Method != nil && parsed.Method != jwt.SigningMethodHS256:
@@ -343,8 +341,8 @@ func tokenCause(parsed *jwt.Token, err error) error {
 }
 
 // keyOddity is secrets.Oddity for a token key. Only a key that is text can have
-// something around it: random bytes may begin and end with any. That 32 of them
-// are UTF-8 by chance happens once in a hundred million keys.
+// something around it: random bytes may begin and end with any byte. One in a
+// hundred million keys of 32 random bytes is valid UTF-8.
 func keyOddity(key []byte) string {
 	if len(key) < minKeySize {
 		return fmt.Sprintf("has %d bytes, fewer than %d", len(key), minKeySize)
@@ -355,8 +353,8 @@ func keyOddity(key []byte) string {
 	return ""
 }
 
-// prepared returns a copy with all that golang-jwt needs; later changes to v do
-// not reach it. The error is that of unusable keys.
+// prepared returns a copy with all that golang-jwt needs. Later changes to v do not
+// reach it. The error says which key is not usable.
 func (v *TokenVerifier) prepared() (*TokenVerifier, error) {
 	if err := checkSecrets("token key", v.Keys, keyOddity); err != nil {
 		return nil, err
