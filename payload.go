@@ -178,6 +178,9 @@ func decodePayload(body []byte, n *Notification) Payload {
 		rest.Extra = all
 		_, _ = parseEnvelope(body, p.Common())
 	}
+	if n.Error != nil && p.Common().Error == nil {
+		p.Common().Error = new(NotificationError) // of the wrong kind, and still an error
+	}
 	return p
 }
 
@@ -195,6 +198,9 @@ func parseEnvelope(body []byte, n *Notification) (*envelope, error) {
 	env := &envelope{Notification: n}
 	if env.members.Read(body, notificationFields, n) != nil {
 		return nil, ErrMalformedBody // without the JSON error, which quotes the body
+	}
+	if n.Error == nil && env.members.Given("error") {
+		n.Error = new(NotificationError) // of the wrong kind, and still an error
 	}
 	if m, name := &env.members, "notification_type"; env.Type == "" && m.Seen(name) && (m.Odd(name) || !m.Given(name)) {
 		env.Type = TypeInvalid // with no type at all it could be taken for an upload

@@ -20,6 +20,9 @@ type field struct {
 	inner *Fields // of the struct that it holds or points to
 }
 
+// message is the field of a struct that may come as its message alone.
+var message = []byte("message")
+
 // FieldsOf returns the fields of T that have a JSON name, at most 64 of up to 31
 // bytes, and of the structs within. Their types are string, int64, bool,
 // time.Time, []string, structs and pointers to structs.
@@ -153,7 +156,8 @@ func (m *Members) read(dec *jsontext.Decoder, v reflect.Value, inner *Fields) (g
 
 func (m *Members) readOther(dec *jsontext.Decoder, v reflect.Value, inner *Fields) (given, fits bool, err error) {
 	kind := dec.PeekKind()
-	if inner != nil && kind != 'n' {
+	v.SetZero()
+	if inner != nil && (kind == '{' || kind == '"' && inner.find(message) != nil) {
 		if v.Kind() == reflect.Pointer {
 			v.Set(reflect.New(v.Type().Elem()))
 			v = v.Elem()
@@ -161,11 +165,8 @@ func (m *Members) readOther(dec *jsontext.Decoder, v reflect.Value, inner *Field
 		if kind == '{' {
 			return true, true, m.readStruct(dec, v, inner)
 		}
-		if message := inner.find([]byte("message")); message != nil && kind == '"' { // an error may be its message alone
-			return m.read(dec, v.FieldByIndex(message.index), nil)
-		}
+		return m.read(dec, v.FieldByIndex(inner.find(message).index), nil)
 	}
-	v.SetZero()
 	switch field := v.Addr().Interface().(type) {
 	case *time.Time:
 		err := json.UnmarshalDecode(dec, field)

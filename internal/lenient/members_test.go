@@ -157,8 +157,7 @@ func (m jsonMembers) object() object {
 			o.List = append(o.List, jsonMembers{"": element}.text(""))
 		}
 	}
-	if m.has("error") {
-		e := m.within("error")
+	if e := m.within("error"); e != nil || m.text("error") != "" || string(m["error"]) == `""` {
 		o.Error = &failure{Message: m.text("error") + e.text("message"), Status: e.integer("status"), At: e.time("at")}
 		o.Error.By.ID = e.within("by").text("id")
 	}
