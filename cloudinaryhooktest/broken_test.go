@@ -27,7 +27,8 @@ func TestMemoryStoreKeepsTheContract(t *testing.T) {
 	TestStore(t, func(*testing.T) cloudinaryhook.Store { return new(MemoryStore) })
 }
 
-// The cause that counts is beyond the methods of a Store: each is asked for its own.
+// Store has no method that returns the cause, so each store has a test of its
+// own for it.
 func TestMemoryStoreKeepsTheFirstCause(t *testing.T) {
 	first, second := errors.New("first"), errors.New("second")
 	for _, causes := range [][]error{{first, second, nil}, {nil, second}} {
@@ -44,7 +45,7 @@ func TestMemoryStoreKeepsTheFirstCause(t *testing.T) {
 	}
 }
 
-// A store that pages as it should: by time and ID.
+// A store that pages correctly, by time and ID.
 func TestPagingStoreKeepsTheContract(t *testing.T) {
 	compare := func(a, b *cloudinaryhook.Delivery) int {
 		return cmp.Or(a.ReceivedAt.Compare(b.ReceivedAt), cmp.Compare(a.ID, b.ID))
@@ -69,7 +70,8 @@ func TestGoodCreatorKeepsTheContract(t *testing.T) {
 	})
 }
 
-// An app whose albums are rows, with numbers for IDs, says which there are.
+// An app has its albums in a database and gives the test their IDs with
+// ForClaims.
 func TestCreatorForClaims(t *testing.T) {
 	albums := map[string]bool{"1": true, "2": true}
 	TestImageCreator(t, func(*testing.T) (cloudinaryhook.ImageCreator, func() int) {
@@ -83,7 +85,7 @@ func TestCreatorForClaims(t *testing.T) {
 	}, ForClaims(&cloudinaryhook.Claims{AlbumID: "1"}, &cloudinaryhook.Claims{AlbumID: "2"}))
 }
 
-// queue knows what is new, and nothing else.
+// queue only knows which deliveries are new.
 type queue struct{ *MemoryStore }
 
 func (queue) Complete(context.Context, string, error) error {
@@ -94,8 +96,8 @@ func TestQueueKeepsTheDeferredContract(t *testing.T) {
 	TestDeferredStore(t, func(*testing.T) cloudinaryhook.Store { return queue{new(MemoryStore)} })
 }
 
-// broken is a store that breaks one clause; the fields replace the methods of a
-// store that keeps all.
+// broken is a store that breaks one clause. Its fields replace methods of a
+// correct store.
 type broken struct {
 	*MemoryStore
 	save     func(context.Context, *cloudinaryhook.Delivery) (cloudinaryhook.State, error)
@@ -124,7 +126,8 @@ func (b *broken) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloud
 	return b.MemoryStore.Pending(ctx, before)
 }
 
-// change yields what Pending does, each delivery changed; nil leaves it out.
+// change makes Pending change each delivery with f. If f returns nil, the
+// delivery is left out.
 func (b *broken) change(f func(i int, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery) {
 	b.pending = func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 		return func(yield func(*cloudinaryhook.Delivery, error) bool) {
@@ -144,8 +147,9 @@ func (b *broken) change(f func(i int, d *cloudinaryhook.Delivery) *cloudinaryhoo
 	}
 }
 
-// paged lists page by page: next picks a page from what is pending by then, given
-// the last delivery of the page before and how many came so far.
+// paged makes Pending list page by page. next picks a page from all pending
+// deliveries; it gets the last delivery of the page before and the number of
+// deliveries so far.
 func (b *broken) paged(next func(all []*cloudinaryhook.Delivery, last *cloudinaryhook.Delivery, n int) []*cloudinaryhook.Delivery) {
 	const size = 200
 	b.pending = func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
@@ -174,7 +178,8 @@ func (b *broken) paged(next func(all []*cloudinaryhook.Delivery, last *cloudinar
 	}
 }
 
-// rebuilt is made of the fields of Claims that a store has columns for.
+// rebuilt makes a delivery again from the fields of Claims, as a store with a
+// column for each of them does.
 func rebuilt(d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
 	claims := cloudinaryhook.Claims{OrganizationID: d.Claims.OrganizationID, AlbumID: d.Claims.AlbumID}
 	again, err := cloudinaryhook.NewDelivery(d.Body, &claims, d.SignedAt)
@@ -185,7 +190,7 @@ func rebuilt(d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
 	return again
 }
 
-// listless stores have no list, or not the one that Processor.Resume takes.
+// listless stores have no Pending, or one that does not fit Processor.Resume.
 var listless = map[string]cloudinaryhook.Store{
 	"no list":      struct{ cloudinaryhook.Store }{new(MemoryStore)},
 	"another list": anotherList{new(MemoryStore)},
@@ -343,7 +348,7 @@ var brokenStores = []struct {
 				return errors.New("somebody else is at it")
 			}
 			defer working.Delete(id)
-			time.Sleep(time.Millisecond) // the others come meanwhile
+			time.Sleep(time.Millisecond) // lets the other calls in
 			return b.MemoryStore.Complete(ctx, id, cause)
 		}
 	}},
@@ -489,7 +494,7 @@ var brokenStores = []struct {
 				connections <- struct{}{}
 				for d, err := range b.MemoryStore.Pending(ctx, before) {
 					if !yield(d, err) {
-						return // without giving it back
+						return // without releasing the connection
 					}
 				}
 				<-connections
@@ -526,7 +531,7 @@ var brokenStores = []struct {
 		first := ""
 		b.paged(func(all []*cloudinaryhook.Delivery, _ *cloudinaryhook.Delivery, n int) []*cloudinaryhook.Delivery {
 			if len(all) == 0 || n > 0 && all[0].ID == first {
-				return nil // nothing was done: it must be the end
+				return nil // no row was done: it takes this for the end
 			}
 			first = all[0].ID
 			return all
@@ -552,14 +557,14 @@ var brokenStores = []struct {
 	}},
 }
 
-// creator makes one image of each key; its fields break that.
+// creator makes one image for each key. Its fields break that.
 type creator struct {
 	mu    sync.Mutex
 	keys  map[string]bool
 	extra atomic.Int64
-	again error                                  // what the second is told
+	again error                                  // the error of the second call
 	key   func(img *cloudinaryhook.Image) string // nil: Image.Key
-	racy  bool                                   // looks before it writes
+	racy  bool                                   // reads before it writes
 }
 
 func (c *creator) CreateImage(ctx context.Context, img *cloudinaryhook.Image) error {
@@ -613,13 +618,13 @@ var brokenCreators = []struct {
 
 const (
 	brokenVariable = "CLOUDINARYHOOKTEST_BROKEN"
-	deferredPrefix = "deferred: " // before the name of a store that TestDeferredStore is to find
+	deferredPrefix = "deferred: " // before the name of a store that TestDeferredStore must reject
 
-	completeIgnoresContext = "complete ignores its context" // which TestDeferredStore cannot find
+	completeIgnoresContext = "complete ignores its context" // TestDeferredStore cannot find this one
 )
 
-// TestBrokenAreFound runs each clause on what breaks it, in a process of its
-// own, since a test that fails cannot be taken back.
+// TestBrokenAreFound runs each clause on a store that breaks it. Each run has a
+// process of its own, because the clause's test must fail there.
 func TestBrokenAreFound(t *testing.T) {
 	type item struct{ name, clause string }
 	var items []item
@@ -637,7 +642,7 @@ func TestBrokenAreFound(t *testing.T) {
 			t.Parallel()
 			out, failed := runBroken(b.name, "^"+b.clause+"$")
 			if !failed || !strings.Contains(out, "--- FAIL: TestBrokenChild/"+b.clause+" ") || strings.Contains(out, "panic:") {
-				t.Errorf("what breaks %s (%s) got failed %v, want it to fail by that name:\n%s", b.clause, b.name, failed, out)
+				t.Errorf("the store that breaks %s (%s) got failed %v, want a failure with that name:\n%s", b.clause, b.name, failed, out)
 			}
 		})
 	}
@@ -645,14 +650,14 @@ func TestBrokenAreFound(t *testing.T) {
 
 func runBroken(name, clauses string) (out string, failed bool) {
 	cmd := exec.Command(os.Args[0], "-test.v", "-test.run=^TestBrokenChild$/"+clauses, "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), brokenVariable+"="+name, "GORACE=atexit_sleep_ms=0") // else a second each
+	cmd.Env = append(os.Environ(), brokenVariable+"="+name, "GORACE=atexit_sleep_ms=0") // otherwise a second each
 	b, err := cmd.CombinedOutput()
 	_, failed = errors.AsType[*exec.ExitError](err)
 	return string(b), failed
 }
 
-// TestPendingSaysOnceWhatIsWrong: a cause for which every clause about Pending
-// would fail is named, and once.
+// TestPendingSaysOnceWhatIsWrong: if one fault would fail every clause about
+// Pending, it is reported only once.
 func TestPendingSaysOnceWhatIsWrong(t *testing.T) {
 	for _, tt := range []struct{ store, want, says string }{
 		{"rebuilds from columns", "FAIL: TestBrokenChild/PendingKeepsTheID ", "its claims or times are others"},
@@ -675,7 +680,8 @@ func TestPendingSaysOnceWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestEveryClauseIsBroken fails if a clause has nothing that breaks it.
+// TestEveryClauseIsBroken: for every clause there is a store or a creator that
+// breaks it.
 func TestEveryClauseIsBroken(t *testing.T) {
 	broken := make(map[string]bool)
 	for _, b := range brokenStores {

@@ -1,13 +1,14 @@
-// Package cloudinaryhooktest has what an app needs to test its side of
+// Package cloudinaryhooktest helps an app to test its own code around
 // cloudinaryhook.
 //
 // [NewRequest] makes a request signed as Cloudinary signs it, with a token, for
 // the app's handler; options make any part of it wrong. [Bodies] has a
-// notification of every type to send, and [MemoryStore] keeps what came.
+// notification of every type, and [MemoryStore] keeps deliveries in memory.
 //
-// [TestStore] tests an app's own Store against its contract, in the manner of
-// testing/fstest.TestFS; [TestDeferredStore] a queue, and [TestImageCreator] an
-// ImageCreator. [NewPollServer] is a fake of Cloudinary's polling API.
+// [TestStore] tests an app's own Store against its contract, as
+// testing/fstest.TestFS does for a file system. [TestDeferredStore] does this
+// for a queue, and [TestImageCreator] for an ImageCreator. [NewPollServer]
+// starts a fake of Cloudinary's polling API.
 package cloudinaryhooktest
 
 import (

@@ -60,10 +60,10 @@ func Example() {
 	// album closed done cloudinaryhook: creating the image failed: the album is closed
 }
 
-// TestStore tests a Store against its contract, each clause in a subtest.
+// TestStore tests a Store against its contract. Each clause is a subtest.
 func ExampleTestStore() {
 	var t *testing.T // of the app's own test
 	cloudinaryhooktest.TestStore(t, func(*testing.T) cloudinaryhook.Store {
-		return new(cloudinaryhooktest.MemoryStore) // the app's: the same table or file for all is fine
+		return new(cloudinaryhooktest.MemoryStore) // yours instead; all subtests may use the same table or file
 	})
 }

@@ -12,9 +12,9 @@ import (
 )
 
 // A MemoryStore is a cloudinaryhook.Store for tests. It loses everything when
-// the process ends, so its 201 is no promise. The zero value is ready, and all
-// methods may be called concurrently. It must not be copied after its first
-// use.
+// the process ends, so a 201 proves nothing about durability. The zero value is
+// ready, and all methods may be called concurrently. It must not be copied
+// after its first use.
 type MemoryStore struct {
 	mu      sync.Mutex
 	byID    map[string]*record
@@ -30,8 +30,8 @@ type record struct {
 }
 
 // Save implements cloudinaryhook.Store. It keeps a copy. It refuses a delivery
-// that neither NewDelivery nor JSON made, because a durable store could not
-// bring that back.
+// that was not made by NewDelivery or from JSON, because a durable store could
+// not restore it.
 func (s *MemoryStore) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -75,9 +75,10 @@ func (s *MemoryStore) Complete(ctx context.Context, id string, cause error) erro
 	return nil
 }
 
-// Pending returns the deliveries that were received before this time and are
-// not completed, oldest first, for Processor.Resume. It leaves out a delivery
-// that is completed before its turn comes, and holds no lock while it yields.
+// Pending returns the deliveries that are not completed and were received
+// before the time before, oldest first, for Processor.Resume. It leaves out a
+// delivery that is completed during the loop, before its turn. It holds no lock
+// while it yields.
 func (s *MemoryStore) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
 		pending := s.list(func(r *record) bool { return !r.done && r.received.Before(before) })
@@ -121,8 +122,8 @@ func (s *MemoryStore) State(id string) cloudinaryhook.State {
 	return 0
 }
 
-// Rejected returns the cause with which a delivery was completed; nil if there
-// was none, or if it is not completed, or not known.
+// Rejected returns the cause with which a delivery was completed. It returns
+// nil if there was no cause, or if the delivery is unknown or not completed.
 func (s *MemoryStore) Rejected(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,26 +6,27 @@ import (
 	"time"
 )
 
-// A PollFault changes how a PollServer answers one request: next is the answer
-// without it. Nil changes nothing. Those below are the usual ones; write others
-// as any middleware.
+// A PollFault changes how a PollServer answers one request. It is middleware:
+// next answers without the fault. Nil changes nothing. The usual faults are
+// below; you can write others.
 type PollFault func(next http.Handler) http.Handler
 
 // FailReceive makes the next requests for messages fail with these faults, one
 // for each request, in this order, after the faults of earlier calls.
 func (s *PollServer) FailReceive(faults ...PollFault) { s.fail(http.MethodGet, faults) }
 
-// FailAcknowledge does the same for acknowledgements.
+// FailAcknowledge does the same for requests that acknowledge messages.
 func (s *PollServer) FailAcknowledge(faults ...PollFault) { s.fail(http.MethodPost, faults) }
 
-// FaultStatus answers with another status. The Retry-After is set unless empty.
+// FaultStatus answers with another status. It sets Retry-After unless
+// retryAfter is "".
 func FaultStatus(status int, retryAfter string) PollFault {
 	return func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			if retryAfter != "" {
 				w.Header().Set("Retry-After", retryAfter)
 			}
-			answerError(w, status, "as the test wants")
+			answerError(w, status, "a fault of the test")
 		})
 	}
 }
@@ -59,7 +60,8 @@ func FaultCut(next http.Handler) http.Handler {
 	})
 }
 
-// FaultSlow answers after d, or not at all if the client leaves before.
+// FaultSlow answers after d, or not at all if the client ends the request
+// before.
 func FaultSlow(d time.Duration) PollFault {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

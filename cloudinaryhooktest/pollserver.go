@@ -23,12 +23,12 @@ const (
 )
 
 // A PollServer is a fake of Cloudinary's polling API on this machine, to test
-// apps that poll. It holds a request while there is no message. It hides a
-// message that it has handed out for the visibility timeout, and then delivers
-// it again unless it was acknowledged. It is as pycloudinary 1.46.0 (18 August
-// 2026) describes the API. Where nothing is published, it is strict: each
-// receipt has a new handle, and a handle is good only until its message is
-// visible again; otherwise its status is "not_found".
+// apps that poll. It holds a request while there is no message. After it has
+// delivered a message, it hides it for the visibility timeout, and then
+// delivers it again unless it was acknowledged. It behaves as pycloudinary
+// 1.46.0 (18 August 2026) describes the API. Where nothing is published, it is
+// strict: each receipt has a new handle, and a handle is valid only until its
+// message is visible again. After that, its status is "not_found".
 //
 // Make it with NewPollServer. All methods may be called concurrently.
 type PollServer struct {
@@ -36,7 +36,7 @@ type PollServer struct {
 	URL string
 
 	server  *httptest.Server
-	closing chan struct{} // ends what waits
+	closing chan struct{} // closed to end the requests that wait
 
 	mu           sync.Mutex
 	changed      chan struct{} // closed when a message may have become visible
@@ -61,8 +61,8 @@ type pollWire struct {
 	Timestamp     string          `json:"timestamp"`
 }
 
-// NewPollServer starts a server that ends with the test. The tb may be nil, in
-// examples; then Close ends it.
+// NewPollServer starts a server that ends with the test. In examples tb may be
+// nil; then call Close.
 func NewPollServer(tb testing.TB) *PollServer {
 	s := &PollServer{closing: make(chan struct{}), changed: make(chan struct{}), faults: make(map[string][]PollFault)}
 	path := "/v2/notifications/" + DefaultCloudName + "/messages"
@@ -114,8 +114,8 @@ func (s *PollServer) Send(channel, batchID string, body []byte, opts ...Option) 
 	s.wake()
 }
 
-// Redeliver makes everything visible that is handed out and not acknowledged, as
-// if its visibility timeout had passed.
+// Redeliver makes all messages visible that are delivered and not acknowledged,
+// as if their visibility timeouts had passed.
 func (s *PollServer) Redeliver() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,28 +125,29 @@ func (s *PollServer) Redeliver() {
 	s.wake()
 }
 
-// Remaining is how many messages are not acknowledged, visible or not.
+// Remaining returns how many messages are not acknowledged, visible or not.
 func (s *PollServer) Remaining() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.messages)
 }
 
-// Acknowledged is how many messages were acknowledged.
+// Acknowledged returns how many messages were acknowledged.
 func (s *PollServer) Acknowledged() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.acknowledged
 }
 
-// Receipts is how often a message was handed out; each time counts.
+// Receipts returns how often messages were delivered. Each delivery of the same
+// message counts.
 func (s *PollServer) Receipts() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.receipts
 }
 
-// wake has everybody who waits look again. It needs the lock.
+// wake makes all waiting requests look again. The caller must hold the lock.
 func (s *PollServer) wake() {
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -199,8 +200,9 @@ func (s *PollServer) receive(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// claim hides up to limit messages and returns them. If there are none, changed
-// is closed once there may be, and next is when a hidden one becomes visible.
+// claim hides up to limit messages and returns them. changed is closed when
+// there may be new ones, and next is the time until a hidden one becomes
+// visible.
 func (s *PollServer) claim(channel, batchID string, limit int, visibility time.Duration) (claimed []pollWire, changed <-chan struct{}, next time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -271,7 +273,7 @@ func number(text string, fallback, low, high int) (int, error) {
 func answer(w http.ResponseWriter, status int, v any) {
 	data, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // the types above always can
+		panic(err) // cannot happen: these types can always be encoded
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)

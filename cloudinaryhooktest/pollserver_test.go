@@ -20,7 +20,8 @@ func pollClient(s *cloudinaryhooktest.PollServer) *poll.Client {
 	}
 }
 
-// A request waits until there is a message, and not until its time is over.
+// A request returns as soon as there is a message, not only when its wait is
+// over.
 func TestPollServerHoldsRequests(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -105,7 +106,7 @@ func TestPollServerRefuses(t *testing.T) {
 	}
 }
 
-// Each fault is what its comment says, as a plain HTTP client sees it.
+// Each fault does what its comment says, as a plain HTTP client sees it.
 func TestPollServerFaults(t *testing.T) {
 	server := cloudinaryhooktest.NewPollServer(t)
 	get := func() (status int, body string, err error) {
@@ -148,7 +149,8 @@ func TestPollServerFaults(t *testing.T) {
 	}
 }
 
-// Close ends a request that waits; the example way, without a test, works too.
+// Close ends a request that waits. It also works without a test, as in
+// examples.
 func TestPollServerCloses(t *testing.T) {
 	server := cloudinaryhooktest.NewPollServer(nil)
 	waits := make(chan struct{})
@@ -167,6 +169,6 @@ func TestPollServerCloses(t *testing.T) {
 	server.Close()
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v, want that the context ended", err)
+		t.Errorf("got %v, want context.Canceled", err)
 	}
 }

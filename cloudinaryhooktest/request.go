@@ -57,7 +57,7 @@ func WithHash(hash crypto.Hash) Option { return func(o *options) { o.hash = hash
 // WithTime signs at another time than now.
 func WithTime(t time.Time) Option { return WithTimestamp(strconv.FormatInt(t.Unix(), 10)) }
 
-// WithTimestamp signs with any text for a timestamp.
+// WithTimestamp signs with this text as the timestamp. It may be any text.
 func WithTimestamp(timestamp string) Option { return func(o *options) { o.timestamp = timestamp } }
 
 // WithClaims puts other claims into the token: *cloudinaryhook.Claims, or the
@@ -81,9 +81,9 @@ func WithoutToken() Option {
 	return func(o *options) { o.token, o.tokenless, o.tokenChosen = nil, true, true }
 }
 
-// WithContentType sends another Content-Type. The default is that of recorded
-// requests, "application/x-www-form-urlencoded", though the body is JSON: a
-// handler that asks for a form value loses the body.
+// WithContentType sends another Content-Type. The default is
+// "application/x-www-form-urlencoded", as in recorded requests, although the
+// body is JSON. So a handler that reads a form value consumes the body.
 func WithContentType(contentType string) Option {
 	return func(o *options) { o.contentType = contentType }
 }
@@ -99,12 +99,12 @@ func WithHeader(name string, values ...string) Option {
 // signed now with SHA-1 and DefaultSecret, and the token has DefaultClaims and is
 // signed with DefaultKey. Under GODEBUG=fips140=only it is SHA-256.
 //
-// The url may be a path, for a handler that is called directly: the request is
-// then as a server gets it, from the address 192.0.2.1. Or it is absolute, for
-// an http.Client. Such a request works with a handler too, but has no
-// RequestURI, which a client may not set. The query is kept as it is. If it has
-// a token already, as a notification URL does, none is added, and options for
-// the token fail.
+// The url may be a path, for a handler that is called directly: the request
+// then looks as a server gets it, from the address 192.0.2.1. Or it is
+// absolute, for an http.Client. Such a request works with a handler too, but
+// has no RequestURI, because a client must not set that. The query is kept as
+// it is. If it has a token already, as a notification URL does, none is added,
+// and options for the token fail.
 //
 // If the request cannot be made, the test fails. In examples tb may be nil:
 // then NewRequest panics instead. The body is not copied.
@@ -137,12 +137,12 @@ func (o *options) request(url string, body []byte) (*http.Request, error) {
 	}
 	r, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
-		return nil, errors.New("the URL is malformed") // the error quotes it, and a token in it
+		return nil, errors.New("the URL is malformed") // err quotes the URL, which may hold a token
 	}
 	if err := o.addToken(r.URL); err != nil {
 		return nil, err
 	}
-	r.RemoteAddr = "192.0.2.1:1234" // kept for documentation (RFC 5737); a client ignores it
+	r.RemoteAddr = "192.0.2.1:1234" // an address for documentation (RFC 5737); a client ignores it
 	switch {
 	case r.URL.Host == "" && strings.HasPrefix(url, "/"):
 		r.Host = "example.com"

@@ -104,7 +104,7 @@ func TestNewRequestKeepsTheQuery(t *testing.T) {
 	}
 }
 
-// What middleware of an app may look at.
+// An app's middleware may look at these parts of a request.
 func TestNewRequestIsAsAServersOrAClients(t *testing.T) {
 	type parts struct{ Host, RequestURI, RemoteAddr, ContentType, Body, BodyAgain string }
 	tests := []struct {
@@ -136,7 +136,7 @@ func TestNewRequestIsAsAServersOrAClients(t *testing.T) {
 	}
 }
 
-// failing notes how a test would have ended.
+// failing is a test that records its failure.
 type failing struct {
 	testing.TB
 	text string
@@ -183,8 +183,8 @@ func TestMemoryStoreTakesRealDeliveriesOnly(t *testing.T) {
 	}
 }
 
-// Deliveries are in the order of their Saves, Pending in that of their receipt;
-// what either returns is the caller's own.
+// Deliveries returns the order of the Saves, Pending the order of receipt. Both
+// return copies that the caller may change.
 func TestMemoryStoreOrder(t *testing.T) {
 	store, now := new(cloudinaryhooktest.MemoryStore), time.Now()
 	for i, publicID := range []string{"young", "old", "done"} {
@@ -207,7 +207,7 @@ func TestMemoryStoreOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		pending = append(pending, d.PublicID)
-		if d.PublicID == "done" { // and with it what comes next
+		if d.PublicID == "done" { // completes the next one too
 			if err := store.Complete(t.Context(), all[1].ID, cause); err != nil {
 				t.Fatal(err)
 			}
@@ -262,7 +262,7 @@ func TestBodiesAreAccepted(t *testing.T) {
 	}
 }
 
-// A test of an app's own handler sends what Cloudinary would.
+// An app tests its own handler with a request as Cloudinary would send it.
 func ExampleNewRequest() {
 	store := new(cloudinaryhooktest.MemoryStore)
 	handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{

@@ -15,20 +15,19 @@ type CreatorOption func(*creatorClaims)
 
 type creatorClaims struct{ claims, other *cloudinaryhook.Claims }
 
-// ForClaims makes images for these claims, which must differ, and not for
-// DefaultClaims. It is for apps that have the albums of a token in their
-// database: create two first. One image is for the other claims, and all others
-// are for the first.
+// ForClaims makes images for these claims instead of DefaultClaims. The two
+// must differ. Use it if your app has the albums of a token in its database:
+// create two albums first. One image is for other, and the rest are for claims.
 func ForClaims(claims, other *cloudinaryhook.Claims) CreatorOption {
 	return func(c *creatorClaims) { c.claims, c.other = claims, other }
 }
 
 // TestImageCreator tests an ImageCreator against its contract: if it is called
 // again for the same image, even at the same time, there is one image and no
-// error. It calls open once for each subtest; count returns the number of
-// images, which need not be 0 at first. Public IDs are made up. Unless
-// ForClaims says otherwise, the images have DefaultClaims; one has the AlbumID
-// "another-album", since one asset may go to two albums.
+// error. It calls open once for each subtest. count returns the number of
+// images, which need not be 0 at first. Public IDs are random. Without
+// ForClaims, the images have DefaultClaims, but one has the AlbumID
+// "another-album", because one asset may go to two albums.
 func TestImageCreator(t *testing.T, open func(t *testing.T) (c cloudinaryhook.ImageCreator, count func() int), opts ...CreatorOption) {
 	c := creatorClaims{DefaultClaims(), DefaultClaims()}
 	c.other.AlbumID = "another-album"
@@ -74,7 +73,7 @@ func create(t *testing.T, c cloudinaryhook.ImageCreator, img *cloudinaryhook.Ima
 	}
 }
 
-// made fails unless exactly n images were made since before.
+// made checks that exactly want images were made since count returned before.
 func made(t *testing.T, count func() int, before, want int, after string) {
 	t.Helper()
 	if got := count() - before; got != want {

@@ -24,25 +24,25 @@ import (
 // blocked is how long TestStore waits for a store before it calls it blocked.
 var blocked = 10 * time.Second
 
-// TestStore tests a Store against its contract, each clause in a subtest of its
-// own. It calls open once for each, and once more to see which methods the
-// store has. The store need not be empty.
+// TestStore tests a Store against its contract. Each clause is a subtest. It
+// calls open once for each clause, and once more to see which methods the store
+// has. The store need not be empty.
 //
 // If the store has a method
 //
 //	Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]
 //
-// which an app needs for Processor.Resume, that is tested too. Saved deliveries
-// must come back unchanged, and the store must be usable inside the loop.
-// Pending yields the deliveries that were received strictly before that time,
-// in any order. If it cannot read one, it yields an error and goes on. If ctx is
-// cancelled, it must yield an error: else the caller would think that nothing
-// is pending. These clauses save more than a thousand deliveries and a body of
-// 4 MiB. A method Pending of another type fails; without one, the subtest
-// Pending is skipped.
+// which an app needs for Processor.Resume, TestStore tests it too. Saved
+// deliveries must come back unchanged, and the store must be usable inside the
+// loop. Pending yields the deliveries that were received strictly before the
+// time before, in any order. If it cannot read one, it yields an error and goes
+// on. If ctx is cancelled, it must yield an error: otherwise the caller would
+// think that nothing is pending. These clauses save more than a thousand
+// deliveries and a body of 4 MiB. If Pending has another type, the subtest
+// Pending fails. If there is no Pending, it is skipped.
 //
-// It cannot test that saved deliveries outlive the process. For that, kill
-// yours.
+// TestStore cannot test that saved deliveries outlive the process. For that,
+// write a test that kills your process.
 func TestStore(t *testing.T, open func(t *testing.T) cloudinaryhook.Store) {
 	for _, c := range storeClauses {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
@@ -54,16 +54,16 @@ func TestStore(t *testing.T, open func(t *testing.T) cloudinaryhook.Store) {
 	}
 	for i, c := range pendingClauses {
 		if !t.Run(c.name, func(t *testing.T) { c.test(t, open(t).(pendingStore)) }) && i == 0 {
-			return // the others would fail too, and not say why
+			return // the others would fail too, with less useful messages
 		}
 	}
 }
 
-// TestDeferredStore tests what a Deferred receiver needs of a Store that only
-// passes deliveries on, as a queue: it cannot know what workers have done, so it
-// never says StateDone, and its Complete is not called. It must tell a new
-// delivery from one that it has, by its ID; a queue that forgets IDs after a
-// while may do so after this test.
+// TestDeferredStore tests a Store that only passes deliveries on, such as a
+// queue, behind a Deferred receiver. Such a store cannot know what workers have
+// done, so it never returns StateDone, and its Complete is not called. It must
+// recognize a delivery that it has, by its ID. A queue may forget IDs after a
+// while, but not during this test.
 //
 // It does not test the deliveries that workers get: json.Marshal writes all of
 // a delivery, and json.Unmarshal refuses one that has changed on the way.
@@ -75,7 +75,7 @@ func TestDeferredStore(t *testing.T, open func(t *testing.T) cloudinaryhook.Stor
 	}
 }
 
-// deferredStore keeps Complete from the store in it.
+// deferredStore does not pass Complete on to its store.
 type deferredStore struct{ cloudinaryhook.Store }
 
 func (deferredStore) Complete(ctx context.Context, _ string, _ error) error { return ctx.Err() }
@@ -85,8 +85,8 @@ type pendingStore interface {
 	Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]
 }
 
-// noPending tells a store that has no list from one whose list is of another
-// type and would go untested.
+// noPending fails if Pending has another type, because it would not be tested.
+// It skips if there is no Pending.
 func noPending(t *testing.T, s cloudinaryhook.Store) {
 	want := reflect.TypeFor[func(context.Context, time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]]()
 	if m := reflect.ValueOf(s).MethodByName("Pending"); m.IsValid() {
@@ -98,7 +98,7 @@ func noPending(t *testing.T, s cloudinaryhook.Store) {
 type storeClause struct {
 	name     string
 	test     func(*testing.T, cloudinaryhook.Store)
-	deferred bool // a Store that only passes deliveries on keeps it too
+	deferred bool // also for a Store that only passes deliveries on
 }
 
 var storeClauses = []storeClause{
@@ -126,7 +126,7 @@ var pendingClauses = []struct {
 	{"PendingCancelledIsAnError", testPendingCancelled},
 }
 
-// newDelivery is one that no store has seen.
+// newDelivery returns a delivery that no store has seen.
 func newDelivery(t *testing.T) *cloudinaryhook.Delivery {
 	t.Helper()
 	return deliveryOf(t, fmt.Sprintf(`{"notification_type":"upload","public_id":"a","version":1,"request_id":%q}`, rand.Text()))
@@ -141,8 +141,8 @@ func deliveryOf(t *testing.T, body string) *cloudinaryhook.Delivery {
 	return d
 }
 
-// variant is a delivery of the same body under a token that has other claims
-// too, signed and received later.
+// variant returns a delivery of the same body, signed and received later, with
+// a token that has these claims too.
 func variant(t *testing.T, d *cloudinaryhook.Delivery, claims jwt.MapClaims) *cloudinaryhook.Delivery {
 	t.Helper()
 	v, err := cloudinaryhook.NewDelivery(bytes.Clone(d.Body), verifiedClaims(t, claims), d.SignedAt.Add(20*time.Second))
@@ -153,7 +153,7 @@ func variant(t *testing.T, d *cloudinaryhook.Delivery, claims jwt.MapClaims) *cl
 	return v
 }
 
-// again is the same notification another time: a new token, but the same ID.
+// again returns the same notification with a new token. It has the same ID.
 func again(t *testing.T, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
 	t.Helper()
 	v := variant(t, d, jwt.MapClaims{"jti": "another", "iat": 1700000001})
@@ -163,8 +163,8 @@ func again(t *testing.T, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
 	return v
 }
 
-// verifiedClaims hold more than the fields of Claims, and numbers that a
-// float64 cannot.
+// verifiedClaims returns claims with more members than the fields of Claims,
+// and with numbers that a float64 cannot hold.
 func verifiedClaims(t *testing.T, more jwt.MapClaims) *cloudinaryhook.Claims {
 	t.Helper()
 	claims := jwt.MapClaims{
@@ -199,9 +199,9 @@ func complete(t *testing.T, s cloudinaryhook.Store, id string, cause error) {
 	}
 }
 
-// The app's error may quote a file name in Latin-1, or anything else that a text
-// column refuses; a delivery that cannot be completed for that is retried for
-// ever.
+// The app's error may quote a file name in Latin-1, or another text that a text
+// column refuses. If the store could not complete a delivery for that reason,
+// the delivery would be retried for ever.
 func testStates(t *testing.T, s cloudinaryhook.Store) {
 	for _, cause := range []error{nil, errors.New("the app rejected it"), errors.New(""), errors.New("caf\xe9\x00")} {
 		d, other := newDelivery(t), newDelivery(t)
@@ -256,7 +256,7 @@ func testArgument(t *testing.T, s cloudinaryhook.Store) {
 	first := newDelivery(t)
 	second := again(t, first)
 	for _, d := range []*cloudinaryhook.Delivery{first, second, second} {
-		d = clone(t, d) // so that a copy of it has the claims' very text
+		d = clone(t, d) // so that a copy of it has exactly the same text of the claims
 		before := clone(t, d)
 		if _, err := s.Save(t.Context(), d); err != nil {
 			t.Errorf("Save got %v, want nil", err)
@@ -274,7 +274,8 @@ func testArgument(t *testing.T, s cloudinaryhook.Store) {
 	}
 }
 
-// clone shares no memory with d: what is changed behind a pointer shows too.
+// clone returns a copy that shares no memory with d, so that a change behind a
+// pointer shows too.
 func clone(t *testing.T, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
 	t.Helper()
 	data, err := d.MarshalJSON()
@@ -334,9 +335,10 @@ func testCompleteTwice(t *testing.T, s cloudinaryhook.Store) {
 	}
 }
 
-// pending collects what Pending yields of these deliveries, by ID. It stops where
-// one comes twice, since all may come for ever then, and where one comes back as
-// another, which is what a store does that keeps the columns it knows.
+// pending collects those of these deliveries that Pending yields, by ID. It
+// stops if one comes twice, because Pending may then never end. It also stops
+// if a body comes back with another ID, as from a store that keeps only some of
+// the claims.
 func pending(t *testing.T, s pendingStore, before time.Time, of ...*cloudinaryhook.Delivery) map[string][]*cloudinaryhook.Delivery {
 	t.Helper()
 	wanted, bodies := make(map[string]bool), make(map[string]bool)
@@ -368,8 +370,8 @@ func pending(t *testing.T, s pendingStore, before time.Time, of ...*cloudinaryho
 
 func later() time.Time { return time.Now().Add(time.Hour) }
 
-// An ID is of the body, the claims and, where a body does not identify itself, the
-// time.
+// An ID depends on the body, the claims and, if the body does not identify
+// itself, on the time of the signature.
 func testIDIsKept(t *testing.T, s pendingStore) {
 	d := deliveryOf(t, fmt.Sprintf(`{"notification_type":"create_folder","folder_name":%q}`, rand.Text()))
 	save(t, s, d, cloudinaryhook.StateNew)
@@ -491,8 +493,8 @@ func testYoungerIsLeftOut(t *testing.T, s pendingStore) {
 	}
 }
 
-// inTime runs f with a context that ends, and fails the test where even that does
-// not help. Only then is f left behind: it must not use t.
+// inTime runs f with a context that ends after limit. If f still does not
+// return, it fails the test and leaves f behind, so f must not use t.
 func inTime(t *testing.T, clause string, limit time.Duration, f func(ctx context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -505,11 +507,11 @@ func inTime(t *testing.T, clause string, limit time.Duration, f func(ctx context
 			t.Fatalf("%s: %v", clause, err)
 		}
 	case <-time.After(2 * limit):
-		t.Fatalf("%s: blocked for %v, whatever its context says", clause, 2*limit)
+		t.Fatalf("%s: blocked for %v, although its context has ended", clause, 2*limit)
 	}
 }
 
-// write is what Processor.Resume does with each delivery.
+// write does the same with a delivery as Processor.Resume.
 func write(ctx context.Context, s cloudinaryhook.Store, d *cloudinaryhook.Delivery) error {
 	state, err := s.Save(ctx, d)
 	if err != nil {
@@ -557,7 +559,7 @@ func testBreak(t *testing.T, s pendingStore) {
 	save(t, s, d, cloudinaryhook.StateNew)
 	save(t, s, other, cloudinaryhook.StateNew)
 	inTime(t, "using the store after a loop over Pending was left early", blocked, func(ctx context.Context) error {
-		for range 20 { // what leaks once may not show
+		for range 20 { // one leak may not show
 			for _, err := range s.Pending(ctx, later()) {
 				if err != nil {
 					return fmt.Errorf("Pending yielded the error %w, want none", err)
@@ -572,9 +574,9 @@ func testBreak(t *testing.T, s pendingStore) {
 	}
 }
 
-// saveMany saves more than a page of any likely size. Many share a time, and no
-// round number of rows ends where a time does: a store that pages by time alone
-// passes some over.
+// saveMany saves more deliveries than a page is likely to have. Many share a
+// time, and no round number of rows ends where a time ends. So a store that
+// pages by time alone skips some.
 func saveMany(t *testing.T, s pendingStore) []*cloudinaryhook.Delivery {
 	t.Helper()
 	deliveries := make([]*cloudinaryhook.Delivery, 1100)
@@ -584,7 +586,7 @@ func saveMany(t *testing.T, s pendingStore) []*cloudinaryhook.Delivery {
 		deliveries[i].ReceivedAt = received.Add(time.Duration(i/107) * time.Second)
 	}
 	var wg sync.WaitGroup
-	for share := range slices.Chunk(deliveries, len(deliveries)/16) { // a store may commit them together
+	for share := range slices.Chunk(deliveries, len(deliveries)/16) { // at the same time, so that a store may commit them together
 		wg.Go(func() {
 			for _, d := range share {
 				save(t, s, d, cloudinaryhook.StateNew)
@@ -595,9 +597,9 @@ func saveMany(t *testing.T, s pendingStore) []*cloudinaryhook.Delivery {
 	return deliveries
 }
 
-// Rows that are completed leave the list: a store that counts rows to find the
-// next page passes some over. Rows whose work failed stay: a store that asks
-// for the first page again never ends.
+// Completed rows leave the list, so a store that counts rows to find the next
+// page skips some. Rows whose work failed stay, so a store that asks for the
+// first page again never ends.
 func testPages(t *testing.T, s pendingStore) {
 	left := make(map[string]bool) // to be yielded
 	deliveries := saveMany(t, s)

@@ -7,8 +7,8 @@
 // same product environment can put an image of their own into the token's
 // album. Such a token is often valid for months.
 //
-// Put [From] around the whole app, outside of everything that logs. Put
-// [ShowTo] around the hook, inside of everything that logs:
+// Wrap the whole app in [From], so that it is outside of every handler that
+// logs. Wrap the hook in [ShowTo], so that it is inside of them:
 //
 //	r := chi.NewRouter()
 //	r.Use(middleware.Logger)
@@ -20,28 +20,28 @@
 //
 // # What is hidden
 //
-// A parameter of the query is passed on only if it cannot be a token: it has no
-// "token" in it, and no run of 43 base64url characters, also after decoding. So
-// it also hides tokens in malformed queries: "?tenant=1?token=…",
-// "?token%3D…", "?token[]=…", a token without a name. The same is done to
-// RequestURI, to Referer, and to the request headers in which known proxies
-// repeat a URL: X-Auth-Request-Redirect,
+// From keeps a parameter of the query only if it cannot be a token: it contains
+// neither the word "token" nor 43 base64url characters in a row, also after
+// decoding. From hides all others, and so also tokens in malformed queries:
+// "?tenant=1?token=…", "?token%3D…", "?token[]=…", a token without a name. It
+// does the same with RequestURI, with Referer, and with the request headers in
+// which known proxies repeat a URL: X-Auth-Request-Redirect,
 // X-Envoy-Original-Path, X-Forwarded-Uri, X-Original-Uri, X-Original-Url,
-// X-Rewrite-Url and X-Waws-Unencoded-Url. In a path, a token is hidden only behind
-// the word "token", because many paths have long names. An example is
+// X-Rewrite-Url and X-Waws-Unencoded-Url. In a path, a token is hidden only
+// behind the word "token", because many paths have long names. An example is
 // "/hook%3Ftoken=…".
 //
-// The rest of the app sees the same request. If another handler needs a long
-// parameter, as an OAuth callback does, or one named "page_token", wrap it in
-// ShowTo too.
+// The rest of the app sees the same changed request. If another handler needs a
+// long parameter, as an OAuth callback does, or a parameter such as
+// "page_token", wrap that handler in ShowTo too.
 //
 // # What is not hidden
 //
 // If a handler in between redirects, as a mux does for "/api//v1", the Location
-// has the URL without the token. A sender that follows it is refused with 401:
-// upload with the URL that needs no redirect. Other headers and the body stay
-// as they are: if your proxy repeats the URL in a header that is not in the list
-// above, remove that header. Proxies in front of the app have logs of their own.
+// has the URL without the token. A sender that follows it gets 401: upload with
+// the URL that needs no redirect. Other headers and the body stay as they are:
+// if your proxy repeats the URL in a header that is not in the list above,
+// remove that header. Proxies in front of the app have logs of their own.
 package hidetoken
 
 import (
@@ -54,8 +54,9 @@ import (
 const (
 	redacted = "REDACTED"
 
-	// signatureLength is how many characters an HS256 signature has: 32 bytes in
-	// base64url (RFC 7515 §3.1). Text without that many in a row holds no token.
+	// signatureLength is the number of characters in an HS256 signature: 32 bytes
+	// in base64url (RFC 7515 §3.1). A text without that many base64url characters
+	// in a row holds no token.
 	signatureLength = 43
 )
 
@@ -72,23 +73,23 @@ var urlHeaders = []string{
 	"X-Waws-Unencoded-Url",    // Azure App Service
 }
 
-// queryKey is the context's key for the query as it came.
+// queryKey is the context key for the original query.
 type queryKey struct{}
 
-// From returns a handler that calls app with requests that have no token in their
-// URL, RequestURI, Referer and the headers of known proxies. Requests that have
-// none are passed on as they are, and so is every ResponseWriter. The request that
-// it was called with is not changed. It is safe for concurrent use if app is. The
-// app must not be nil.
+// From returns a handler that removes tokens from the request's URL,
+// RequestURI, Referer and the headers of known proxies, and then calls app. It
+// changes a copy, not the request that it gets. It passes on a request without
+// a token, and every ResponseWriter, as they are. It is safe for concurrent use
+// if app is. The app must not be nil.
 func From(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		app.ServeHTTP(w, hide(r))
 	})
 }
 
-// ShowTo returns a handler that calls hook with the query as it came to [From].
-// Everything else is as the handlers in between left it. Without From around
-// it, it calls hook with the request as it is. It is safe for concurrent use if
+// ShowTo returns a handler that calls hook with the original query, as [From]
+// got it. Everything else is as the handlers in between left it. Without From,
+// it calls hook with the request as it is. It is safe for concurrent use if
 // hook is. The hook must not be nil.
 func ShowTo(hook http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -112,12 +113,12 @@ func hide(r *http.Request) *http.Request {
 		return r
 	}
 	ctx := r.Context()
-	if u.RawQuery != r.URL.RawQuery { // of two Froms, the outer one has the query as it came
+	if u.RawQuery != r.URL.RawQuery { // if there are two Froms, only the outer one knows the original query
 		ctx = context.WithValue(ctx, queryKey{}, r.URL.RawQuery)
 	}
 	hidden := r.WithContext(ctx)
 	hidden.URL, hidden.RequestURI = &u, uri
-	hidden.Form = nil // it was made of the query, if somebody has asked for it
+	hidden.Form = nil // it may hold the token, if somebody has parsed the form
 	if header != nil {
 		hidden.Header = header
 	}
@@ -149,8 +150,8 @@ func hideURI(uri string) string {
 	return hidePath(path) + "?" + hideQuery(query)
 }
 
-// hideQuery keeps a parameter's name where it can, so that a log still tells which
-// came.
+// hideQuery keeps the name of a parameter where it can, so that a log still
+// shows which parameters came.
 func hideQuery(query string) string {
 	parts := strings.Split(query, "&")
 	for i, part := range parts {
@@ -179,9 +180,9 @@ func hidePath(path string) string {
 
 func mentionsToken(text string) bool { return strings.Contains(strings.ToLower(text), "token") }
 
-// holdsSignature reports whether text could hold a signature. A percent sign counts
-// as one of its characters: text that is decoded again has no longer row than it
-// had before.
+// holdsSignature reports whether text could hold a signature. A percent sign
+// counts as a base64url character. Then decoding the text once more cannot make
+// a longer row.
 func holdsSignature(text string) bool {
 	row := 0
 	for _, c := range []byte(text) {

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// token is one that SignToken could have made: {"a":"b"}, signed.
+// token is a token as SignToken makes it: {"a":"b"}, signed.
 const (
 	signature = "RfRzXfs6SzE8kdRLjFM1M_ZPzpXkl6-cWBWyXnUEfJg"
 	token     = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhIjoiYiJ9." + signature
@@ -57,7 +57,7 @@ func TestHideURI(t *testing.T) {
 	}
 }
 
-// encode writes each byte as a percent sign and two digits.
+// encode writes each byte as a percent sign and two hexadecimal digits.
 func encode(text string) string {
 	var encoded strings.Builder
 	for _, c := range []byte(text) {
@@ -66,8 +66,8 @@ func encode(text string) string {
 	return encoded.String()
 }
 
-// TestFrom: what is in between sees no token, the hook sees the query as it came,
-// and the request that came is not changed.
+// TestFrom: the handlers in between see no token, the hook sees the original
+// query, and the original request is not changed.
 func TestFrom(t *testing.T) {
 	for _, uri := range []string{"/hook", "/hook?", "/hook?a=b", "/hook?a=b&token=" + token + "&c=%20d", "/hook?" + token, "/hook%3Ftoken=" + token} {
 		t.Run(uri, func(t *testing.T) {
@@ -92,13 +92,13 @@ func TestFrom(t *testing.T) {
 				all = append(all, values...)
 			}
 			if got := strings.Join(all, " "); strings.Contains(got, signature) {
-				t.Errorf("in between got %q, want it without the token", got)
+				t.Errorf("the handler in between got %q, want it without the token", got)
 			}
 			if hook.URL.RawQuery != came.RawQuery || hook.Body != r.Body || hook.Method != r.Method {
-				t.Errorf("the hook got %s %q, want the request that came, with %q", hook.Method, hook.URL.RawQuery, came.RawQuery)
+				t.Errorf("the hook got %s %q, want the original request, with %q", hook.Method, hook.URL.RawQuery, came.RawQuery)
 			}
 			if *r.URL != came || r.RequestURI != uri || cmp.Diff(header, r.Header) != "" {
-				t.Errorf("the request that came has changed to %q, %v", r.RequestURI, r.Header)
+				t.Errorf("the original request has changed to %q, %v", r.RequestURI, r.Header)
 			}
 			if !strings.Contains(uri, token) && between != r {
 				t.Error("a request without a token was copied")
@@ -107,7 +107,8 @@ func TestFrom(t *testing.T) {
 	}
 }
 
-// TestHeaders names the headers of known proxies that repeat a URL.
+// TestHeaders: From hides the token in each header in which a known proxy
+// repeats a URL.
 func TestHeaders(t *testing.T) {
 	const uri, hidden = "/hook?a=b&token=" + token, "/hook?a=b&token=REDACTED"
 	tests := []struct{ name, want string }{
@@ -134,7 +135,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-// TestRedirect: a redirect that is made in between has no token.
+// TestRedirect: a redirect by a handler in between has no token.
 func TestRedirect(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle("/a/b", http.NotFoundHandler())
@@ -145,9 +146,9 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// FuzzHideURI puts a token anywhere into a URI, encoded any number of times:
-// however often the result is decoded, the token's signature is not there. Hiding
-// again changes nothing, and short parameters stay.
+// FuzzHideURI puts a token anywhere into a URI, encoded any number of times.
+// However often the result is decoded, it does not hold the token's signature.
+// Hiding again changes nothing, and short parameters stay.
 func FuzzHideURI(f *testing.F) {
 	f.Add("/a?token=", "", uint8(0))
 	f.Add("/a?tenant=1?token=", "&b=c", uint8(1))
@@ -183,7 +184,8 @@ func FuzzHideURI(f *testing.F) {
 	})
 }
 
-// decode takes one level of percent-encoding away, and leaves alone what is none.
+// decode removes one level of percent-encoding. It leaves malformed escapes as
+// they are.
 func decode(text string) string {
 	var decoded strings.Builder
 	for len(text) > 0 {

@@ -16,10 +16,11 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/poll"
 )
 
-// TestNothingIsLost sends 1,000 notifications, every tenth of them twice, to four
-// receivers that are killed and started again. Requests are answered late, with
-// an error, with HTML, with half an answer or with none, and messages come again
-// while they are worked on. In the end there is one image of each.
+// TestNothingIsLost sends 1,000 notifications, every tenth of them twice, to
+// four receivers that are killed and started again. Requests are answered late,
+// with an error, with HTML, with half an answer or with none, and messages come
+// again while receivers still work on them. In the end there is one image for
+// each.
 func TestNothingIsLost(t *testing.T) {
 	const notifications, receivers = 1000, 4
 	server := cloudinaryhooktest.NewPollServer(t)
@@ -40,7 +41,7 @@ func TestNothingIsLost(t *testing.T) {
 		seed := random.Uint64()
 		work.Go(func() { world.keepReceiving(t, rand.New(rand.NewPCG(seed, seed))) })
 	}
-	again := time.NewTicker(300 * time.Millisecond) // the visibility timeout of the API is a second at least
+	again := time.NewTicker(300 * time.Millisecond) // the API's shortest visibility timeout is a second
 	defer again.Stop()
 	for server.Remaining() > 0 {
 		select {
@@ -75,7 +76,7 @@ func TestNothingIsLost(t *testing.T) {
 	t.Logf("%d kills, %d receipts of %d messages", world.kills.Load(), server.Receipts(), notifications*11/10)
 }
 
-// randomFaults has something go wrong with every fourth request.
+// randomFaults makes every fourth request fail.
 func randomFaults(random *rand.Rand, n int) []cloudinaryhooktest.PollFault {
 	kinds := []cloudinaryhooktest.PollFault{
 		cloudinaryhooktest.FaultStatus(http.StatusServiceUnavailable, ""),
@@ -92,8 +93,8 @@ func randomFaults(random *rand.Rand, n int) []cloudinaryhooktest.PollFault {
 	return faults
 }
 
-// A world is what outlives a receiver: the API, the store, and the app's table of
-// images, whose key is unique.
+// A world holds the things that outlive a receiver: the API, the store, and the
+// app's table of images, whose key is unique.
 type world struct {
 	server *cloudinaryhooktest.PollServer
 	store  *cloudinaryhooktest.MemoryStore
@@ -103,8 +104,8 @@ type world struct {
 	rows map[string]string // public ID by Image.Key
 }
 
-// keepReceiving runs one receiver after the other until nothing is left. All but
-// the last are killed.
+// keepReceiving runs one receiver after the other until no message is left. It
+// kills all but the last.
 func (w *world) keepReceiving(t *testing.T, random *rand.Rand) {
 	for w.server.Remaining() > 0 {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -119,7 +120,7 @@ func (w *world) keepReceiving(t *testing.T, random *rand.Rand) {
 			cancel()
 		}()
 		if err := p.receiver().Run(ctx); ctx.Err() == nil {
-			t.Errorf("Run got %v, want that it goes on until it is killed", err)
+			t.Errorf("Run got %v, want it to go on until it is killed", err)
 			cancel()
 		}
 		<-ended
@@ -133,8 +134,8 @@ func sleepOrDone(ctx context.Context, d time.Duration) {
 	}
 }
 
-// A process is a receiver that can be killed: after a number of steps, none of
-// its requests, writes or reads has an effect. A step is any of them.
+// A process is a receiver that can be killed. Each request, write or read is a
+// step. After a given number of steps, none of them has an effect.
 type process struct {
 	*world
 	steps atomic.Int64
@@ -150,7 +151,8 @@ func (p *process) step() error {
 	return nil
 }
 
-// dead takes a step, the last of which kills.
+// dead takes a step and reports whether the process is dead. The last step
+// kills it.
 func (p *process) dead() bool {
 	left := p.steps.Add(-1)
 	if left == 0 {
@@ -174,7 +176,7 @@ func (p *process) receiver() *poll.Receiver {
 
 func (p *process) RoundTrip(r *http.Request) (*http.Response, error) {
 	if p.dead() {
-		return &http.Response{StatusCode: http.StatusUnauthorized, Body: http.NoBody}, nil // ends Run, which else tries for 10 s
+		return &http.Response{StatusCode: http.StatusUnauthorized, Body: http.NoBody}, nil // ends Run at once; otherwise it would retry for 10 s
 	}
 	return http.DefaultTransport.RoundTrip(r)
 }
@@ -200,7 +202,7 @@ func (p *process) CreateImage(_ context.Context, img *cloudinaryhook.Image) erro
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.rows[img.Key] = img.PublicID
-	return p.step() // it may be killed before it hears of its success
+	return p.step() // it may be killed before it learns that the call succeeded
 }
 
 // With a wrong secret nothing is acknowledged, and the app's code sees nothing.
@@ -217,7 +219,7 @@ func TestWrongSecretAcknowledgesNothing(t *testing.T) {
 		Malformed:  func(context.Context, *poll.Message, error) error { return nil },
 		Unverified: time.Nanosecond,
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // a Run that goes on is a failure, not a test that hangs
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // if Run goes on, the test fails instead of hanging
 	defer cancel()
 	err := r.Run(ctx)
 	if !errors.Is(err, poll.ErrNothingVerifies) || !errors.Is(err, cloudinaryhook.ErrSignatureMismatch) {

@@ -25,48 +25,48 @@ import (
 
 const (
 	defaultBaseURL     = "https://api.cloudinary.com"
-	defaultMaxMessages = 10 // this and the next two are the API's own defaults, and are sent all the same
+	defaultMaxMessages = 10 // the API's own defaults, like the next two; requests send them explicitly
 	defaultWait        = 20 * time.Second
 	defaultVisibility  = 30 * time.Second
 
-	maxMessages    = 100 // also what one acknowledgement may hold
+	maxMessages    = 100 // also the limit of handles in one acknowledgement
 	maxWait        = time.Minute
 	maxVisibility  = 10 * time.Minute
 	maxAnswer      = 64 << 20         // bytes
 	transferTime   = 30 * time.Second // for a request beside its wait
 	firstBackoff   = 500 * time.Millisecond
 	maxBackoff     = time.Minute
-	maxRetryAfter  = time.Hour // a longer one is more likely a proxy's mistake than Cloudinary's wish
-	statusRateOld  = 420       // pycloudinary reads it as 429
+	maxRetryAfter  = time.Hour // a longer pause is more likely a proxy's mistake than Cloudinary's intention
+	statusRateOld  = 420       // pycloudinary treats it as 429
 	statusAcked    = "acked"
 	contentTypeAPI = "application/json"
 )
 
 // A Client claims and acknowledges the notifications of one channel or batch.
 //
-// It tries again by itself after a failure that may pass: no connection, a
+// A Client tries again by itself after a temporary failure: no connection, a
 // status 408, 420, 429 or 5xx, an answer that is cut off or is not JSON.
 // Between two attempts it waits half a second first, then twice as long each
 // time, up to a minute, with jitter; and at least as long as Retry-After says,
-// up to an hour. It does so until its context ends.
+// up to an hour. It goes on until its context ends.
 //
-// The zero value refuses. A Client is safe for concurrent use as long as its
-// fields are not changed.
+// The zero value returns cloudinaryhook.ErrMisconfigured. A Client is safe for
+// concurrent use as long as its fields are not changed.
 type Client struct {
 	// CloudName, APIKey and APISecret are those of one product environment. All
 	// are required. They are sent to BaseURL with every request.
 	CloudName, APIKey, APISecret string
 
-	// Channel is that of a trigger for "poll://CHANNEL". BatchID names a batch of
-	// a trigger for "poll://*". Exactly one is required.
+	// Channel is the channel of a trigger for "poll://CHANNEL". BatchID names a
+	// batch of a trigger for "poll://*". Exactly one is required.
 	Channel, BatchID string
 
 	// MaxMessages is how many messages Receive returns at most, from 1 to 100;
 	// 0 means 10. A Receiver sets it.
 	MaxMessages int
 
-	// Wait is how long the API holds a request while there is no message, up to
-	// 60 s; 0 means 20 s. A negative one asks for an answer at once.
+	// Wait is how long the API holds a request while there is no message, up to 60
+	// s; 0 means 20 s. A negative Wait asks for an answer at once.
 	Wait time.Duration
 
 	// Visibility is how long the API keeps a message from others after Receive has
@@ -74,9 +74,9 @@ type Client struct {
 	// acknowledged by then, it comes again. A Receiver sets it.
 	Visibility time.Duration
 
-	// BaseURL is where the API is; "" means https://api.cloudinary.com. A URL with
-	// http is refused, unless it names this machine, because the secret would be
-	// sent unencrypted.
+	// BaseURL is the address of the API; "" means https://api.cloudinary.com. A
+	// URL with http is refused, unless it names this machine, because the secret
+	// would be sent unencrypted.
 	BaseURL string
 
 	// HTTPClient makes the requests; nil means one like http.DefaultClient. Each
@@ -93,9 +93,9 @@ type Client struct {
 // any once Wait has passed. Acknowledge each within Visibility, or it comes
 // again.
 //
-// Errors wrap one of this package's sentinels or cloudinaryhook.ErrMisconfigured.
-// If ctx ends first, the error wraps ctx.Err() and, if an attempt had failed
-// before, why.
+// Errors wrap one of this package's sentinels or
+// cloudinaryhook.ErrMisconfigured. If ctx ends first, the error wraps ctx.Err()
+// and the error of the last failed attempt, if there is one.
 func (c *Client) Receive(ctx context.Context) ([]Message, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func (c *Client) Receive(ctx context.Context) ([]Message, error) {
 		Messages []Message `json:"messages"` // absent if there are none
 	}
 	err := c.do(ctx, request{http.MethodGet, "?" + query.Encode(), nil, wait + transferTime}, &answer)
-	return answer.Messages[:min(len(answer.Messages), limit)], err // the others come again
+	return answer.Messages[:min(len(answer.Messages), limit)], err // the API delivers the others again
 }
 
 // Acknowledge makes the API delete messages for good. Call it only when their
@@ -164,7 +164,7 @@ func (c *Client) acknowledge(ctx context.Context, handles []string) error {
 	return nil
 }
 
-// A request is one of the two that the API has.
+// A request is one of the two requests of the API.
 type request struct {
 	method  string
 	suffix  string // of the URL, after …/messages
@@ -175,7 +175,7 @@ type request struct {
 // do repeats a request until it is answered, or a retry cannot help, or ctx
 // ends.
 func (c *Client) do(ctx context.Context, r request, answer any) error {
-	var last error // of an attempt that ctx did not cut off
+	var last error // of the last attempt that ctx did not interrupt
 	for backoff := firstBackoff; ctx.Err() == nil; backoff = min(2*backoff, maxBackoff) {
 		retryAfter, err := c.attempt(ctx, r, answer)
 		if err == nil {
@@ -188,7 +188,7 @@ func (c *Client) do(ctx context.Context, r request, answer any) error {
 			return err
 		}
 		last = err
-		// Jitter keeps those that failed together from returning together.
+		// Jitter spreads the retries of clients that failed at the same time.
 		pause := max(backoff/2+rand.N(backoff/2), retryAfter) //nolint:gosec // nothing depends on it being secret
 		writeLog(ctx, c.Logger, slog.LevelWarn, "cloudinary poll request failed",
 			slog.String("method", r.method), slog.Any("error", err), slog.Duration("retry_in", pause))
@@ -200,8 +200,8 @@ func (c *Client) do(ctx context.Context, r request, answer any) error {
 	return fmt.Errorf("%w: %w", ctx.Err(), last)
 }
 
-// attempt makes a request once. An error that wraps ErrUnavailable may pass, and
-// then retryAfter is how long the API wants to be left alone, or zero.
+// attempt makes a request once. An error that wraps ErrUnavailable is
+// temporary. Then retryAfter is how long the API asks to wait, or zero.
 func (c *Client) attempt(ctx context.Context, r request, answer any) (retryAfter time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
@@ -243,8 +243,8 @@ func statusError(status int) error {
 	return fmt.Errorf("%w: status %d", cause, status)
 }
 
-// readAnswer wants a JSON object, whatever the Content-Type is. The JSON error
-// is not wrapped, since it may quote.
+// readAnswer decodes a JSON object and ignores the Content-Type. It does not
+// wrap the JSON error, because that may quote the answer.
 func readAnswer(body io.Reader, answer any) error {
 	data, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
 	if err != nil {
@@ -254,7 +254,7 @@ func readAnswer(body io.Reader, answer any) error {
 		return ErrAnswerTooLarge
 	}
 	if !bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) || json.Unmarshal(data, answer) != nil {
-		return fmt.Errorf("%w: it is not an answer of the polling API", ErrUnavailable)
+		return fmt.Errorf("%w: the answer is not one of the polling API", ErrUnavailable)
 	}
 	return nil
 }
@@ -270,8 +270,8 @@ func parseRetryAfter(value string) time.Duration {
 	return min(max(pause, 0), maxRetryAfter)
 }
 
-// httpClient follows no redirect: the API has none, and another host is not to
-// get it.
+// httpClient follows no redirect: the API has none, and another host must not
+// get the request.
 func (c *Client) httpClient() *http.Client {
 	var client http.Client
 	if c.HTTPClient != nil {

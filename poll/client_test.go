@@ -40,7 +40,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// answering returns a client that is answered by h.
+// answering returns a client whose requests h answers.
 func answering(h http.HandlerFunc) *poll.Client {
 	return &poll.Client{
 		CloudName: "demo", APIKey: "key", APISecret: "a secret", Channel: "images",
@@ -74,7 +74,7 @@ func TestReceiveAndAcknowledge(t *testing.T) {
 				t.Errorf("got %q of batch %q signed at %v, %v; want the body as it was sent, signed now", m.Body, m.BatchID, signedAt, err)
 			}
 			if again, err := client.Receive(t.Context()); err != nil || again != nil {
-				t.Errorf("claimed messages got %v and %v, want that they are hidden", again, err)
+				t.Errorf("a second Receive got %v and %v, want no message: they are hidden", again, err)
 			}
 			server.Redeliver()
 			again, err := client.Receive(t.Context())
@@ -94,7 +94,7 @@ func TestReceiveAndAcknowledge(t *testing.T) {
 	}
 }
 
-// A request is on the wire as pycloudinary 1.46.0 makes it.
+// The requests are the same as those of pycloudinary 1.46.0.
 func TestRequests(t *testing.T) {
 	var got []string
 	c := answering(func(w http.ResponseWriter, r *http.Request) {
@@ -131,8 +131,8 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// An API that returns more messages than were asked for does not get more of them
-// worked on at the same time: the rest come again.
+// If the API returns more messages than the client asked for, Receive drops the
+// rest: they come again.
 func TestReceiveCutsWhatIsTooMuch(t *testing.T) {
 	c := answering(func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, `{"messages":[{}`+strings.Repeat(`,{}`, 11)+`]}`)
@@ -145,8 +145,8 @@ func TestReceiveCutsWhatIsTooMuch(t *testing.T) {
 	}
 }
 
-// Only "acked" is an acknowledgement: another status is not, and neither is a
-// result that is missing.
+// Only "acked" is an acknowledgement. Another status is not, and a missing
+// result is not.
 func TestNotAcknowledged(t *testing.T) {
 	tests := []struct {
 		name, answer string
@@ -168,7 +168,8 @@ func TestNotAcknowledged(t *testing.T) {
 	}
 }
 
-// Acknowledge sends 100 handles at a time, and one part that fails stops no other.
+// Acknowledge sends 100 handles at a time. If one part fails, it still sends
+// the others.
 func TestAcknowledgeInParts(t *testing.T) {
 	server := cloudinaryhooktest.NewPollServer(t)
 	client := newClient(server)
@@ -221,7 +222,8 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
-// What may pass is tried again, and the pauses are those that the comment promises.
+// Temporary failures are tried again, with the pauses that the comment of
+// Client promises.
 func TestRetries(t *testing.T) {
 	fine := func(w http.ResponseWriter) { io.WriteString(w, `{"messages":[{"receipt_handle":"a"}]}`) }
 	status := func(status int, retryAfter string) func(http.ResponseWriter) {
@@ -275,7 +277,8 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// A request that nobody answers is given up after Wait and 30 s, and made again.
+// The client gives a request up if there is no answer after Wait and 30 s, and
+// makes it again.
 func TestReceiveOutlastsItsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		requests, start := 0, time.Now()
@@ -296,7 +299,8 @@ func TestReceiveOutlastsItsWait(t *testing.T) {
 	})
 }
 
-// When the context ends, the error says so and why there was no answer before.
+// When the context ends, the error wraps the context's error and the last
+// failure.
 func TestReceiveEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
@@ -379,7 +383,7 @@ func TestClientRefuses(t *testing.T) {
 	}
 }
 
-// No error says the secret, the key, or the URL.
+// No error holds the secret, the key or the URL.
 func TestErrorsKeepSecrets(t *testing.T) {
 	c := answering(nil)
 	c.CloudName, c.APIKey, c.APISecret, c.BaseURL = "cloud-name", "api-key", "api-secret", "https://base-url.example"
@@ -395,7 +399,7 @@ func TestErrorsKeepSecrets(t *testing.T) {
 	_, err := c.Receive(ctx)
 	for _, text := range []string{err.Error(), log.String()} {
 		if !strings.Contains(text, "connection refused") {
-			t.Errorf("got %s, want that it names the cause", text)
+			t.Errorf("got %s, want the cause in it", text)
 		}
 		for _, secret := range []string{c.CloudName, c.APIKey, c.APISecret, "base-url", "YXBpLWtleTphcGktc2VjcmV0"} {
 			if strings.Contains(text, secret) {
@@ -406,7 +410,7 @@ func TestErrorsKeepSecrets(t *testing.T) {
 }
 
 // An answer may repeat the request, as a proxy's page does. So no error and no
-// line of the log has text of it, even if it is not HTTP.
+// log line holds text of the answer, even if it is not HTTP.
 func TestErrorsHoldNoTextOfTheAnswer(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\n"
 	tests := []struct{ name, answer string }{
@@ -516,8 +520,9 @@ func TestMessageVerify(t *testing.T) {
 	}
 }
 
-// TestPublishedMessage takes a message of the shape that an official SDK's tests
-// have. It is not part of this project: CI says where it is.
+// TestPublishedMessage reads a message in the shape of an official SDK's tests.
+// The message is not part of this project: CLOUDINARYHOOK_CORPUS names its
+// folder.
 func TestPublishedMessage(t *testing.T) {
 	corpus := os.Getenv("CLOUDINARYHOOK_CORPUS")
 	if corpus == "" {

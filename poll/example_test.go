@@ -11,7 +11,8 @@ import (
 )
 
 // A receiver creates the images that a channel's messages announce. Here
-// NewPollServer takes the place of Cloudinary. In production leave BaseURL out.
+// NewPollServer takes the place of Cloudinary. In production, do not set
+// BaseURL.
 func ExampleReceiver() {
 	server := cloudinaryhooktest.NewPollServer(nil)
 	defer server.Close()
@@ -26,10 +27,10 @@ func ExampleReceiver() {
 			Channel:   "uploads",
 			BaseURL:   server.URL,
 		},
-		// The secret that signs may be another one than the Client's.
+		// The secret that signs may differ from the Client's.
 		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{cloudinaryhooktest.DefaultSecret}},
 		Processor: &cloudinaryhook.Processor{
-			Store: new(cloudinaryhooktest.MemoryStore), // a durable one in production
+			Store: new(cloudinaryhooktest.MemoryStore), // in production: a durable store
 			Images: cloudinaryhook.ImageCreatorFunc(func(_ context.Context, img *cloudinaryhook.Image) error {
 				fmt.Println("create", img.PublicID)
 				stop()

@@ -2,9 +2,10 @@
 // can reach: a laptop, a private network, a batch job.
 //
 // If a notification trigger's uri_type is "poll", Cloudinary keeps its
-// notifications instead of POSTing them. A [Client] claims those that are kept
-// and acknowledges them. A [Receiver] does the rest too: it verifies each
-// message, hands it to a cloudinaryhook.Processor and acknowledges it.
+// notifications instead of POSTing them. A [Client] receives these
+// notifications and acknowledges them. A [Receiver] uses a Client and does the
+// rest too: it verifies each message, hands it to a cloudinaryhook.Processor
+// and acknowledges it.
 //
 // # Promises
 //
@@ -19,7 +20,7 @@
 // time. The Store recognizes duplicates by Delivery.ID. As with a Handler, an
 // app that makes Image.Key unique has each image once.
 //
-// There is no token, since there is no URL. See [Receiver].ClaimsFor.
+// There is no token, because there is no URL. See [Receiver].ClaimsFor.
 //
 // How long Cloudinary keeps a message is not published.
 //
@@ -45,28 +46,28 @@ import (
 // text of an answer. A Client or Receiver that cannot work returns an error that
 // wraps cloudinaryhook.ErrMisconfigured or cloudinaryhook.ErrNoSecrets.
 var (
-	// A retry does not help against these four.
+	// For these four, a retry does not help.
 	ErrUnauthorized   = errors.New("poll: the API refuses the credentials; check that APIKey and APISecret belong together and to the product environment CloudName")
 	ErrNotFound       = errors.New("poll: the API does not know the address; check CloudName and BaseURL, and that the account can poll notifications")
 	ErrRefused        = errors.New("poll: the API refuses the request")
 	ErrAnswerTooLarge = errors.New("poll: the answer is larger than 64 MiB; ask for fewer messages at once")
 
-	// ErrUnavailable is a failure that may pass: no connection, a status 408, 420,
-	// 429 or 5xx, an answer that is cut off or is not JSON.
+	// ErrUnavailable is a temporary failure: no connection, a status 408, 420, 429
+	// or 5xx, an answer that is cut off or is not JSON.
 	ErrUnavailable = errors.New("poll: the API is not available")
 
 	ErrNotAcknowledged = errors.New("poll: some messages were not acknowledged and will come again")
 	ErrInvalidMessage  = errors.New("poll: the message is incomplete")
 )
 
-// A Message is one notification as the API hands it out. Nothing in it is
-// trusted before [Message.Verify]. It is safe to read concurrently.
+// A Message is one notification as the API returns it. Do not trust anything in
+// it before [Message.Verify]. It is safe to read concurrently.
 //
 // A field is empty if its member is absent or of the wrong kind. The API also
 // sends the body decoded, as "payload". Those are not the signed bytes, so they
 // are not here.
 type Message struct {
-	// ReceiptHandle is what [Client.Acknowledge] takes. It belongs to this
+	// ReceiptHandle is the argument for [Client.Acknowledge]. It belongs to this
 	// receipt. If the same message comes again, it may have another handle.
 	ReceiptHandle string
 
@@ -74,7 +75,7 @@ type Message struct {
 	BatchID string
 
 	// Body is the signed bytes, decoded from "signed_payload", which is base64url
-	// without padding. It is nil if that cannot be decoded.
+	// without padding. It is nil if the text cannot be decoded.
 	Body []byte
 
 	// Signature and Timestamp are the texts that a webhook has in the headers
@@ -83,8 +84,9 @@ type Message struct {
 	Signature, Timestamp string
 }
 
-// Verify proves that Cloudinary signed the message, and returns when: whole
-// seconds, UTC. The time and the body are what cloudinaryhook.NewDelivery takes.
+// Verify proves that Cloudinary signed the message, and returns the time of the
+// signature: whole seconds, UTC. Pass the time and the body to
+// cloudinaryhook.NewDelivery.
 //
 // The error is [ErrInvalidMessage] if the message is incomplete. That is a
 // fault of the API or of a proxy, not a forgery. Otherwise it is the
@@ -109,7 +111,7 @@ func (m *Message) Verify(v *cloudinaryhook.SignatureVerifier) (signedAt time.Tim
 		return time.Time{}, err
 	}
 	seconds, err := strconv.ParseInt(m.Timestamp, 10, 64)
-	if err != nil { // Verify has read it before
+	if err != nil { // cannot happen: Verify has parsed it
 		return time.Time{}, cloudinaryhook.ErrInvalidTimestamp
 	}
 	return time.Unix(seconds, 0).UTC(), nil
@@ -117,7 +119,7 @@ func (m *Message) Verify(v *cloudinaryhook.SignatureVerifier) (signedAt time.Tim
 
 // UnmarshalJSON reads a message as the API writes it. If a member does not fit,
 // its field is left empty, and Verify names it. So one malformed message does
-// not cost the others. The error is always nil.
+// not affect the others. The error is always nil.
 func (m *Message) UnmarshalJSON(data []byte) error {
 	var wire struct {
 		ReceiptHandle string      `json:"receipt_handle"`
@@ -126,7 +128,7 @@ func (m *Message) UnmarshalJSON(data []byte) error {
 		Signature     string      `json:"signature"`
 		Timestamp     json.Number `json:"timestamp"` // text; pycloudinary takes a number too, and so does this type
 	}
-	_ = json.Unmarshal(data, &wire) // skips what does not fit, and would quote it
+	_ = json.Unmarshal(data, &wire) // skips members that do not fit; its error could quote them
 	body, err := base64.RawURLEncoding.DecodeString(wire.SignedPayload)
 	if err != nil {
 		body = nil

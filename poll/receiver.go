@@ -25,14 +25,14 @@ const (
 	// acknowledgement.
 	visibilityMargin = 30 * time.Second
 
-	// idlePause is the least that a round takes in which nothing was acknowledged,
-	// so that an API that answers at once, and with nothing new, is not flooded.
+	// idlePause is the minimum time of a round that acknowledges nothing. If the
+	// API answers at once with nothing new, it limits the number of requests.
 	idlePause = time.Second
 )
 
-// ErrNothingVerifies is the error of Run when messages come and none is
-// authentic. Most often a setting of this app is wrong. The error wraps the
-// last refusal.
+// ErrNothingVerifies is the error of Run if messages come and none is
+// authentic. Most often a setting of this app is wrong. The error also wraps
+// the last refusal.
 var ErrNothingVerifies = errors.New("poll: messages come and none verifies; check that Signature.Secrets has the API secret that signs, of this product environment, and check this machine's clock. They were not acknowledged, and are not lost")
 
 // A Receiver verifies messages, gives them to a Processor, and acknowledges
@@ -46,26 +46,26 @@ var ErrNothingVerifies = errors.New("poll: messages come and none verifies; chec
 // secret or a wrong clock must not delete genuine messages. To delete a message
 // that will never verify, acknowledge it with a [Client].
 //
-// The zero value refuses to run. A Receiver is safe for concurrent use as long as
-// its fields are not changed. Several, here or on other machines, may share a
-// channel and a Store.
+// The zero value does not run: Run returns cloudinaryhook.ErrMisconfigured. A
+// Receiver is safe for concurrent use as long as its fields are not changed.
+// Several, here or on other machines, may share a channel and a Store.
 type Receiver struct {
 	Client    *Client                           // required
-	Signature *cloudinaryhook.SignatureVerifier // required; MaxAge counts instead of its own
+	Signature *cloudinaryhook.SignatureVerifier // required; Receiver.MaxAge replaces its MaxAge
 	Processor *cloudinaryhook.Processor         // required
 
 	// MaxAge is how old a message's signature may be; 0 means 7 days. It is longer
-	// than a webhook's, since a message waits for its receiver. Keep completed
-	// deliveries in the Store for as long, or one that comes again after that is
-	// processed again.
+	// than for a webhook, because a message waits for its receiver. Keep completed
+	// deliveries in the Store for at least as long. Otherwise a message that comes
+	// again later is processed again.
 	MaxAge time.Duration
 
-	// ClaimsFor says who a message is for. A polled message has no URL, and so no
-	// token. Nil, or nil claims, mean none. It is called concurrently, and only
-	// with messages that have verified. It must give equal claims for equal
-	// bodies: they are part of Delivery.ID and Image.Key. If it returns an error,
-	// the message is left. The claims may be shared, and must not be changed
-	// afterwards.
+	// ClaimsFor returns the claims of a message: a polled message has no URL, and
+	// so no token. If ClaimsFor is nil or returns nil claims, the delivery has no
+	// claims. It is called concurrently, and only with verified messages. It must
+	// return equal claims for equal bodies: they are part of Delivery.ID and
+	// Image.Key. If it returns an error, the message is left. It may return the
+	// same claims for several messages. Do not change them afterwards.
 	ClaimsFor func(ctx context.Context, m *Message) (*cloudinaryhook.Claims, error)
 
 	// Malformed is called with each message that Cloudinary signed but that cannot
@@ -76,9 +76,10 @@ type Receiver struct {
 	// or if Malformed is nil, the message is left. It is called concurrently.
 	Malformed func(ctx context.Context, m *Message, err error) error
 
-	// Concurrency is how many messages are claimed at once and then worked on at
-	// the same time, from 1 to 100; 0 means 10. It replaces Client.MaxMessages.
-	// The Receiver claims the next ones when all of these are finished.
+	// Concurrency is how many messages the Receiver asks for in one request and
+	// then works on at the same time, from 1 to 100; 0 means 10. It replaces
+	// Client.MaxMessages. The Receiver asks for more when all of these are
+	// finished.
 	Concurrency int
 
 	// Unverified is how long Run goes on while messages come and none verifies;
@@ -91,8 +92,8 @@ type Receiver struct {
 	Logger *slog.Logger
 }
 
-// Run receives until ctx ends. It then finishes the messages that it has in hand,
-// which takes up to Processor.Timeout and 13 s, and returns ctx's error.
+// Run receives until ctx ends. It then finishes its current messages, which
+// takes up to Processor.Timeout plus 13 s, and returns ctx's error.
 //
 // It returns another error only in these cases: something is misconfigured,
 // which wraps cloudinaryhook.ErrMisconfigured or cloudinaryhook.ErrNoSecrets;
@@ -100,8 +101,9 @@ type Receiver struct {
 // [ErrAnswerTooLarge]; or [ErrNothingVerifies]. Outages, of the API or of the
 // app, do not end it.
 //
-// Each message has Processor.Timeout for all of its work, by default 15 s, and is
-// claimed for 30 s longer, unless Client.Visibility is longer still.
+// Each message has Processor.Timeout for all of its work, by default 15 s. The
+// API hides it from other receivers for 30 s longer, or for Client.Visibility
+// if that is set.
 func (r *Receiver) Run(ctx context.Context) error {
 	s, err := r.start()
 	if err != nil {
@@ -139,7 +141,7 @@ type session struct {
 	tally           tally
 }
 
-// start refuses what cannot work, before anything is claimed.
+// start checks the settings, before any message is received.
 func (r *Receiver) start() (*session, error) {
 	switch {
 	case r == nil || r.Client == nil:
@@ -149,7 +151,7 @@ func (r *Receiver) start() (*session, error) {
 	case r.MaxAge < 0 || r.Unverified < 0:
 		return nil, fmt.Errorf("%w: Receiver.MaxAge or Receiver.Unverified is negative", cloudinaryhook.ErrMisconfigured)
 	}
-	// A Handler of the same parts refuses the same mistakes of Signature and Processor.
+	// NewHandler finds the same mistakes in Signature and Processor.
 	if _, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{Signature: r.Signature, Processor: r.Processor, Tokenless: true}); err != nil {
 		return nil, err
 	}
@@ -167,14 +169,15 @@ func (r *Receiver) start() (*session, error) {
 	return s, s.client.check()
 }
 
-// An outcome is what came of one message. The zero value is none.
+// An outcome is the result of one message.
 type outcome struct {
 	verified bool
 	err      error
 }
 
-// round works on the messages at the same time and acknowledges those that it
-// may. Once begun it does not stop when ctx ends: that is not the messages' fault.
+// round works on the messages at the same time, and acknowledges those that it
+// may. It does not stop when ctx ends: the messages that it has begun must be
+// finished.
 func (s *session) round(ctx context.Context, messages []Message) (acknowledged int, err error) {
 	ctx = context.WithoutCancel(ctx)
 	outcomes := make([]outcome, len(messages))
@@ -202,7 +205,7 @@ func (s *session) round(ctx context.Context, messages []Message) (acknowledged i
 	return len(handles), errors.Join(err, s.checkVerified(outcomes))
 }
 
-// accept fills in what came of m.
+// accept fills in the outcome of m.
 func (s *session) accept(ctx context.Context, m *Message, o *outcome) {
 	signedAt, err := m.Verify(&s.signature)
 	if err != nil {
@@ -210,7 +213,7 @@ func (s *session) accept(ctx context.Context, m *Message, o *outcome) {
 		return
 	}
 	o.verified = true
-	o.err = errors.New("poll: the app ended the goroutine") // by runtime.Goexit, which nothing below survives
+	o.err = errors.New("poll: the app ended the goroutine") // kept if the app calls runtime.Goexit
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	o.err = s.contain(ctx, func() error { return s.process(ctx, m, signedAt) })
@@ -233,8 +236,8 @@ func (s *session) process(ctx context.Context, m *Message, signedAt time.Time) e
 	return err
 }
 
-// acknowledge returns only errors that will come again. An error that may pass
-// does no harm: the messages come again, and the Store knows them.
+// acknowledge returns only permanent errors. A temporary one does no harm: the
+// messages come again, and the Store knows them.
 func (s *session) acknowledge(ctx context.Context, handles []string) error {
 	ctx, cancel := context.WithTimeout(ctx, acknowledgeTimeout)
 	defer cancel()
@@ -251,7 +254,8 @@ func (s *session) acknowledge(ctx context.Context, handles []string) error {
 	return nil
 }
 
-// checkVerified ends Run when messages have come for long and none verified.
+// checkVerified returns an error if messages have come for Unverified and none
+// was authentic.
 func (s *session) checkVerified(outcomes []outcome) error {
 	var last error
 	for _, o := range outcomes {
@@ -271,7 +275,7 @@ func (s *session) checkVerified(outcomes []outcome) error {
 	return nil
 }
 
-// A tally counts what was left since the last line of the log.
+// A tally counts the messages that were left since the last log line.
 type tally struct {
 	refused, failed, unacknowledged int
 	last                            error
@@ -295,8 +299,8 @@ func (s *session) flush(ctx context.Context) {
 		slog.Any("last_error", t.last))
 }
 
-// contain makes a panic of ClaimsFor or Malformed an error, so that one odd
-// message cannot take the process down.
+// contain turns a panic of ClaimsFor or Malformed into an error, so that one
+// message cannot end the process.
 func (s *session) contain(ctx context.Context, f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {

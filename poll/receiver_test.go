@@ -24,8 +24,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/poll"
 )
 
-// An api answers without a network, with the same messages each time that one is
-// asked for, but for those that were acknowledged.
+// An api answers without a network. Each request gets all messages that are not
+// acknowledged yet.
 type api struct {
 	mu       sync.Mutex
 	messages map[string]map[string]any // by receipt handle
@@ -72,7 +72,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(map[string]any{"results": results})
 }
 
-// newReceiver accepts what api has, with a creator that calls create.
+// newReceiver returns a receiver of a's messages, with a creator that calls
+// create.
 func newReceiver(a *api, create func(context.Context, *cloudinaryhook.Image) error) *poll.Receiver {
 	a.messages = make(map[string]map[string]any)
 	return &poll.Receiver{
@@ -94,8 +95,8 @@ func runFor(t *testing.T, r *poll.Receiver, d time.Duration) error {
 	return r.Run(ctx)
 }
 
-// What was accepted is acknowledged, what is authentic and hopeless only after
-// Malformed has seen it, and nothing else.
+// Run acknowledges accepted messages, and authentic but malformed ones after
+// Malformed has seen them. It acknowledges no other message.
 func TestWhatIsAcknowledged(t *testing.T) {
 	down := errors.New("down")
 	tests := []struct {
@@ -203,7 +204,7 @@ func (downStore) Save(context.Context, *cloudinaryhook.Delivery) (cloudinaryhook
 	return 0, errors.New("down")
 }
 
-// One message that fails keeps none of the others.
+// If one message fails, the others are still processed and acknowledged.
 func TestOneFailureStopsNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := new(api)
@@ -243,8 +244,9 @@ func TestClaimsFor(t *testing.T) {
 	})
 }
 
-// A notification that is received and polled is one delivery if both say the same
-// of whom it is for, and else two with an image each, as docs/upload.md warns.
+// If a notification is received and also polled, it is one delivery if both
+// have the same claims. Otherwise it is two deliveries with an image each, as
+// docs/upload.md warns.
 func TestReceivedAndPolled(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -281,8 +283,8 @@ func TestReceivedAndPolled(t *testing.T) {
 	}
 }
 
-// Run ends with ErrNothingVerifies after five minutes of refusals alone, and with
-// one genuine message among them it does not.
+// Run ends with ErrNothingVerifies after five minutes in which it refused every
+// message. One genuine message starts the five minutes again.
 func TestNothingVerifies(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
@@ -314,14 +316,15 @@ func TestNothingVerifies(t *testing.T) {
 					t.Errorf("got %v after %v, want ErrNothingVerifies of a mismatch after %v", err, took, tt.ends)
 				}
 				if want := tt.genuine > 0; slices.Contains(a.acked, "forged") || len(a.acked) == 1 != want {
-					t.Errorf("got %q acknowledged, want the genuine one alone", a.acked)
+					t.Errorf("got %q acknowledged, want only the genuine message", a.acked)
 				}
 			})
 		})
 	}
 }
 
-// Without messages Run goes on for ever, asks once a second at most, and says nothing.
+// Without messages, Run goes on for ever, sends at most one request a second,
+// and logs nothing.
 func TestNothingComes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := new(api)
@@ -336,8 +339,8 @@ func TestNothingComes(t *testing.T) {
 	})
 }
 
-// What cannot be mended ends Run at once; messages that were accepted are known
-// to the Store and come again.
+// A permanent refusal of the API ends Run at once. Accepted messages are in the
+// Store, and come again.
 func TestRunEndsWhereTheAPIRefuses(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -365,8 +368,8 @@ func TestRunEndsWhereTheAPIRefuses(t *testing.T) {
 	}
 }
 
-// When ctx ends, the message in hand is finished and acknowledged, if the API can
-// be reached in time.
+// When ctx ends, Run finishes the current message, and acknowledges it if the
+// API can be reached in time.
 func TestShutdownFinishesWhatIsInHand(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -397,7 +400,8 @@ func TestShutdownFinishesWhatIsInHand(t *testing.T) {
 	}
 }
 
-// A creator has Processor.Timeout, and nobody else gets the message meanwhile.
+// A creator has Processor.Timeout, and the API hides the message from others
+// for longer than that.
 func TestTimeoutAndVisibility(t *testing.T) {
 	for _, tt := range []struct{ timeout, want, visibility time.Duration }{
 		{0, 15 * time.Second, 45 * time.Second},
@@ -425,7 +429,7 @@ func TestTimeoutAndVisibility(t *testing.T) {
 	}
 }
 
-// As many messages are worked on at the same time as Concurrency says.
+// Run works on as many messages at the same time as Concurrency says.
 func TestConcurrency(t *testing.T) {
 	server := cloudinaryhooktest.NewPollServer(t)
 	var together sync.WaitGroup
@@ -452,7 +456,7 @@ func TestConcurrency(t *testing.T) {
 	}
 }
 
-// The log has one line a minute, however many messages are left, and a last one.
+// However many messages are left, the log has one line a minute and a last one.
 func TestLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := new(api)
@@ -479,7 +483,7 @@ func TestLog(t *testing.T) {
 	})
 }
 
-// A Logger that panics ends neither Run nor the process.
+// If a Logger panics, Run and the process go on.
 func TestLoggerPanics(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(writerFunc(func([]byte) (int, error) { panic("no space left") }), nil))
 	synctest.Test(t, func(t *testing.T) {
@@ -493,7 +497,7 @@ func TestLoggerPanics(t *testing.T) {
 			a.ServeHTTP(w, r)
 		})
 		r.ClaimsFor = func(_ context.Context, m *poll.Message) (*cloudinaryhook.Claims, error) {
-			if m.ReceiptHandle == "panics" { // the Receiver logs it, and at the end that it was left
+			if m.ReceiptHandle == "panics" { // the Receiver logs the panic, and at the end the message that was left
 				panic("bug")
 			}
 			return nil, nil

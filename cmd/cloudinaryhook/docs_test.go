@@ -13,8 +13,9 @@ import (
 
 const troubleshooting = "../../docs/troubleshooting.md"
 
-// rows are those of the tables in a document, by the first name in backticks that
-// one of their cells begins with. A row without a cause or a fix has no use.
+// rows returns the rows of the tables in a document. The key is the first name
+// in backticks at the beginning of a cell. It skips rows that do not have three
+// cells.
 func rows(t *testing.T, document string) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile(document)
@@ -36,7 +37,7 @@ func rows(t *testing.T, document string) map[string]string {
 	return byName
 }
 
-// TestEveryCauseHasARow with the words that explain has.
+// TestEveryCauseHasARow: the row has the same words as explain.
 func TestEveryCauseHasARow(t *testing.T) {
 	documented := rows(t, troubleshooting)
 	for _, c := range causes {
@@ -49,7 +50,7 @@ func TestEveryCauseHasARow(t *testing.T) {
 	}
 }
 
-// sentinels are the errors that this module's packages export, by their name.
+// sentinels lists the errors that this module's packages export, by name.
 var sentinels = map[string]error{
 	"ErrMethodNotAllowed":     cloudinaryhook.ErrMethodNotAllowed,
 	"ErrMissingToken":         cloudinaryhook.ErrMissingToken,
@@ -87,7 +88,7 @@ var sentinels = map[string]error{
 	"poll.ErrInvalidMessage":  poll.ErrInvalidMessage,
 }
 
-// TestEveryErrorHasARow with the text that a log line has.
+// TestEveryErrorHasARow: the row has the same text as a log line.
 func TestEveryErrorHasARow(t *testing.T) {
 	documented := rows(t, troubleshooting)
 	declaration := regexp.MustCompile(`(?m)^(?:var|\t)\s*(Err[A-Za-z]+)\s+= errors\.New\(`)

@@ -33,11 +33,12 @@ import (
 const (
 	testSecret = cloudinaryhooktest.DefaultSecret
 	testKey    = cloudinaryhooktest.DefaultKey
-	// What JavaScript, Ruby and so Cloudinary write: compact, nothing escaped.
+	// JavaScript, Ruby and therefore Cloudinary write compact JSON and escape
+	// nothing.
 	testBody = `{"notification_type":"upload","public_id":"folder/café & <b>","tags":["a","b"],"version":1507784418,"asset":{"id":"7"},"error":null}`
 )
 
-// A sample is a request on its way to a receiver, and what may happen to it there.
+// A sample is a request to a receiver. A test case changes it.
 type sample struct {
 	env                 environment
 	method, path, query string
@@ -56,7 +57,7 @@ func genuine(t *testing.T) *sample {
 	return s
 }
 
-// sign signs the body that the sample has now, as Cloudinary would with this secret.
+// sign signs the sample's current body, as Cloudinary would with this secret.
 func (s *sample) sign(secret string) {
 	s.signed(cloudinaryhook.Sign(crypto.SHA1, []byte(s.body), s.timestamp, secret))
 }
@@ -77,7 +78,7 @@ func (s *sample) token(t *testing.T, method jwt.SigningMethod, key any, claims j
 	s.query = "token=" + token
 }
 
-// file is the sample as raw HTTP.
+// file returns the sample as raw HTTP.
 func (s *sample) file() string {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s?%s HTTP/1.1\r\nHost: app.example\r\n", s.method, s.path, s.query)
@@ -93,7 +94,7 @@ func (s *sample) hmac(message, key string) string {
 
 func base64Of(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 
-// reencoded decodes and encodes the body, as a receiver's framework does.
+// reencoded decodes the body and encodes it again, as some frameworks do.
 func reencoded(body string, encode func(any) string) string {
 	var value any
 	if err := json.Unmarshal([]byte(body), &value); err != nil {
@@ -155,7 +156,8 @@ func bodyCases() []explainCase {
 	came := func(change func(string) string) func(*testing.T, *sample) {
 		return func(_ *testing.T, s *sample) { s.body = change(s.body) }
 	}
-	// The sender has signed what change makes of the body, and the body came as it is.
+	// The sender has signed the changed body, and the receiver gets the unchanged
+	// one.
 	was := func(change func(string) string) func(*testing.T, *sample) {
 		return func(_ *testing.T, s *sample) {
 			body := s.body
@@ -420,8 +422,8 @@ func tokenCases() []explainCase {
 
 var shownID = regexp.MustCompile(`(?m)^\d+\. ([a-z0-9-]+): `)
 
-// TestExplain names the cause of each case, and no other, except that a body which
-// nothing signs may have been signed by others.
+// TestExplain: explain names the cause of each case and no other one. If no
+// signature fits the body, it may list more causes.
 func TestExplain(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, tt := range slices.Concat(secretCases(), bodyCases(), digestCases(), tokenCases()) {
@@ -436,7 +438,7 @@ func TestExplain(t *testing.T) {
 				first = ids[0][1]
 			}
 			if len(ids) == 2 && ids[1][1] != "unknown" || len(ids) > 2 {
-				t.Errorf("got %d findings, want the one that is wrong:\n%s", len(ids), got)
+				t.Errorf("got %d findings, want only the one fault:\n%s", len(ids), got)
 			}
 			wantStatus := 1
 			if tt.want == "" || tt.want == "path-slashes" { // a hint: the package itself does not look at the path
@@ -463,8 +465,8 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// acceptedByHandler is what explain speaks of: a handler with the same secrets,
-// keys and settings, and the same request.
+// acceptedByHandler sends the request to a real handler with the same secrets,
+// keys and settings.
 func acceptedByHandler(t *testing.T, s *sample, args []string) bool {
 	t.Helper()
 	var f explainFlags
@@ -498,7 +500,8 @@ func acceptedByHandler(t *testing.T, s *sample, args []string) bool {
 	return w.Code == http.StatusCreated
 }
 
-// checkScreen: a terminal shows 24 lines of 80 characters.
+// checkScreen checks that the output fits on a terminal of 24 lines of 80
+// characters.
 func checkScreen(t *testing.T, output string) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(output, "\n"), "\n")
@@ -512,7 +515,8 @@ func checkScreen(t *testing.T, output string) {
 	}
 }
 
-// TestExplainSeveralCauses shows those of signature and token, and on one screen.
+// TestExplainSeveralCauses: explain shows the causes of signature and token
+// together on one screen.
 func TestExplainSeveralCauses(t *testing.T) {
 	s := genuine(t)
 	s.env[secretVariable] = testSecret + "\n"
@@ -534,7 +538,7 @@ func TestExplainSeveralCauses(t *testing.T) {
 	}
 }
 
-// TestExplainFitsAScreen with as many causes as there can be.
+// TestExplainFitsAScreen: the output fits even with as many causes as possible.
 func TestExplainFitsAScreen(t *testing.T) {
 	s := genuine(t)
 	s.env[secretVariable+previousSuffix] = `"something else"`
@@ -556,7 +560,8 @@ func TestExplainFitsAScreen(t *testing.T) {
 	}
 }
 
-// TestExplainUnknown says what is left, and how to tell.
+// TestExplainUnknown: if explain finds no cause, it says which causes are left
+// and how to tell them apart.
 func TestExplainUnknown(t *testing.T) {
 	s := genuine(t)
 	s.sign("another")
@@ -568,7 +573,7 @@ func TestExplainUnknown(t *testing.T) {
 	}
 }
 
-// TestScheme: a receiver on the own machine has no TLS.
+// TestScheme: a receiver on this machine has no TLS.
 func TestScheme(t *testing.T) {
 	for host, want := range map[string]string{
 		"127.0.0.1:8182": "http", "127.0.0.1": "http", "localhost:80": "http", "[::1]:80": "http", "[::1]": "http",

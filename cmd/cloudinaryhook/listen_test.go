@@ -25,7 +25,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/poll"
 )
 
-// A listener is the program, listening.
+// A listener is the running program.
 type listener struct {
 	t    *testing.T
 	cmd  *exec.Cmd
@@ -53,7 +53,7 @@ func (e environment) listen(t *testing.T, args ...string) *listener {
 	return l
 }
 
-// until reads lines until one matches, and returns what the groups match.
+// until reads lines until one matches, and returns the groups of the match.
 func (l *listener) until(pattern string) []string {
 	l.t.Helper()
 	want := regexp.MustCompile(pattern)
@@ -69,7 +69,8 @@ func (l *listener) until(pattern string) []string {
 	}
 }
 
-// interrupt is Ctrl-C. It returns all that was written, and the exit status.
+// interrupt sends Ctrl-C. It returns the rest of the output and the exit
+// status.
 func (l *listener) interrupt() (output string, status int) {
 	l.t.Helper()
 	if err := l.cmd.Process.Signal(os.Interrupt); err != nil {
@@ -93,8 +94,8 @@ func pollEnvironment() environment {
 
 const oddBody = "{\"notification_type\" : \"upload\",\r\n\"public_id\":\"caf\xe9\\u001b[2J\",\"format\":\"jpg\",\"version\":1}\n"
 
-// TestListenForwards what a channel has, byte for byte, with a token, and
-// acknowledges it.
+// TestListenForwards: listen posts a channel's notifications byte for byte,
+// with a token, and acknowledges them.
 func TestListenForwards(t *testing.T) {
 	endpoint, store := newReceiver(t)
 	api := cloudinaryhooktest.NewPollServer(t)
@@ -132,7 +133,8 @@ func TestListenForwards(t *testing.T) {
 	}
 }
 
-// TestListenAcknowledges only what was answered with 2xx.
+// TestListenAcknowledges: listen acknowledges only notifications that the app
+// answered with 2xx.
 func TestListenAcknowledges(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -170,7 +172,8 @@ func TestListenAcknowledges(t *testing.T) {
 	}
 }
 
-// TestListenFinishesWhatItHasInHand: Ctrl-C loses no answer that is on its way.
+// TestListenFinishesWhatItHasInHand: after Ctrl-C, listen still waits for the
+// app's answers.
 func TestListenFinishesWhatItHasInHand(t *testing.T) {
 	received, interrupted := make(chan struct{}), make(chan struct{})
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -195,7 +198,8 @@ func TestListenFinishesWhatItHasInHand(t *testing.T) {
 	}
 }
 
-// TestListenComesBack: what the app failed to take is posted again.
+// TestListenComesBack: listen posts a notification again if the app did not
+// accept it.
 func TestListenComesBack(t *testing.T) {
 	answers := make(chan int, 2)
 	answers <- 500
@@ -214,7 +218,7 @@ func TestListenComesBack(t *testing.T) {
 	}
 }
 
-// TestListenSaysWhyItIsRefused by an app that does not believe a message.
+// TestListenSaysWhyItIsRefused: if the app answers 401, listen names the cause.
 func TestListenSaysWhyItIsRefused(t *testing.T) {
 	endpoint, _ := newReceiver(t)
 	api := cloudinaryhooktest.NewPollServer(t)
@@ -224,7 +228,7 @@ func TestListenSaysWhyItIsRefused(t *testing.T) {
 	_, _ = l.interrupt()
 }
 
-// TestListenShows without acknowledging.
+// TestListenShows: -print shows notifications and acknowledges none.
 func TestListenShows(t *testing.T) {
 	api := cloudinaryhooktest.NewPollServer(t)
 	api.Send("dev", "", []byte(oddBody))
@@ -253,7 +257,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestListenOutlastsASlowAcknowledgement: it ends only if a retry cannot help.
+// TestListenOutlastsASlowAcknowledgement: listen ends only if a retry of the
+// acknowledgement cannot help.
 func TestListenOutlastsASlowAcknowledgement(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -299,7 +304,8 @@ func TestListenOutlastsASlowAcknowledgement(t *testing.T) {
 	}
 }
 
-// TestListenShowsWhatItCouldNotRecord when it comes again, and then no more.
+// TestListenShowsWhatItCouldNotRecord: a notification that could not be
+// recorded is shown when it comes again, and after that no more.
 func TestListenShowsWhatItCouldNotRecord(t *testing.T) {
 	var out strings.Builder
 	folder := filepath.Join(t.TempDir(), "recordings")
@@ -332,7 +338,7 @@ func TestListenShowsTheStatusItAnswers(t *testing.T) {
 	}
 }
 
-// TestListenReceives without polling: it explains and records.
+// TestListenReceives: with -addr, listen receives, explains and records.
 func TestListenReceives(t *testing.T) {
 	folder := t.TempDir()
 	l := testEnvironment().listen(t, "-addr", "127.0.0.1:0", "-record", folder, "-require", "album_id")
@@ -350,7 +356,7 @@ func TestListenReceives(t *testing.T) {
 		request *http.Request
 		status  int
 		shows   []string
-		explain string // what explain says of the recording; "": that it is accepted
+		explain string // the cause that explain finds in the recording; "": it accepts the request
 	}{
 		{"genuine", cloudinaryhooktest.NewRequest(t, address+"/hook", []byte(oddBody)), 201, []string{`upload  .*  201  `}, ""},
 		{"another secret", cloudinaryhooktest.NewRequest(t, address+"/hook", []byte(oddBody), cloudinaryhooktest.WithSecret(testSecret+"\n")),
@@ -390,7 +396,8 @@ func TestListenReceives(t *testing.T) {
 	}
 }
 
-// TestListenWarns about what a receiver would refuse at its start.
+// TestListenWarns: listen warns about settings with which a receiver would not
+// start.
 func TestListenWarns(t *testing.T) {
 	tests := []struct{ name, variable, value, want string }{
 		{"nothing odd", secretVariable, testSecret, ""},
@@ -416,7 +423,8 @@ func TestListenWarns(t *testing.T) {
 	}
 }
 
-// TestEachTokenHasItsOwnTime: one that is made later is valid for longer.
+// TestEachTokenHasItsOwnTime: each token gets an expiry of its own, so a later
+// token is valid for longer.
 func TestEachTokenHasItsOwnTime(t *testing.T) {
 	c := &listenCommand{forwardTo: "http://127.0.0.1:1"}
 	p := &poller{listenCommand: c, key: []byte(testKey), claims: claimSet{members: map[string]json.RawMessage{"album_id": []byte("7")}}}
@@ -428,7 +436,8 @@ func TestEachTokenHasItsOwnTime(t *testing.T) {
 	}
 }
 
-// TestRecording: what is read is what was written, and when it came.
+// TestRecording: reading a recording gives the request and the time that were
+// written.
 func TestRecording(t *testing.T) {
 	at := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
 	request := cloudinaryhooktest.NewRequest(t, "https://app.example/hook?a=%20b", nil)
@@ -468,7 +477,7 @@ func TestListenRefuses(t *testing.T) {
 	})
 	tests := []struct {
 		name     string
-		variable string // that is changed
+		variable string // the one that is changed
 		value    string
 		status   int
 		says     string

@@ -16,9 +16,9 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 )
 
-// program is what tests run: this test binary, which then is the command. So it
-// has the race detector in it, and a change of any line of it makes tests run anew.
-// TestBuilt runs the command as "go build" makes it.
+// program is the command that tests run: it is this test binary itself. So it
+// has the race detector, and Go runs the tests again after any change of the
+// command. TestBuilt runs the command as "go build" makes it.
 var program = os.Args[0]
 
 const asProgram = "CLOUDINARYHOOK_TEST_AS_PROGRAM"
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// An environment is all that the program gets to see of one.
+// An environment is the program's whole environment.
 type environment map[string]string
 
 func testEnvironment() environment {
@@ -38,11 +38,11 @@ func testEnvironment() environment {
 }
 
 func (e environment) command(ctx context.Context, args ...string) *exec.Cmd {
-	// Without a umask, so that who may read a file is the program's own choice.
+	// Without a umask, so that the program itself decides who may read a file.
 	cmd := exec.CommandContext(ctx, "sh", append([]string{"-c", `umask 0; exec "$0" "$@"`, program}, args...)...)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), asProgram + "=1",
-		"GORACE=atexit_sleep_ms=0", // else the race detector makes each run a second longer
+		"GORACE=atexit_sleep_ms=0", // otherwise each run with the race detector takes a second longer
 	}
 	for name, value := range e {
 		cmd.Env = append(cmd.Env, name+"="+value)
@@ -70,7 +70,7 @@ func (e environment) run(t *testing.T, stdin string, args ...string) (output str
 	return out.String(), cmd.ProcessState.ExitCode()
 }
 
-// newReceiver is the real handler behind a real socket.
+// newReceiver starts the real handler on a real socket.
 func newReceiver(t *testing.T) (endpoint string, store *cloudinaryhooktest.MemoryStore) {
 	t.Helper()
 	store = new(cloudinaryhooktest.MemoryStore)
@@ -99,7 +99,7 @@ func writeFile(t *testing.T, content string) (name string) {
 	return name
 }
 
-// A refusal is a call that fails before it has done anything.
+// A refusal is a call that fails before it does anything.
 type refusal struct {
 	name   string
 	args   []string
@@ -107,8 +107,8 @@ type refusal struct {
 	says   string
 }
 
-// checkRefusals runs a subcommand with a full environment, and with what is no
-// body, no request and no token on its standard input.
+// checkRefusals runs a subcommand with a full environment. Its standard input
+// is neither a body, nor a request, nor a token.
 func checkRefusals(t *testing.T, command string, refusals []refusal) {
 	t.Helper()
 	for _, tt := range refusals {
@@ -121,8 +121,8 @@ func checkRefusals(t *testing.T, command string, refusals []refusal) {
 	}
 }
 
-// TestBuilt: the command as it is installed. Its exit status is 0 if it is done, 1
-// if something was refused or failed, and 2 for wrong usage.
+// TestBuilt runs the command as it is installed. Its exit status is 0 for
+// success, 1 if something was refused or failed, and 2 for wrong usage.
 func TestBuilt(t *testing.T) {
 	binary := program
 	defer func() { program = binary }()
@@ -161,7 +161,8 @@ func TestBuilt(t *testing.T) {
 	}
 }
 
-// TestDependencies: the command needs nothing but the library and what that needs.
+// TestDependencies: the command needs only the library and the library's own
+// dependencies.
 func TestDependencies(t *testing.T) {
 	list := func(pattern string) string {
 		out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.Module.Path}}{{end}}", pattern).Output()

@@ -66,7 +66,8 @@ func TestAnswersInPlainWords(t *testing.T) {
 	}
 }
 
-// TestEveryAnswerIsExplained: what the library answers has words of its own.
+// TestEveryAnswerIsExplained: each status that the library answers has its own
+// explanation.
 func TestEveryAnswerIsExplained(t *testing.T) {
 	for _, err := range []error{
 		cloudinaryhook.ErrMethodNotAllowed, cloudinaryhook.ErrInvalidToken, cloudinaryhook.ErrBodyTooLarge,
@@ -85,7 +86,8 @@ func TestEveryAnswerIsExplained(t *testing.T) {
 	}
 }
 
-// TestARedirectIsNamed without the token, and nothing of it moves the cursor.
+// TestARedirectIsNamed: the output names the redirect without the token, and
+// nothing in it moves the cursor.
 func TestARedirectIsNamed(t *testing.T) {
 	tests := []struct{ name, location, says string }{
 		{"a path", "/api/hook?", `redirected to "URL/api/hook"`},
@@ -125,7 +127,8 @@ func TestBodiesAreSentAsTheyAre(t *testing.T) {
 	}
 }
 
-// TestHelpListsWhatCanBeSent, and all that it lists can be sent.
+// TestHelpListsWhatCanBeSent: -h lists the samples, and each of them can be
+// sent.
 func TestHelpListsWhatCanBeSent(t *testing.T) {
 	help, _ := testEnvironment().run(t, "", "send", "-h")
 	endpoint, store := newReceiver(t)
@@ -145,7 +148,8 @@ func TestHelpListsWhatCanBeSent(t *testing.T) {
 	}
 }
 
-// TestAStoredDeliveryIsUnwrapped: the body in it is sent, for the same album.
+// TestAStoredDeliveryIsUnwrapped: send sends the body of a stored delivery, for
+// the same album.
 func TestAStoredDeliveryIsUnwrapped(t *testing.T) {
 	endpoint, store := newReceiver(t)
 	args := []string{"send", "-url", endpoint, "-claims", `{"album_id":18446744073709551615,"exp":4102444800}`}
@@ -241,7 +245,7 @@ func TestMany(t *testing.T) {
 	}
 }
 
-// TestRetry: the schedule is Cloudinary's, and each retry is the same request.
+// TestRetry: the pauses are Cloudinary's, and each retry is the same request.
 func TestRetry(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -296,7 +300,7 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// TestAnInterruptEndsARetry that would have waited for minutes.
+// TestAnInterruptEndsARetry: Ctrl-C ends the pause before a retry.
 func TestAnInterruptEndsARetry(t *testing.T) {
 	received := make(chan struct{}, 4)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -372,7 +376,7 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
-// TestAllSamplesCanBeSent through the source that the command takes them from.
+// TestAllSamplesCanBeSent checks every sample that the command lists.
 func TestAllSamplesCanBeSent(t *testing.T) {
 	types, others := samples()
 	if len(types) < 20 || len(others) < 5 {

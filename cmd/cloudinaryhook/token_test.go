@@ -69,7 +69,8 @@ func TestTokenRefuses(t *testing.T) {
 	})
 }
 
-// TestCheck shows what is in a token, and whether a key fits, but not the token.
+// TestCheck: -check shows the content of a token and whether a key fits, but
+// not the token itself.
 func TestCheck(t *testing.T) {
 	sign := func(claims jwt.MapClaims, key string) string {
 		token, err := cloudinaryhook.SignToken([]byte(key), claims)

@@ -20,9 +20,9 @@ var (
 	testName = regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z]\w+`)
 )
 
-// TestLinks: each link of each page leads to a file of this repository, and to a
-// heading that is there. Links to other hosts are not tested: no test needs the
-// network.
+// TestLinks: each link of each page leads to a file of this repository, and to
+// a heading that exists. It does not test links to other hosts, because no test
+// may need the network.
 func TestLinks(t *testing.T) {
 	root := os.DirFS("../..")
 	links := 0
@@ -49,11 +49,12 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestNamedTests: the pages name tests as proofs and as commands. Each is there.
+// TestNamedTests: the pages name tests as proofs and in commands. Each of these
+// tests exists.
 func TestNamedTests(t *testing.T) {
 	root := os.DirFS("../..")
 	declared := make(map[string]bool)
-	for _, file := range files(t, root, ".go") { // users' tests call some of package cloudinaryhooktest
+	for _, file := range files(t, root, ".go") { // also other files: users' tests call the tests in package cloudinaryhooktest
 		for _, match := range function.FindAllStringSubmatch(read(t, root, file), -1) {
 			declared[match[1]] = true
 		}
@@ -102,8 +103,8 @@ func read(t *testing.T, root fs.FS, name string) string {
 	return string(text)
 }
 
-// hasHeading makes anchors as GitHub does: lower case, without punctuation, and
-// with hyphens for spaces.
+// hasHeading reports whether a heading has this anchor. Anchors are as on
+// GitHub: lower case, without punctuation, and with hyphens for spaces.
 func hasHeading(page, anchor string) bool {
 	for _, match := range heading.FindAllStringSubmatch(page, -1) {
 		slug := notSlug.ReplaceAllString(strings.ToLower(match[1]), "")

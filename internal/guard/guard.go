@@ -1,6 +1,6 @@
-// Package guard runs an app's own code: its Store, its ImageCreator, its Logger,
-// and the methods of its errors. None of it can end the process or hang it in a
-// loop of errors.
+// Package guard runs an app's own code: its Store, its ImageCreator, its
+// Logger, and the methods of its errors. A panic in this code cannot end the
+// process, and an error that wraps itself cannot hang it.
 package guard
 
 import (
@@ -13,16 +13,16 @@ import (
 	"slices"
 )
 
-// Permanent marks an error against which a retry does not help.
+// Permanent marks an error for which a retry does not help.
 type Permanent struct{ Err error }
 
 func (e *Permanent) Error() string { return e.Err.Error() }
 func (e *Permanent) Unwrap() error { return e.Err }
 
-// Run calls f, which is code of the app, and puts the result into *to: nil, or an
-// *Error. A panic becomes an error too, so that one notification cannot take an
-// endpoint or a worker down. Nothing can stop runtime.Goexit: the goroutine ends,
-// and *to holds the error for the goroutine that waits.
+// Run calls f, which is code of the app, and puts the result into *to: nil, or
+// an *Error. A panic becomes an error too, so that one notification cannot take
+// down an endpoint or a worker. If f calls runtime.Goexit, the goroutine ends,
+// and *to holds an error for the goroutine that waits.
 func Run(to *error, stage error, f func() error) {
 	done := false
 	defer func() {
@@ -39,8 +39,8 @@ func Run(to *error, stage error, f func() error) {
 	done = true
 }
 
-// Ask calls f, and drops a panic. It is for code of the app that returns nothing,
-// or whose failure changes nothing.
+// Ask calls f, and ignores a panic. It is for code of the app that returns
+// nothing, or whose failure does not matter.
 func Ask(f func()) {
 	defer func() { _ = recover() }()
 	f()
@@ -51,20 +51,22 @@ func Ask(f func()) {
 // Seal reads its text and the errors that it wraps once. Later its methods are
 // only called inside Ask.
 type Error struct {
-	Permanent bool   // every branch of it is
+	Permanent bool   // every branch of the error is permanent
 	Raised    any    // the value of a panic
 	Stack     []byte // of a panic, otherwise nil
 
 	stage error // of the library
 	text  string
-	tree  []error // the app's error, if it is one, and those that it wraps
+	tree  []error // the app's error and the errors that it wraps
 }
 
-// maxTree is how many errors Seal reads within one, because it may wrap itself.
+// maxTree is how many wrapped errors Seal reads at most, because an error may
+// wrap itself.
 const maxTree = 1000
 
-// Seal makes an Error of an error that the app returned, or of the value of a
-// panic at this stack. The stage is the library's sentinel error.
+// Seal makes an Error from an error that the app returned, or from the value of
+// a panic; then stack is the panic's stack. The stage is the library's sentinel
+// error.
 func Seal(stage error, v any, stack []byte) *Error {
 	e := &Error{stage: stage, Stack: stack}
 	text := fmt.Sprintf("an error of type %T, whose method Error panics", v)
@@ -109,7 +111,7 @@ func (e *Error) look(err error) bool {
 func (e *Error) Error() string { return e.text }
 func (e *Error) Unwrap() error { return e.stage }
 
-// Is has [errors.Is] find what the app's error wraps.
+// Is lets [errors.Is] find the errors that the app's error wraps.
 func (e *Error) Is(target error) bool {
 	return e.find(func(err error) bool {
 		is, ok := err.(interface{ Is(error) bool })
@@ -117,7 +119,7 @@ func (e *Error) Is(target error) bool {
 	})
 }
 
-// As has [errors.As] find what the app's error wraps.
+// As lets [errors.As] find the errors that the app's error wraps.
 func (e *Error) As(target any) bool {
 	value := reflect.ValueOf(target).Elem()
 	return e.find(func(err error) bool {

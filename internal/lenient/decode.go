@@ -1,5 +1,5 @@
-// Package lenient reads JSON that somebody else wrote. It leaves out a value that
-// does not fit its field, says which one, and reads all others.
+// Package lenient reads JSON that somebody else wrote. It skips a value that
+// does not fit its field, reports its path, and reads all others.
 package lenient
 
 import (
@@ -10,14 +10,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Options relax what json/v2 is strict about: genuine bodies repeat names in EXIF
+// Options makes json/v2 less strict: genuine bodies repeat names in EXIF
 // metadata, and have file names in Latin-1.
 var Options = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
 // ErrShape reports a value that does not fit. Decode turns it into a mismatch.
 var ErrShape = errors.New("unexpected shape")
 
-// Numbers may be quoted.
+// Numbers decodes numbers, which may be in quotes.
 var Numbers = json.JoinUnmarshalers(json.UnmarshalFromFunc(unmarshalInt), json.UnmarshalFromFunc(unmarshalFloat))
 
 func unmarshalInt(dec *jsontext.Decoder, n *int64) error {
@@ -45,18 +45,19 @@ func unmarshalFloat(dec *jsontext.Decoder, n *float64) error {
 	return json.Unmarshal(value, n)
 }
 
-// MaxMismatched is how many values of one list or object may fail to fit. A body
-// has room for millions, and each takes microseconds and a path.
+// MaxMismatched is how many values of one list or object may fail to fit. A
+// body may have millions of them, and each costs microseconds and memory for
+// its path.
 const MaxMismatched = 1000
 
-// Decode stores valid JSON in v, a pointer, with functions for the types that
-// come in more than one shape. Where a value does not fit, Decode leaves that one
-// zero, goes on, and returns its path. If more than 1,000 values of a list or an
-// object do not fit, it counts as one, and is zero.
+// Decode stores valid JSON in v, a pointer. shapes has functions for the types
+// that come in more than one shape. If a value does not fit, Decode leaves it
+// zero, goes on, and returns its path. If more than 1,000 values of a list or
+// an object do not fit, the whole list or object is zero and counts as one.
 //
-// Almost every body fits. So one pass of json/v2, which stops at the first value
-// that does not fit, comes first. If it fails, each value within is decoded by
-// itself.
+// Almost every body fits. So Decode first tries one pass of json/v2, which
+// stops at the first value that does not fit. If that fails, it decodes each
+// value separately.
 func Decode(data jsontext.Value, v any, shapes *json.Unmarshalers) (mismatched []jsontext.Pointer) {
 	if json.Unmarshal(data, v, Options, json.WithUnmarshalers(shapes)) == nil {
 		return nil
@@ -72,8 +73,8 @@ func Decode(data jsontext.Value, v any, shapes *json.Unmarshalers) (mismatched [
 	return []jsontext.Pointer{""}
 }
 
-// decodeWithin fails if v is for another kind of value, or if too many of those
-// within do not fit.
+// decodeWithin decodes the values of a list or an object one by one. It fails
+// if v is for another kind of value, or if too many of the values do not fit.
 func decodeWithin(data jsontext.Value, v any, shapes *json.Unmarshalers) (mismatched []jsontext.Pointer, err error) {
 	odd := 0
 	each := json.UnmarshalFromFunc(func(dec *jsontext.Decoder, v any) error {
@@ -101,5 +102,5 @@ func decodeWithin(data jsontext.Value, v any, shapes *json.Unmarshalers) (mismat
 	return mismatched, err
 }
 
-// errSkip leaves a value to what json/v2 would do without the function.
+// errSkip tells json/v2 to decode the value as it would without the function.
 var errSkip = errors.ErrUnsupported

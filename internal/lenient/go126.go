@@ -4,5 +4,5 @@ package lenient
 
 import "encoding/json/v2"
 
-// The experiment in Go 1.26 has an error of its own for this.
+// The experiment in Go 1.26 has another error for this.
 func init() { errSkip = json.SkipFunc }

@@ -9,15 +9,15 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Fields are those of a struct, by their JSON names. They are found by the
-// length of the name, which is faster than in a map.
+// Fields are the fields of a struct, by the length of their JSON names. This is
+// faster than a map.
 type Fields [32][]*field
 
 type field struct {
 	name  string
-	bit   uint64 // in Members
+	bit   uint64 // in the sets of Members
 	index []int
-	inner *Fields // of the struct that it holds or points to
+	inner *Fields // the fields of the struct that it holds or points to
 }
 
 // message is the field of a struct that may come as its message alone.
@@ -57,27 +57,28 @@ func (all *Fields) find(name []byte) *field {
 	return nil
 }
 
-// Members says which members an object has, of those that have a field.
+// Members records which members an object has. It ignores members without a
+// field.
 type Members struct {
 	fields *Fields
 	target reflect.Value
 
 	seen  uint64 // the members that the object has
 	given uint64 // those that are not null
-	odd   uint64 // those of which the field does not say all
+	odd   uint64 // those whose field does not hold the whole value
 
 	texts    strings.Builder // one allocation for the text of all strings
 	unquoted []byte          // reused for the names and texts that have escapes
 }
 
-// Read walks once over the object in body, decodes the members that have a field
-// into v, a pointer to the struct of these fields, and skips the others. It is
-// the only decoding on the path of a request: several times faster than json/v2.
-// The error says that the body is not exactly one JSON object, or has a member
-// with a field twice.
+// Read walks once over the object in body. It decodes the members that have a
+// field into v, a pointer to the struct of these fields, and skips the others.
+// It is the only decoding on the path of a request, and several times faster
+// than json/v2. It returns an error if the body is not exactly one JSON object,
+// or has a member with a field twice.
 func (m *Members) Read(body []byte, fields *Fields, v any) error {
 	m.fields, m.target = fields, reflect.ValueOf(v).Elem()
-	m.texts.Grow(min(len(body), 512)) // as much as most need
+	m.texts.Grow(min(len(body), 512)) // enough for most bodies
 	return json.Unmarshal(body, m, Options)
 }
 
@@ -86,22 +87,23 @@ func (m *Members) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 	return m.readStruct(dec, m.target, m.fields)
 }
 
-// Seen reports whether the object has this member, which has a field.
+// Seen reports whether the object has this member. The member must have a
+// field.
 func (m *Members) Seen(name string) bool { return m.in(m.seen, name) }
 
 // Given reports whether the object has this member, and it is not null.
 func (m *Members) Given(name string) bool { return m.in(m.given, name) }
 
-// Odd reports whether the member's field does not say all that the member does:
-// it is of the wrong kind, too large, or has bytes that are not UTF-8.
+// Odd reports whether the member's field does not hold the member's whole
+// value: the value is of the wrong kind, too large, or not valid UTF-8.
 func (m *Members) Odd(name string) bool { return m.in(m.odd, name) }
 
 func (m *Members) in(set uint64, name string) bool {
 	return set != 0 && set&m.fields.find([]byte(name)).bit != 0
 }
 
-// readStruct reads an object. At the top level a name that has a field must not
-// repeat: two readers could understand it in two ways.
+// readStruct reads an object. At the top level, a name that has a field must
+// not repeat, because two readers could choose different values.
 func (m *Members) readStruct(dec *jsontext.Decoder, v reflect.Value, all *Fields) error {
 	top := dec.StackDepth() == 0
 	return Object(dec, func(quoted jsontext.Value) error {
@@ -128,9 +130,9 @@ func (m *Members) readStruct(dec *jsontext.Decoder, v reflect.Value, all *Fields
 	})
 }
 
-// read reads a value into its field. It reports whether the value is given,
-// which null is not, and whether the field says all that it does. A value of
-// the wrong kind leaves the field zero: Decode finds it again.
+// read reads a value into its field. given means that the value is not null.
+// fits means that the field holds the whole value. A value of the wrong kind
+// leaves the field zero: Decode finds it again.
 func (m *Members) read(dec *jsontext.Decoder, v reflect.Value, inner *Fields) (given, fits bool, err error) {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Struct, reflect.Slice:
@@ -170,7 +172,7 @@ func (m *Members) readOther(dec *jsontext.Decoder, v reflect.Value, inner *Field
 	switch field := v.Addr().Interface().(type) {
 	case *time.Time:
 		err := json.UnmarshalDecode(dec, field)
-		return kind != 'n', err == nil, nil // an error of syntax comes again
+		return kind != 'n', err == nil, nil // a syntax error is reported again later
 	case *[]string:
 		if kind == '[' {
 			*field = []string{}
@@ -184,14 +186,14 @@ func (m *Members) readOther(dec *jsontext.Decoder, v reflect.Value, inner *Field
 	return kind != 'n', kind == 'n', dec.SkipValue()
 }
 
-// text returns the text of a JSON string, and nothing of any other value.
+// text returns the text of a JSON string, and "" for any other value.
 func (m *Members) text(value jsontext.Value) (text string, fits bool) {
 	if value.Kind() != '"' {
 		return "", false
 	}
 	b, err := unquoteInto(&m.unquoted, value)
 	start := m.texts.Len()
-	m.texts.Grow(len(b)) // which doubles; Write grows by a quarter
+	m.texts.Grow(len(b)) // doubles the buffer; Write grows it by a quarter only
 	m.texts.Write(b)
-	return m.texts.String()[start:], err == nil // the text stays when the builder grows
+	return m.texts.String()[start:], err == nil // the text stays valid when the builder grows
 }

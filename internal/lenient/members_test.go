@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// An object has a field of each kind that Members reads.
+// An object has a field of each kind that Members can read.
 type object struct {
 	Text   string    `json:"text"`
 	Number int64     `json:"number"`
@@ -42,8 +42,8 @@ var (
 	objectNames  = []string{"text", "number", "flag", "at", "list", "error", "public_id"}
 )
 
-// FuzzMembers compares the walk with encoding/json: what is a well-formed object,
-// which members it has, and what each field says.
+// FuzzMembers compares Read with encoding/json: whether the object is well
+// formed, which members it has, and the value of each field.
 func FuzzMembers(f *testing.F) {
 	for _, body := range []string{
 		`{"text":null,"number":"12","flag":1,"list":["a",1,null,"b"],"error":[]}`,
@@ -83,7 +83,7 @@ func FuzzMembers(f *testing.F) {
 	})
 }
 
-// jsonMembers is an object as encoding/json reads it.
+// jsonMembers holds an object as encoding/json reads it.
 type jsonMembers map[string]json.RawMessage
 
 func readIndependently(body []byte) (jsonMembers, bool) {

@@ -50,7 +50,7 @@ func unquoteInto(buffer *[]byte, quoted jsontext.Value) (text []byte, err error)
 	return *buffer, err
 }
 
-// isPlain reports whether a JSON string is spelled as it reads.
+// isPlain reports whether a JSON string is valid UTF-8 without escapes.
 func isPlain(quoted jsontext.Value) bool {
 	if len(quoted) >= 32 {
 		return bytes.IndexByte(quoted, '\\') < 0 && utf8.Valid(quoted)
@@ -71,7 +71,7 @@ func Int(value jsontext.Value) (int64, bool) {
 	}
 	n, err := strconv.ParseInt(string(text), 10, 64)
 	if err != nil || text[0] == '+' {
-		return 0, false // ParseInt saturates, and a wrong number is worse than none
+		return 0, false // if ParseInt fails, n may be a wrong number, which is worse than none
 	}
 	return n, true
 }

@@ -1,6 +1,6 @@
-// Package postgrestest runs Postgres servers for tests: each with data of its
-// own in a temporary folder, on a port of the loopback address, and as durable
-// as a real one.
+// Package postgrestest runs Postgres servers for tests. Each has its data in a
+// temporary folder and a port of the loopback address, and is as durable as a
+// real server.
 package postgrestest
 
 import (
@@ -25,28 +25,29 @@ var ErrMissing = errors.New("postgres is not installed")
 
 const superuser = "postgres"
 
-// startTimeout is for a server that has a crash to recover from, on a machine
-// that has other things to do.
+// startTimeout is long enough for a server that recovers from a crash on a busy
+// machine.
 const startTimeout = time.Minute
 
-// stopTimeout is for a server that should end by itself. One that is at work on
-// a crash may not.
+// stopTimeout is how long a server may take to end by itself. A server that
+// recovers from a crash may not end.
 const stopTimeout = 20 * time.Second
 
 // A Server is one Postgres server. Its methods are for one goroutine at a time.
 type Server struct {
-	// Password is that of every URL. A test can look for it in what a program says.
+	// Password is the password in every URL. A test can look for it in a program's
+	// output.
 	Password string
 
 	bin, folder string
 	port        int
 	log         *buffer
-	cmd         *exec.Cmd // nil: it does not run
+	cmd         *exec.Cmd // nil: the server does not run
 	exited      chan struct{}
 }
 
-// Start starts a server that ends with the test. Without Postgres the test is
-// skipped, or fails where the environment variable CI is set.
+// Start starts a server that ends with the test. If Postgres is not installed,
+// it skips the test, or fails it if the environment variable CI is set.
 func Start(tb testing.TB) *Server {
 	tb.Helper()
 	s, err := New()
@@ -67,8 +68,8 @@ func Start(tb testing.TB) *Server {
 	return s
 }
 
-// New starts a server that ends with Close, for tests that share it. The error
-// wraps ErrMissing if Postgres is not installed.
+// New starts a server for several tests to share. Close ends it. If Postgres is
+// not installed, the error wraps ErrMissing.
 func New() (*Server, error) {
 	bin, err := findBinaries()
 	if err != nil {
@@ -88,8 +89,8 @@ func New() (*Server, error) {
 	return s, nil
 }
 
-// Standby starts a server that follows this one and takes no writes. It ends with
-// the test.
+// Standby starts a read-only server that follows this one. It ends with the
+// test.
 func (s *Server) Standby(tb testing.TB) *Server {
 	tb.Helper()
 	folder, err := os.MkdirTemp("", "postgres")
@@ -117,15 +118,16 @@ func (s *Server) Standby(tb testing.TB) *Server {
 	return standby
 }
 
-// Promote has a standby take writes. It returns when it does.
+// Promote makes a standby the primary. It returns when the server accepts
+// writes.
 func (s *Server) Promote() error {
 	return s.query(context.Background(), "postgres", "SELECT 1 / pg_promote()::int")
 }
 
-// Addr is where the server listens.
+// Addr returns the address on which the server listens.
 func (s *Server) Addr() string { return "127.0.0.1:" + strconv.Itoa(s.port) }
 
-// findBinaries looks where Debian keeps them too, which is not in PATH.
+// findBinaries also looks in Debian's folder, which is not in PATH.
 func findBinaries() (folder string, err error) {
 	if path, err := exec.LookPath("initdb"); err == nil {
 		path, err = filepath.EvalSymlinks(path) // the other programs may have no link
@@ -147,8 +149,8 @@ func findBinaries() (folder string, err error) {
 	return folder, nil
 }
 
-// init makes the data folder. It need not be synced: no test pulls the plug on
-// the whole machine.
+// init makes the data folder. It need not be synced: no test turns the machine
+// off.
 func (s *Server) init() error {
 	passwordFile := filepath.Join(s.folder, "password")
 	if err := os.WriteFile(passwordFile, []byte(s.Password), 0o600); err != nil {
@@ -165,8 +167,8 @@ func (s *Server) init() error {
 	return nil
 }
 
-// choosePort has the system choose one. It is kept for all starts of the
-// server, so that its URLs are.
+// choosePort lets the system choose a port. The server keeps it for all starts,
+// so that its URLs stay the same.
 func (s *Server) choosePort() error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -176,16 +178,16 @@ func (s *Server) choosePort() error {
 	return listener.Close()
 }
 
-// Start starts the server again, on the data and the port it had. After Kill
-// it first recovers.
+// Start starts the server again, with the same data and the same port. After
+// Kill it first recovers.
 func (s *Server) Start() error {
 	for deadline := time.Now().Add(startTimeout); ; {
 		err := s.start()
 		if err == nil {
 			return nil
 		}
-		// The killed server's own processes live for a moment, and a new one
-		// refuses to start beside them.
+		// The other processes of a killed server live a moment longer, and a new
+		// server refuses to start beside them.
 		if time.Now().After(deadline) {
 			return err
 		}
@@ -233,11 +235,11 @@ func (s *Server) waitUntilReady() error {
 	}
 }
 
-// Stop has the server end as it should.
+// Stop ends the server in the usual way.
 func (s *Server) Stop() { s.end(os.Interrupt) }
 
-// Kill is kill -9 of the server's first process; those of its connections see
-// that it is gone and end by themselves.
+// Kill kills the server's first process with SIGKILL. The processes of its
+// connections notice that and end by themselves.
 func (s *Server) Kill() { s.end(os.Kill) }
 
 func (s *Server) end(signal os.Signal) {
@@ -254,13 +256,14 @@ func (s *Server) end(signal os.Signal) {
 	s.cmd = nil
 }
 
-// Close stops the server and forgets its data.
+// Close stops the server and deletes its data.
 func (s *Server) Close() error {
 	s.Stop()
 	return os.RemoveAll(s.folder)
 }
 
-// PID is that of the server's first process, or 0 if it does not run.
+// PID returns the process ID of the server's first process, or 0 if it does not
+// run.
 func (s *Server) PID() int {
 	if s.cmd == nil {
 		return 0
@@ -268,17 +271,17 @@ func (s *Server) PID() int {
 	return s.cmd.Process.Pid
 }
 
-// Data is the folder that holds all of the server's.
+// Data returns the server's data folder.
 func (s *Server) Data() string { return filepath.Join(s.folder, "data") }
 
-// Command is one of the programs that came with the server, as "pg_amcheck". It
-// runs as the server's user.
+// Command returns a command for one of Postgres's own programs, such as
+// "pg_amcheck". It runs as the server's user.
 func (s *Server) Command(name string, args ...string) (*exec.Cmd, error) {
 	cmd := exec.Command(filepath.Join(s.bin, name), args...) //nolint:gosec // a program for tests
 	return cmd, asServerUser(cmd)
 }
 
-// Log is what the server has written since it started.
+// Log returns the server's output since it started.
 func (s *Server) Log() string { return s.log.String() }
 
 // Database makes an empty database and returns its URL, password included.
@@ -291,12 +294,12 @@ func (s *Server) Database(tb testing.TB) string {
 	return s.URL(name)
 }
 
-// URL is that of a database, password included.
+// URL returns the URL of a database, password included.
 func (s *Server) URL(database string) string {
 	return fmt.Sprintf("postgres://%s:%s@127.0.0.1:%d/%s?sslmode=disable", superuser, s.Password, s.port, database)
 }
 
-// query asks with psql: this package is of a module that has no driver.
+// query uses psql, because this module has no driver.
 func (s *Server) query(ctx context.Context, database, statement string) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", //nolint:gosec // a program for tests
 		"-p", strconv.Itoa(s.port), "-U", superuser, "-d", database, "-c", statement)
@@ -307,7 +310,7 @@ func (s *Server) query(ctx context.Context, database, statement string) error {
 	return nil
 }
 
-// A buffer is one that may be read while a program writes to it.
+// A buffer may be read while a program writes to it.
 type buffer struct {
 	mu   sync.Mutex
 	data bytes.Buffer

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestRestart: data outlives Stop and Kill, at the same URL, and the server is
-// durable.
+// TestRestart: data survives Stop and Kill under the same URL, and the server
+// is durable.
 func TestRestart(t *testing.T) {
 	s := Start(t)
 	address := s.Database(t)

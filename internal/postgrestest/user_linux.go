@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// asServerUser has a program run as another user if this one is root, as whom
-// Postgres refuses to run; the files become that user's. The program ends with
-// this one, also if this one is killed.
+// asServerUser runs a program as another user if this process runs as root,
+// because Postgres refuses to run as root. It gives the files to that user. The
+// program ends with this process, even if this process is killed.
 func asServerUser(cmd *exec.Cmd, files ...string) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT}
 	if os.Getuid() != 0 {
@@ -33,7 +33,7 @@ func asServerUser(cmd *exec.Cmd, files ...string) error {
 		return err
 	}
 	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	cmd.Dir = "/" // this one's may be closed to that user
+	cmd.Dir = "/" // that user may have no access to this process's folder
 	var errs []error
 	for _, file := range files {
 		errs = append(errs, os.Chown(file, int(uid), int(gid)))

@@ -16,8 +16,8 @@ import (
 // A Proxy is a program that stands between a sender and the handler.
 type Proxy struct {
 	Name   string
-	Config string // as docs/routers.md shows it
-	main   string // what goes around it, with INCLUDE for its place; "": nothing does
+	Config string // the text in docs/routers.md
+	main   string // the rest of the configuration, with INCLUDE in the place of Config; "": Config is all
 	args   []string
 }
 
@@ -30,7 +30,7 @@ var (
 	caddy string
 )
 
-// Proxies are all that the tests know. Debian has each of them.
+// Proxies lists the proxies of the tests. Debian has packages for all of them.
 var Proxies = []Proxy{
 	{Name: "nginx", Config: nginx, args: []string{"-c"}, main: `
 daemon off; master_process off; pid DIR/nginx.pid; error_log stderr;
@@ -63,7 +63,7 @@ func (p Proxy) Start(t testing.TB, dir, upstream string) string {
 	if cmd.Err != nil && os.Getenv("CI") == "" {
 		t.Skipf("%s is not installed; CI installs it", p.Name)
 	}
-	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir) // what Caddy keeps
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_CONFIG_HOME="+dir, "XDG_DATA_HOME="+dir) // for Caddy's files
 	if cmd.Stdout, err = os.Create(output); err != nil {                                      //nolint:gosec // in the test's own folder
 		t.Fatal(err)
 	}
@@ -93,12 +93,13 @@ func (p Proxy) Start(t testing.TB, dir, upstream string) string {
 	}
 }
 
-// configure is Config as a test needs it: with addresses and folders of its own.
+// configure returns the configuration for a test, with the test's own addresses
+// and folders.
 func (p Proxy) configure(dir, addr, upstream string) string {
 	config := p.Config
 	if p.main != "" {
 		config = strings.Replace(p.main, "INCLUDE", config, 1)
 	}
-	return strings.NewReplacer("{\n\tlog {", "{\n\tadmin off\n\tlog {", // Caddy's administration has a fixed port
+	return strings.NewReplacer("{\n\tlog {", "{\n\tadmin off\n\tlog {", // Caddy's admin endpoint has a fixed port
 		":8000", strings.TrimPrefix(addr, "127.0.0.1"), "127.0.0.1:8080", upstream, "/var/log/nginx", dir, "DIR", dir).Replace(config)
 }

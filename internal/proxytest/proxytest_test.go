@@ -38,8 +38,8 @@ func newHook(t *testing.T) *cloudinaryhook.Handler {
 	return hook
 }
 
-// written sends one request of each outcome through a proxy, and returns all that
-// the proxy wrote meanwhile, to whichever file.
+// written sends one request for each outcome through a proxy, and returns
+// everything that the proxy wrote to its files.
 func written(t *testing.T, p Proxy) string {
 	t.Helper()
 	dir, server := t.TempDir(), httptest.NewServer(newHook(t))
@@ -50,7 +50,7 @@ func written(t *testing.T, p Proxy) string {
 		body := `{"request_id":"` + rand.Text() + strings.Repeat("x", size) + `"}`
 		r := cloudinaryhooktest.NewRequest(t, url, []byte(body), opts...)
 		if size > 1<<20 {
-			r.Header.Set("Expect", "100-continue") // so that the answer does not cross the body
+			r.Header.Set("Expect", "100-continue") // so that the proxy can answer before the body is sent
 		}
 		r.Header.Set("Referer", r.URL.String())
 		resp, err := http.DefaultClient.Do(r)
@@ -58,14 +58,14 @@ func written(t *testing.T, p Proxy) string {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
-		if got := resp.StatusCode; got != want && (got != 503 || want != 502) { // HAProxy says 503
+		if got := resp.StatusCode; got != want && (got != 503 || want != 502) { // HAProxy answers 503
 			t.Errorf("%d bytes: got status %d, want %d", size, got, want)
 		}
 	}
 	send(0, 201)
 	send(0, 401, cloudinaryhooktest.WithSecret("another"))
 	send(2*maxBody, 413)
-	if p.Name != "caddy" { // which has no limit of its own
+	if p.Name != "caddy" { // Caddy has no limit of its own
 		send(9<<20, 413)
 	}
 	server.Close()
@@ -74,8 +74,8 @@ func written(t *testing.T, p Proxy) string {
 	return contents(t, dir, 5)
 }
 
-// contents returns all files of dir, as soon as they have the path n times: HAProxy
-// answers first and logs then.
+// contents returns the content of all files of dir, as soon as the path is in
+// them n times: HAProxy logs after it has answered.
 func contents(t *testing.T, dir string, n int) string {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
@@ -99,8 +99,9 @@ func contents(t *testing.T, dir string, n int) string {
 	}
 }
 
-// TestNoTokenInLogs: with the configuration of docs/routers.md no proxy writes a
-// token down. Without the lines that matter it does, so the test would see one.
+// TestNoTokenInLogs: with the configuration of docs/routers.md, no proxy logs a
+// token. Without the important lines the proxies do log it, so the test can
+// find one.
 func TestNoTokenInLogs(t *testing.T) {
 	matters := map[string][]string{
 		"nginx":   {" without_query;", "error_log /dev/null;"},
@@ -129,7 +130,7 @@ func TestNoTokenInLogs(t *testing.T) {
 	}
 }
 
-// TestDocs: docs/routers.md shows the configurations that are tested.
+// TestDocs: docs/routers.md shows the tested configurations.
 func TestDocs(t *testing.T) {
 	docs, err := os.ReadFile("../../docs/routers.md")
 	if err != nil {

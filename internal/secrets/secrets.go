@@ -1,8 +1,8 @@
 // Package secrets reads secrets from a program's environment, in the same way
-// for all programs of this repository, and says what is odd about a secret.
+// for all programs of this repository, and names the fault of a bad secret.
 //
-// While a secret NAME is rotated, NAME_PREVIOUS holds the old one. Either may be
-// in a file that NAME_FILE or NAME_PREVIOUS_FILE names.
+// While a secret NAME is rotated, NAME_PREVIOUS holds the old one. Instead,
+// NAME_FILE or NAME_PREVIOUS_FILE may name a file that holds the value.
 package secrets
 
 import (
@@ -16,22 +16,21 @@ const (
 	APISecret = "CLOUDINARY_API_SECRET"    //nolint:gosec // a variable's name
 	TokenKey  = "CLOUDINARYHOOK_TOKEN_KEY" //nolint:gosec // as above
 
-	// Rotation has names of its own, and not a list in one variable: a token key
-	// may hold any byte, so no separator is safe.
+	// Each secret of a rotation has its own variable. A list in one variable would
+	// need a separator, but a token key may hold any byte.
 	PreviousSuffix = "_PREVIOUS"
 	FileSuffix     = "_FILE"
 )
 
-// A Value says where it came from, and so a message can name it without showing
-// it.
+// A Value also has the name of its variable, so that a message can name it
+// without showing it.
 type Value struct {
 	From  string // the variable
 	Value string // empty if the variable is not set
 }
 
-// Lookup returns a variable's value, or what is in the file that the variable
-// with _FILE at its end names. It trims nothing: a secret is used exactly as it
-// is.
+// Lookup returns the value of the variable name, or the content of the file
+// that name_FILE names. It trims nothing: a secret is used exactly as it is.
 func Lookup(getenv func(string) string, name string) (Value, error) {
 	value, file := getenv(name), getenv(name+FileSuffix)
 	switch {
@@ -47,8 +46,8 @@ func Lookup(getenv func(string) string, name string) (Value, error) {
 	return Value{name + FileSuffix, string(content)}, nil
 }
 
-// LookupAll returns the value of name and the one before it, as far as they are
-// set, newest first.
+// LookupAll returns the current and the previous value, newest first. It leaves
+// out a value that is not set.
 func LookupAll(getenv func(string) string, name string) ([]Value, error) {
 	var all []Value
 	for _, n := range []string{name, name + PreviousSuffix} {
@@ -63,9 +62,9 @@ func LookupAll(getenv func(string) string, name string) ([]Value, error) {
 	return all, nil
 }
 
-// Required returns the values of LookupAll, and an error if name itself is not
-// set: with the old secret alone, all that is signed with the new one would be
-// refused.
+// Required returns the values of LookupAll, or an error if name itself is not
+// set: with the old secret alone, everything that is signed with the new one
+// would be refused.
 func Required(getenv func(string) string, name string) ([]string, error) {
 	values, err := LookupAll(getenv, name)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package sender is Cloudinary, as far as a receiver can tell: it signs
-// notifications and posts them.
+// Package sender plays Cloudinary for a receiver: it signs notifications and
+// posts them.
 package sender
 
 import (
@@ -31,14 +31,14 @@ type Sender struct {
 	Endpoint string      // the receiver's URL, without a token
 	Secret   string      // the API secret
 	Hash     crypto.Hash // 0: SHA-1, Cloudinary's default
-	Key      []byte      // of the token; nil: the URL gets none
+	Key      []byte      // the token key; nil: no token
 
-	// Age is how long ago it claims to be signing; 0: now.
+	// Age is the age of the signature's timestamp; 0: now.
 	Age time.Duration
 }
 
-// A Notification is signed and ready to be posted, as often as one likes. It
-// holds a token and a valid signature, so it is as secret as they are.
+// A Notification is signed. It can be posted any number of times. It holds a
+// token and a valid signature, so keep it secret.
 type Notification struct {
 	body      []byte
 	url       string
@@ -46,7 +46,7 @@ type Notification struct {
 	signature string
 }
 
-// Sign makes a notification of a body, with a token of these claims.
+// Sign makes a notification from a body, with a token for these claims.
 func (s *Sender) Sign(body []byte, claims jwt.Claims) (*Notification, error) {
 	n := &Notification{body: body, url: s.Endpoint, timestamp: strconv.FormatInt(time.Now().Add(-s.Age).Unix(), 10)}
 	if s.Key != nil {
@@ -66,25 +66,25 @@ func (s *Sender) Sign(body []byte, claims jwt.Claims) (*Notification, error) {
 	return n, nil
 }
 
-// Signed is a notification that somebody else has signed.
+// Signed returns a notification that somebody else has signed.
 func Signed(url string, body []byte, timestamp, signature string) *Notification {
 	return &Notification{body, url, timestamp, signature}
 }
 
-// Request is what is posted.
+// Request returns the request that Post sends.
 func (n *Notification) Request(ctx context.Context) (*http.Request, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, n.url, bytes.NewReader(n.body))
 	if err != nil {
 		return nil, errors.New("the URL is malformed") // err quotes it, and the token in it
 	}
-	// As recorded, though the body is JSON.
+	// As in recorded requests, although the body is JSON.
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.Header.Set(cloudinaryhook.TimestampHeader, n.timestamp)
 	r.Header.Set(cloudinaryhook.SignatureHeader, n.signature)
 	return r, nil
 }
 
-// An Answer is what a receiver said.
+// An Answer is the answer of a receiver.
 type Answer struct {
 	Status     int
 	DeliveryID string // empty if the receiver did not authenticate the notification
@@ -112,20 +112,21 @@ func (n *Notification) Post(ctx context.Context, client *http.Client) (Answer, e
 	return answer, nil
 }
 
-// Curl is a shell command that posts the notification. Anybody who reads it can
-// send this notification for as long as its signature is in the replay window.
+// Curl returns a shell command that posts the notification. Anybody who reads
+// it can send this notification as long as its signature is in the replay
+// window.
 func (n *Notification) Curl() string {
 	return fmt.Sprintf("curl -i -H '%s: %s' -H '%s: %s' --data-raw %s %s",
 		cloudinaryhook.TimestampHeader, n.timestamp, cloudinaryhook.SignatureHeader, n.signature,
 		quote(string(n.body)), quote(n.url))
 }
 
-// quote makes a text one word of a shell.
+// quote quotes a text so that a shell reads it as one word.
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// FreshBody is the golden body of this name, as "upload-simple", about an event
-// and an asset that nobody has seen yet. Its public ID begins with publicID, or,
-// if that is empty, with the golden one.
+// FreshBody returns the golden body of this name, such as "upload-simple", with
+// new IDs: it is about a new event and a new asset. Its public ID begins with
+// publicID, or with the golden one if publicID is empty.
 func FreshBody(name, publicID string) ([]byte, error) {
 	golden, err := fs.ReadFile(cloudinaryhooktest.Bodies(), name+".json")
 	if err != nil {
@@ -136,8 +137,8 @@ func FreshBody(name, publicID string) ([]byte, error) {
 		return nil, err
 	}
 	body := golden
-	// The bytes are replaced, and not the values, so that all else stays as it
-	// is; that includes a public ID's escapes, and the URLs it is part of.
+	// This replaces bytes and not values, so that every other byte stays the same.
+	// It also reaches the public ID in URLs.
 	replace := func(member json.RawMessage, fresh func(old string) string) {
 		if len(member) > 2 && member[0] == '"' {
 			old := string(member[1 : len(member)-1])
@@ -159,7 +160,7 @@ func FreshBody(name, publicID string) ([]byte, error) {
 		replace(failure.RequestID, requestID)
 	}
 	if bytes.Equal(body, golden) {
-		// Nothing in it tells one event from the next.
+		// The body has no ID of the event: add one.
 		body = bytes.Replace(golden, []byte("{"), []byte(`{"request_id":"`+requestID("")+`",`), 1)
 	}
 	return body, nil

@@ -19,7 +19,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 )
 
-// newReceiver is the real handler behind a real socket.
+// newReceiver starts the real handler on a real socket.
 func newReceiver(t *testing.T) (endpoint string, store *cloudinaryhooktest.MemoryStore) {
 	t.Helper()
 	store = new(cloudinaryhooktest.MemoryStore)
@@ -87,7 +87,7 @@ func TestSignRefuses(t *testing.T) {
 	}
 }
 
-// TestErrorsHoldNoURL: an error is printed and logged, and the URL is a bearer
+// TestErrorsHoldNoURL: errors are printed and logged, and the URL is a bearer
 // credential.
 func TestErrorsHoldNoURL(t *testing.T) {
 	closed := httptest.NewServer(http.NotFoundHandler())
@@ -100,7 +100,8 @@ func TestErrorsHoldNoURL(t *testing.T) {
 	}
 }
 
-// TestCurl runs the command in a shell: quotes and line breaks arrive as they are.
+// TestCurl runs the command in a shell: quotes and line breaks arrive
+// unchanged.
 func TestCurl(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil && os.Getenv("CI") == "" {
 		t.Skip("curl is not installed; CI installs it")
@@ -121,7 +122,8 @@ func TestCurl(t *testing.T) {
 	}
 }
 
-// TestFreshBody makes each golden body twice: two events, of the same shape.
+// TestFreshBody makes each golden body twice: the two are different events of
+// the same shape.
 func TestFreshBody(t *testing.T) {
 	files, err := fs.Glob(cloudinaryhooktest.Bodies(), "*.json")
 	if err != nil || len(files) < 10 {
