@@ -11,11 +11,6 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/lenient"
 )
 
-// A NotificationType is the event a notification is about, from its
-// notification_type. Cloudinary may extend the list at any time; a type that
-// has no constant here is delivered like any other.
-type NotificationType string
-
 // A Notification has the members that bodies of any type may have. It is
 // decoded on arrival. Members that are absent, null or of the wrong JSON kind
 // leave their field zero. A payload's Mismatched says which of them were of the

@@ -13,6 +13,11 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/lenient"
 )
 
+// A NotificationType is the event a notification is about, from its
+// notification_type. Cloudinary may extend the list at any time; a type that
+// has no constant here is delivered like any other.
+type NotificationType string
+
 // The documented notification types. Those from TypeGenerateArchive on have no
 // published body and decode to [UnknownPayload], which keeps everything.
 const (

@@ -87,7 +87,7 @@ func (p *Processor) Accept(ctx context.Context, d *Delivery) (State, error) {
 func (p *Processor) Process(ctx context.Context, d *Delivery) error {
 	return p.run(ctx, d, func(r *result) {
 		if r.err = p.ready(d); r.err == nil {
-			ctx, cancel := p.withTimeout(ctx)
+			ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.Timeout, defaultTimeout))
 			defer cancel()
 			p.process(ctx, d, r)
 		}
@@ -127,7 +127,7 @@ func (p *Processor) Resume(ctx context.Context, pending iter.Seq2[*Delivery, err
 
 func (p *Processor) resume(ctx context.Context, d *Delivery, listed error) error {
 	return p.run(ctx, d, func(r *result) {
-		work, cancel := p.withTimeout(ctx) // the others do not wait for one that hangs
+		work, cancel := context.WithTimeout(ctx, cmp.Or(p.Timeout, defaultTimeout)) // the others do not wait for one that hangs
 		defer cancel()
 		if guard.Run(&r.err, ErrPending, func() error { return listed }); r.err == nil {
 			p.accept(work, d, r)
@@ -164,10 +164,6 @@ func (p *Processor) ResumeEvery(ctx context.Context, interval time.Duration, pen
 		}
 	}
 	return ctx.Err()
-}
-
-func (p *Processor) withTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, cmp.Or(p.Timeout, defaultTimeout))
 }
 
 // check refuses a Processor that would report work as done without doing any.
