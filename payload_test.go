@@ -754,9 +754,7 @@ func TestPayloadJSON(t *testing.T) {
 			if err := json.Unmarshal(data, got); err != nil {
 				t.Fatal(err)
 			}
-			sameRaw := cmp.Comparer(func(a, b json.RawMessage) bool {
-				return (a == nil) == (b == nil) && (a == nil || canonical(a) == canonical(b))
-			})
+			sameRaw := cmp.Comparer(func(a, b json.RawMessage) bool { return (a == nil) == (b == nil) && canonical(a) == canonical(b) })
 			if diff := cmp.Diff(want, any(got), sameRaw); diff != "" {
 				t.Errorf("through JSON the payload changed (-want +got):\n%s", diff)
 			}
