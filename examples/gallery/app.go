@@ -13,14 +13,14 @@ import (
 
 const hookPath = "/api/v1/cloudinary"
 
-// An app is the hook beside the app's own pages.
+// An app has the hook and the app's own pages.
 type app struct {
 	hook, pages http.Handler
 	service     *service.Service
 }
 
-// newApp puts it together. The three parts of cloudinaryhook are two verifiers
-// and a processor.
+// newApp makes the app. cloudinaryhook has three parts: two verifiers and a
+// processor.
 func newApp(cfg *config, db *database.DB, processor *cloudinaryhook.Processor, monitor *monitor, logger *slog.Logger) (*app, error) {
 	hook, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
 		Signature: &cloudinaryhook.SignatureVerifier{Secrets: cfg.secrets},
@@ -45,30 +45,31 @@ func newApp(cfg *config, db *database.DB, processor *cloudinaryhook.Processor, m
 			return "the database takes no writes", db.Ping(ctx)
 		},
 		Drain:      cfg.drain,
-		OnShutdown: monitor.close, // pages that watch would never end
+		OnShutdown: monitor.close, // the requests of pages that watch would never end
 	}}, nil
 }
 
-// localOnly answers under the names that only this machine has. Any web site can
-// have its own name lead to 127.0.0.1 (DNS rebinding), and to the browser of
-// someone who visits it on this machine the pages would then be that site's own.
+// localOnly answers only if the request's Host is a name of this machine. A web
+// site can make its own name point to 127.0.0.1 (DNS rebinding). If somebody
+// visits that site on this machine, the browser would let the site read these
+// pages.
 func localOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isLoopback(r.Host) {
-			http.Error(w, "These pages answer at localhost and 127.0.0.1 only. With the flag -public they answer at any name.", http.StatusForbidden)
+			http.Error(w, "These pages answer only at localhost and 127.0.0.1. With the flag -public they answer at any name.", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// handler is what one address serves. The health checks are at each: whoever
-// sends notifications, or has the pages, must be able to ask.
+// handler returns the handler for one address. Each address has the health
+// checks, because each may be behind a load balancer.
 func (a *app) handler(hook, pages bool) http.Handler {
 	mux := http.NewServeMux()
 	a.service.RegisterHealth(mux)
 	if hook {
-		mux.Handle(hookPath, a.hook) // every method: the hook says which is right
+		mux.Handle(hookPath, a.hook) // every method: the hook answers 405 to wrong ones
 	}
 	if pages {
 		mux.Handle("/", a.pages)

@@ -21,26 +21,26 @@ const (
 	keyVariable    = secrets.TokenKey
 	previousSuffix = secrets.PreviousSuffix
 
-	// A delivery must be known for as long as it could be replayed: the replay
-	// window of two hours, and some for clocks that disagree.
+	// A delivery must be known as long as somebody could replay it: for the replay
+	// window of two hours, and a little longer because clocks differ.
 	minKeep = 3 * time.Hour
 )
 
-// config is what flags and environment say.
+// config holds the settings from flags and environment.
 type config struct {
 	addr    string
-	admin   string // address of the pages, or "": they are at addr too
+	admin   string // address of the pages; "": they are at addr too
 	public  bool   // others may see the pages
 	db      string
 	keep    time.Duration
 	giveUp  time.Duration
-	drain   time.Duration // how long it is not ready before it takes no new connections
+	drain   time.Duration // how long the program is not ready before it stops taking connections
 	log     service.Log
 	demo    bool
 	secrets []string
 	keys    [][]byte
 
-	temporary string // folder of the demo's database, or ""
+	temporary string // folder of the demo's database; "": none
 }
 
 func parseConfig(args []string, getenv func(string) string, stderr io.Writer) (*config, error) {
@@ -50,7 +50,7 @@ func parseConfig(args []string, getenv func(string) string, stderr io.Writer) (*
 		return nil, err
 	}
 	if flags.NArg() > 0 {
-		return nil, errors.New("there are arguments without a flag") // not said: it may be a database's URL
+		return nil, errors.New("there are arguments without a flag") // not quoted: it may be a database's URL
 	}
 	given := false
 	flags.Visit(func(f *flag.Flag) { given = given || f.Name == "db" })
@@ -58,7 +58,7 @@ func parseConfig(args []string, getenv func(string) string, stderr io.Writer) (*
 		return nil, err
 	}
 	if c.keep < minKeep {
-		return nil, fmt.Errorf("-keep is %v, and under %v a pruned notification could be replayed", c.keep, minKeep)
+		return nil, fmt.Errorf("-keep is %v, but it must be at least %v: after less time a pruned notification could be replayed", c.keep, minKeep)
 	}
 	if c.giveUp < 0 || c.drain < 0 {
 		return nil, errors.New("-give-up and -drain cannot be negative")
@@ -80,24 +80,25 @@ func (c *config) flags(stderr io.Writer) *flag.FlagSet {
 	flags := flag.NewFlagSet("gallery", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
-		fmt.Fprintf(stderr, "usage: gallery [flags]\n\nEnvironment: %s, and %s with 32 bytes at least. While one is\nrotated, the same name with %s at its end has the old one. With %s at its end\na name has a file that holds the value. Without both it is a demo.\n\n", secretVariable, keyVariable, previousSuffix, secrets.FileSuffix)
+		fmt.Fprintf(stderr, "usage: gallery [flags]\n\nEnvironment: %s, and %s with at least 32 bytes. While one is\nrotated, the same name with %s at its end holds the old value. The same name with\n%s at its end names a file that holds the value. If both are missing, it is a demo.\n\n", secretVariable, keyVariable, previousSuffix, secrets.FileSuffix)
 		flags.PrintDefaults()
 	}
 	flags.StringVar(&c.addr, "addr", "127.0.0.1:8080", "`address` to listen on")
-	flags.StringVar(&c.admin, "admin", "", "`address` for the pages, the API and /metrics; -addr then has the hook and the health checks alone")
+	flags.StringVar(&c.admin, "admin", "", "`address` for the pages, the API and /metrics; -addr then has only the hook and the health checks")
 	flags.BoolVar(&c.public, "public", false, "show the pages on an address that others can reach, under any host name; they have no login")
-	flags.StringVar(&c.db, "db", "gallery.db", "SQLite database `file`, or postgres:// URL (password better in PGPASSWORD); a demo has a temporary file unless this is given")
+	flags.StringVar(&c.db, "db", "gallery.db", "SQLite database `file`, or postgres:// URL (better with the password in PGPASSWORD); a demo uses a temporary file unless this is given")
 	flags.BoolVar(&c.demo, "demo", false, "run a demo, with secrets of its own, on the database that -db names")
 	flags.DurationVar(&c.keep, "keep", 30*24*time.Hour, "how long completed deliveries are kept")
-	flags.DurationVar(&c.giveUp, "give-up", 7*24*time.Hour, "how long a delivery that fails is tried again; then it is rejected; 0: for ever")
-	flags.DurationVar(&c.drain, "drain", 0, "how long to go on answering after SIGTERM, while /readyz already says no; give a load balancer time to notice")
+	flags.DurationVar(&c.giveUp, "give-up", 7*24*time.Hour, "how long a failing delivery is tried again before it is rejected; 0: for ever")
+	flags.DurationVar(&c.drain, "drain", 0, "how long to go on answering after SIGTERM, while /readyz already answers 503; give a load balancer time to notice")
 	c.log.Register(flags)
 	return flags
 }
 
-// readSecrets reads those of now and, while they are rotated, those of before. It
-// makes them up for a demo. Where a database was named, a demo must be asked for:
-// secrets that are missing by mistake must not put made-up images among real ones.
+// readSecrets reads the current secrets and, while they are rotated, the old
+// ones. For a demo it makes new ones. If the user names a database, a demo
+// needs -demo: if secrets are missing by mistake, made-up images must not get
+// among real ones.
 func (c *config) readSecrets(getenv func(string) string, named bool) error {
 	secret, err := secrets.Lookup(getenv, secretVariable)
 	key, keyErr := secrets.Lookup(getenv, keyVariable)
@@ -106,7 +107,7 @@ func (c *config) readSecrets(getenv func(string) string, named bool) error {
 	case err != nil || keyErr != nil:
 		return errors.Join(err, keyErr)
 	case !hasSecret && !hasKey && named && !c.demo:
-		return fmt.Errorf("%s and %s are not set: set both, or add -demo if -db may be filled with made-up images", secretVariable, keyVariable)
+		return fmt.Errorf("%s and %s are not set: set both, or add -demo if you want made-up images in -db", secretVariable, keyVariable)
 	case !hasSecret && !hasKey:
 		c.demo = true
 		c.secrets, c.keys = []string{rand.Text()}, [][]byte{[]byte(rand.Text() + rand.Text())}
@@ -128,9 +129,10 @@ func (c *config) readSecrets(getenv func(string) string, named bool) error {
 	return err
 }
 
-// checkAddresses keeps other people's data where nobody else can see it, unless
-// told otherwise; and a demo, which hands out its secrets, in any case. With
-// -admin, others may reach -addr: nothing is to be seen there.
+// checkAddresses makes sure that only this machine can see the pages, unless
+// -public is set: they show other people's data. A demo prints its secrets, so
+// it never listens for others. With -admin, others may reach -addr, because it
+// has no pages.
 func (c *config) checkAddresses() error {
 	for _, given := range []struct {
 		flag, addr string
@@ -153,7 +155,7 @@ func (c *config) checkAddresses() error {
 	return nil
 }
 
-// isLoopback says whether a host, with or without a port, is this machine alone.
+// isLoopback reports whether a host, with or without a port, is this machine.
 func isLoopback(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

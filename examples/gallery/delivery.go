@@ -35,8 +35,8 @@ func (s *web) serveDelivery(w http.ResponseWriter, r *http.Request) {
 	s.render(w, r, "delivery.html", struct {
 		logEntry
 		Now          time.Time
-		Image        *database.Image // nil if it announces none
-		NoImage      string          // why it announces none, or ""
+		Image        *database.Image // nil if the delivery announces none
+		NoImage      string          // why the delivery announces none, or ""
 		Claims, Body listing
 	}{s.logEntry(row, now), now, announced(whole), whyNoImage(whole), newListing("claims", claims), newListing("body", whole.Body)})
 }
@@ -50,8 +50,8 @@ func announced(d *cloudinaryhook.Delivery) *database.Image {
 		Width: img.Width, Height: img.Height, Bytes: img.Bytes, URL: img.URL, SecureURL: img.SecureURL}
 }
 
-// whyNoImage says which of the rules of Delivery.Image a delivery does not meet,
-// or "" if it announces an image.
+// whyNoImage names the rule of Delivery.Image that a delivery does not meet. It
+// returns "" if the delivery announces an image.
 func whyNoImage(d *cloudinaryhook.Delivery) string {
 	_, announces := d.Image()
 	switch {
@@ -60,9 +60,9 @@ func whyNoImage(d *cloudinaryhook.Delivery) string {
 	case d.Type == "" && d.PublicID == "":
 		return "it has neither a notification_type nor a public_id"
 	case d.Type == "" && (d.Version == 0 || d.Format == ""):
-		return "it has no notification_type, and without one it would need a version and a format"
+		return "it has no notification_type, and without one it needs a version and a format"
 	case d.Type != "" && d.Type != cloudinaryhook.TypeUpload:
-		return "only those of notification_type upload do"
+		return "only a notification with notification_type upload announces an image"
 	case d.Error != nil:
 		return "it reports an error"
 	case d.Placeholder:
@@ -73,12 +73,12 @@ func whyNoImage(d *cloudinaryhook.Delivery) string {
 	return "it has no public_id"
 }
 
-// A listing is JSON for people: indented, in pieces of one kind each.
+// A listing is JSON for people: indented, and split into pieces by kind.
 type listing struct {
 	Heading string // the id of its heading
 	Pieces  []piece
-	Size    int64 // bytes, before it was indented
-	Cut     bool  // it is too long to be shown whole
+	Size    int64 // in bytes, without the indentation
+	Cut     bool  // it is too long to show it all
 }
 
 // A piece is text of one kind: "key", "string", or "" for the rest.
@@ -86,8 +86,8 @@ type piece struct{ Kind, Text string }
 
 var jsonString = regexp.MustCompile(`("(?:[^"\\]|\\.)*")(\s*:)?`)
 
-// newListing masks tokens first of all: a notification_url is a credential, and
-// a visitor of this page must not get it.
+// newListing masks tokens first: a notification_url is a credential, and a
+// visitor of this page must not see it.
 func newListing(heading string, data []byte) listing {
 	text := indent(data, shownBody)
 	l := listing{Heading: heading, Size: int64(len(data)), Cut: len(text) > shownBody}
@@ -119,9 +119,9 @@ func visibleLines(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// indent is json.Indent, but it stops soon after limit bytes: each level of
-// nesting makes every line below it longer, and a few megabytes of brackets would
-// grow to gigabytes.
+// indent is like json.Indent, but it stops soon after limit bytes. Each level
+// of nesting makes every line in it longer, so a few megabytes of brackets
+// would grow to gigabytes.
 func indent(data []byte, limit int) string {
 	if !json.Valid(data) {
 		return string(data)
@@ -161,17 +161,17 @@ func indent(data []byte, limit int) string {
 	return out.String()
 }
 
-// Where a token is: after "token=" in any of the encodings that URL, JSON and
-// HTML have for its characters, however often one was put over the other; in a
-// member that is named so; and wherever a JWT is. All up to the end of the
-// parameter or the string is masked, which may be too much and is not too little.
+// Tokens are in three places: after "token=", in any encoding of URLs, JSON and
+// HTML and any combination of them; in a member whose name ends with "token";
+// and everywhere that a JWT is. The text is masked up to the end of the
+// parameter or the string. That may be too much, but never too little.
 var (
 	tokenParameter = regexp.MustCompile(`(?i)(` + encoded("token=") + `)(?:\\.|[^"&\s\\])*`)
 	tokenMember    = regexp.MustCompile(`(?i)(\\*"[\w-]*token\\*"\s*:\s*\\*")(?:[^"\\]|\\.)+`)
 	anyJWT         = regexp.MustCompile(`eyJ[\w-]+(?i:\.|%(?:25)*2e|\\+u002e)[^"&\s\\]*`)
 )
 
-// encoded is a regular expression for the name in all encodings.
+// encoded returns a regular expression for the name in all encodings.
 func encoded(name string) string {
 	var b strings.Builder
 	for _, c := range name {

@@ -80,7 +80,7 @@ func TestWhyNoImage(t *testing.T) {
 	p, _ := inProcess(t)
 	p.post(t, []byte(`{"public_id":"mine","type":"upload"}`))
 	id := getJSON[[]database.Delivery](t, p, "/api/v1/deliveries")[0].ID
-	if _, page := p.get(t, "/deliveries/"+id); !strings.Contains(page, "announces none: it has no notification_type") {
+	if _, page := p.get(t, "/deliveries/"+id); !strings.Contains(page, "<dt>Image</dt><dd>none: it has no notification_type") {
 		t.Errorf("the page does not say why there is no image:\n%s", page)
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
-// demo is Cloudinary, as far as this app can tell: it signs notifications and
-// posts them over HTTP.
+// demo plays Cloudinary for this app: it signs notifications and posts them
+// over HTTP.
 type demo struct {
 	cloudinary sender.Sender
 	client     http.Client
@@ -46,12 +46,12 @@ func newDemo(hook, secret string, tokenKey []byte) *demo {
 	}
 }
 
-// strangerEvery is after how many notifications somebody knocks who does not
-// know the secret, so that there is something to see where failures are shown.
+// strangerEvery is the number of notifications after which the demo sends one
+// with a wrong signature, so that the page also shows failures.
 const strangerEvery = 8
 
-// run sends a few a second at first, so that the page fills, and then one now
-// and then.
+// run first sends a few notifications a second, so that the page fills, and
+// later one every few seconds.
 func (d *demo) run(ctx context.Context, logger *slog.Logger) {
 	const quick, slow = 300 * time.Millisecond, 8 * time.Second
 	for {
@@ -96,8 +96,8 @@ func (d *demo) post(ctx context.Context, n *sender.Notification, want int) error
 	return err
 }
 
-// notification is a golden body about an asset that nobody has seen yet, on one
-// line, so that a command may be too.
+// notification returns a golden body about a new asset. It is on one line, so
+// that the curl command is on one line too.
 func notification(from sender.Sender, name, publicID string, claims cloudinaryhook.Claims) (*sender.Notification, error) {
 	body, err := sender.FreshBody(name, publicID)
 	if err != nil {
@@ -111,8 +111,8 @@ func notification(from sender.Sender, name, publicID string, claims cloudinaryho
 	return from.Sign(line.Bytes(), &claims)
 }
 
-// curl is a command that sends one more image. It works for two hours, as long
-// as its signature is in the replay window and its token has not expired.
+// curl returns a command that sends one more image. It works for two hours:
+// then its signature is outside the replay window and its token has expired.
 func (d *demo) curl() string {
 	n, err := notification(d.cloudinary, "upload-simple", "by-hand", demoAlbums[0])
 	if err != nil {

@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	livePace  = 500 * time.Millisecond // the most often that a page is told to look again
-	liveTick  = 15 * time.Second       // and the least: hours and waiting times go on by themselves
-	liveWrite = 10 * time.Second       // a reader that takes longer is gone, or asleep
+	livePace  = 500 * time.Millisecond // the shortest time between two messages to a page
+	liveTick  = 15 * time.Second       // the longest time: the drawing and the waiting times change by themselves
+	liveWrite = 10 * time.Second       // a client that takes longer is gone or asleep
 )
 
-// serveEvents tells a page that something changed, by Server-Sent Events. The
-// page then asks for itself: what is shown is made in one place, the template.
+// serveEvents tells a page by Server-Sent Events that something changed. The
+// page then fetches itself again, so that only the template makes its content.
 func (s *web) serveEvents(w http.ResponseWriter, r *http.Request) {
-	client, _, _ := net.SplitHostPort(r.RemoteAddr) // behind a proxy all are one; a page that is not let in asks every few seconds
+	client, _, _ := net.SplitHostPort(r.RemoteAddr) // behind a proxy all clients look like one; a page that is refused asks every few seconds
 	changes, stop, err := s.monitor.watch(client)
 	if err != nil {
 		w.Header().Set("Retry-After", "30")
@@ -26,7 +26,7 @@ func (s *web) serveEvents(w http.ResponseWriter, r *http.Request) {
 	defer stop()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx would wait for more
+	w.Header().Set("X-Accel-Buffering", "no") // otherwise nginx waits for more data
 	if !send(w, "retry: 2000\n\n") {
 		return
 	}
@@ -46,7 +46,7 @@ func (s *web) serveEvents(w http.ResponseWriter, r *http.Request) {
 		case <-tick.C:
 		case _, open := <-changes:
 			if !open {
-				return // the program ends
+				return // the program is stopping
 			}
 		}
 		if !send(w, "data: changed\n\n") {
@@ -56,8 +56,8 @@ func (s *web) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// send writes one message with a deadline of its own: the server's is for
-// answers that end.
+// send writes one message with its own deadline: the server's WriteTimeout is
+// for answers that end.
 func send(w http.ResponseWriter, message string) (ok bool) {
 	control := http.NewResponseController(w)
 	if err := control.SetWriteDeadline(time.Now().Add(liveWrite)); err != nil {

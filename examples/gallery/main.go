@@ -18,10 +18,10 @@
 // 32 bytes.
 //
 // Completed deliveries are deleted after -keep; images stay. The pages have no
-// login. -admin gives them an address of their own. Without -public they answer
-// only this machine. Several galleries may share a Postgres database. Give its
-// password in PGPASSWORD or a password file, because other users of the machine
-// can see the URL.
+// login. With -admin they have an address of their own. Without -public they
+// answer only requests from this machine. Several galleries may share a
+// Postgres database. Give its password in PGPASSWORD or a password file,
+// because other users of the machine can see the URL.
 //
 // docs/operations.md says how to run it: health checks, stopping, logs, alerts,
 // backups.
@@ -56,7 +56,7 @@ const (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for what is in flight
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for current requests
 	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "gallery:", err)
@@ -64,8 +64,8 @@ func main() {
 	}
 }
 
-// run is the whole program. It returns when ctx is done and what was in flight
-// has ended.
+// run is the whole program. It returns when ctx has ended and the current
+// requests are finished.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) (err error) {
 	cfg, err := parseConfig(args, getenv, stderr)
 	if err != nil {
@@ -74,7 +74,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	defer cfg.cleanUp()
 	logger, stop := cfg.log.Open(ctx, stderr, causeOf)
 	defer stop()
-	listeners, err := service.Listen(cfg.addr, cfg.admin) // first: if it fails, no database is made for nothing
+	listeners, err := service.Listen(cfg.addr, cfg.admin) // before the database, so that none is created if this fails
 	if err != nil {
 		return err
 	}
@@ -113,8 +113,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		service.Site{Listener: listeners[1], Handler: app.handler(false, true)})
 }
 
-// announce says where the gallery is and what to do next. It says none of the
-// user's secrets, and of a Postgres URL nothing: there may be a password in it.
+// announce prints the gallery's address and what to do next. It prints none of
+// the user's secrets, and no part of a Postgres URL, because that may hold a
+// password.
 func announce(w io.Writer, cfg *config, url, pages string) {
 	hook := url + hookPath
 	fmt.Fprintf(w, "gallery: %s/\n", pages)
@@ -128,18 +129,18 @@ func announce(w io.Writer, cfg *config, url, pages string) {
 		fmt.Fprintf(w, "go run ./cmd/cloudinaryhook send -url '%s' upload\n\n", hook)
 		return
 	}
-	fmt.Fprintln(w, "gallery: a demo, with secrets of its own: it notifies itself")
+	fmt.Fprintln(w, "gallery: this is a demo with secrets of its own: it sends notifications to itself")
 	fmt.Fprintf(w, "gallery: after every %d notifications it sends one with a wrong signature, on purpose; the log warns of each\n", strangerEvery)
 	if cfg.temporary != "" {
-		fmt.Fprintln(w, "gallery: its images are gone when it stops; with -demo -db they stay")
+		fmt.Fprintln(w, "gallery: its images are deleted when it stops; with -demo and -db they stay")
 	}
 	curl := newDemo(hook, cfg.secrets[0], cfg.keys[0]).curl()
 	fmt.Fprintf(w, "gallery: to add one more image yourself, paste this (once; the token lasts 2 h):\n\n%s\n\n", curl)
 }
 
-// resume does what a crash or a failure left undone. At first that is all that
-// came before this start: of what came in the minute before, no request of this
-// program is at work on any.
+// resume processes the deliveries that a crash or a failure left pending. The
+// first time, it takes all that were received before this start, also in the
+// last minute: no request of this program is working on them.
 func resume(ctx context.Context, processor *cloudinaryhook.Processor, db *database.DB, monitor *monitor, logger *slog.Logger) {
 	started := time.Now()
 	_ = processor.ResumeEvery(ctx, resumeEvery, func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
@@ -153,7 +154,8 @@ func resume(ctx context.Context, processor *cloudinaryhook.Processor, db *databa
 	})
 }
 
-// counted tells how many deliveries a sequence had, if it had any.
+// counted passes a sequence on, and at its end calls tell with the number of
+// deliveries, if there were any.
 func counted(all iter.Seq2[*cloudinaryhook.Delivery, error], tell func(n int)) iter.Seq2[*cloudinaryhook.Delivery, error] {
 	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
 		n := 0
@@ -171,7 +173,7 @@ func counted(all iter.Seq2[*cloudinaryhook.Delivery, error], tell func(n int)) i
 	}
 }
 
-// sample has the page notice what came of no request: work that was resumed.
+// sample tells the pages about changes without a request, such as resumed work.
 func sample(ctx context.Context, monitor *monitor, db *database.DB) {
 	service.Every(ctx, sampleEvery, func() {
 		if s, err := db.Stats(ctx); err == nil {

@@ -548,7 +548,7 @@ func TestAnnounce(t *testing.T) {
 		{"from outside", config{db: "here.db"}, []string{"in here.db\n", keyVariable, "\ngo run ./cmd/cloudinaryhook send -url '" + url + hookPath + "' upload\n"}, []string{"demo", "a token key", "an API secret"}},
 		{"Postgres", config{db: "postgres://u:hunter2@h/d"}, []string{"in Postgres\n"}, []string{"hunter2"}},
 		{"with -admin", config{db: "here.db", admin: "127.0.0.1:2"}, []string{"at " + url + hookPath + ","}, nil},
-		{"demo", config{demo: true, temporary: "folder"}, []string{"on purpose", "gone when it stops", "\ncurl "}, []string{"cloudinaryhook send"}},
+		{"demo", config{demo: true, temporary: "folder"}, []string{"on purpose", "deleted when it stops", "\ncurl "}, []string{"cloudinaryhook send"}},
 		{"demo with a database", config{demo: true, db: "here.db"}, []string{"on purpose", "\ncurl "}, []string{"gone"}},
 	}
 	for _, tt := range tests {

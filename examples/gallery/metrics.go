@@ -18,8 +18,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
-// metrics is what Prometheus asks for. Labels have a bounded set of values, all
-// of them ours: senders of requests cannot make series.
+// metrics are for Prometheus. The values of labels come from a fixed set, so
+// that senders of requests cannot create series.
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec
@@ -48,29 +48,29 @@ func newMetrics() metrics {
 		}),
 		pending: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "gallery_deliveries_pending",
-			Help: "Deliveries that are saved and not completed; NaN if the database cannot say.",
+			Help: "Deliveries that are saved and not completed; NaN if the database does not answer.",
 		}),
 		oldest: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "gallery_deliveries_oldest_pending_age_seconds",
-			Help: "How long the delivery that is pending longest has been waiting; 0 if none is; NaN if the database cannot say.",
+			Help: "How long the oldest pending delivery has been waiting; 0 if none is pending; NaN if the database does not answer.",
 		}),
 		rejected: factory.NewGauge(prometheus.GaugeOpts{
 			Name: "gallery_deliveries_rejected",
-			Help: "Rejected deliveries that are kept; NaN if the database cannot say.",
+			Help: "Rejected deliveries that are kept; NaN if the database does not answer.",
 		}),
 		resumed: factory.NewCounter(prometheus.CounterOpts{
 			Name: "gallery_deliveries_resumed_total",
-			Help: "Pending deliveries that were tried again, each time, without a request.",
+			Help: "How often pending deliveries were tried again without a request.",
 		}),
 		pruned: factory.NewCounter(prometheus.CounterOpts{
 			Name: "gallery_deliveries_pruned_total",
-			Help: "Completed deliveries that were forgotten after -keep.",
+			Help: "Completed deliveries that were deleted after -keep.",
 		}),
 	}
 }
 
-// handler answers Prometheus, and asks the database each time for its totals:
-// other instances may be at work on them too.
+// handler answers Prometheus. It asks the database for the totals each time,
+// because other instances may change them too.
 func (m metrics) handler(db *database.DB) http.Handler {
 	answer := promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -95,32 +95,33 @@ func (m metrics) observe(o cloudinaryhook.Outcome, name, cause string) {
 	m.duration.Observe(o.Duration.Seconds())
 }
 
-// causes names errors, for people and for metrics, and tells people where to
-// look. Stages come first: what an app's own error wraps says less.
+// causes names errors for people and for metrics, and has a hint for people.
+// The stages come first, because the errors that an app's own error wraps tell
+// less.
 var causes = []namedCause{
-	{cloudinaryhook.ErrPending, "listing the pending deliveries failed", "Look at the database; it is tried again every minute."},
-	{cloudinaryhook.ErrGaveUp, "gave up", "It was pending for longer than -give-up. Fix its last error and reopen it."},
-	{cloudinaryhook.ErrSave, "saving failed", "Look at the database; Cloudinary tries again."},
-	{cloudinaryhook.ErrCreateImage, "creating the image failed", "It is saved, and is resumed every minute."},
-	{cloudinaryhook.ErrNotify, "notifying failed", "It is saved, and is resumed every minute."},
-	{cloudinaryhook.ErrComplete, "completing failed", "Look at the database; the work itself was done."},
-	{cloudinaryhook.ErrMethodNotAllowed, "other method", "Notifications are POSTs: a browser or a health check, perhaps."},
-	{cloudinaryhook.ErrMissingToken, "token missing", "The notification_url was given without a token."},
-	{jwt.ErrTokenExpired, "token expired", "It expired too early, or an old request is sent again."},
-	{jwt.ErrTokenNotValidYet, "token not valid yet", "Its nbf is in the future, or this machine's clock is wrong."},
-	{jwt.ErrTokenRequiredClaimMissing, "token without an album", "Its claims need an album_id."},
-	{jwt.ErrTokenSignatureInvalid, "token of another key", "Not signed with " + keyVariable + "."},
-	{cloudinaryhook.ErrInvalidToken, "token invalid", "Not a JWT of HS256: cut off, perhaps, or made in another way."},
-	{cloudinaryhook.ErrMissingSignature, "signature missing", "Not from Cloudinary, or a proxy dropped its headers."},
-	{cloudinaryhook.ErrUnsupportedSignature, "signature unsupported", "The account signs in a way that only Cloudinary can verify."},
-	{cloudinaryhook.ErrInvalidTimestamp, "timestamp invalid", "Not from Cloudinary, or changed on its way."},
-	{cloudinaryhook.ErrStaleTimestamp, "timestamp stale", "An old request sent again, or this machine's clock is wrong."},
-	{cloudinaryhook.ErrSignatureMismatch, "signature wrong", "Another API secret, or a body changed on its way."},
-	{cloudinaryhook.ErrBodyTooLarge, "body too large", "Over MaxBody."},
-	{cloudinaryhook.ErrBodyConsumed, "body consumed", "Middleware read it before the hook could."},
-	{cloudinaryhook.ErrBodyTimeout, "body late", "It did not arrive within the timeout."},
-	{cloudinaryhook.ErrBodyRead, "body not read", "The connection broke."},
-	{cloudinaryhook.ErrMalformedBody, "body malformed", "Signed, but not one JSON object."},
+	{cloudinaryhook.ErrPending, "listing the pending deliveries failed", "Look at the database. The gallery tries again every minute."},
+	{cloudinaryhook.ErrGaveUp, "gave up", "The delivery was pending for longer than -give-up. Fix its last error, then reopen it."},
+	{cloudinaryhook.ErrSave, "saving failed", "Look at the database. Cloudinary tries again."},
+	{cloudinaryhook.ErrCreateImage, "creating the image failed", "The delivery is saved, and is tried again every minute."},
+	{cloudinaryhook.ErrNotify, "notifying failed", "The delivery is saved, and is tried again every minute."},
+	{cloudinaryhook.ErrComplete, "completing failed", "Look at the database. The work itself was done."},
+	{cloudinaryhook.ErrMethodNotAllowed, "other method", "Notifications are POST requests. Perhaps this was a browser or a health check."},
+	{cloudinaryhook.ErrMissingToken, "token missing", "The notification_url has no token."},
+	{jwt.ErrTokenExpired, "token expired", "The token's time was too short, or somebody sent an old request again."},
+	{jwt.ErrTokenNotValidYet, "token not valid yet", "The token's nbf is in the future, or this machine's clock is wrong."},
+	{jwt.ErrTokenRequiredClaimMissing, "token without an album", "The token's claims need an album_id."},
+	{jwt.ErrTokenSignatureInvalid, "token of another key", "The token was not signed with " + keyVariable + "."},
+	{cloudinaryhook.ErrInvalidToken, "token invalid", "The token is not a JWT with HS256. Perhaps it was cut off."},
+	{cloudinaryhook.ErrMissingSignature, "signature missing", "The request is not from Cloudinary, or a proxy dropped its headers."},
+	{cloudinaryhook.ErrUnsupportedSignature, "signature unsupported", "The account uses signatures that only Cloudinary can verify."},
+	{cloudinaryhook.ErrInvalidTimestamp, "timestamp invalid", "The request is not from Cloudinary, or something changed it on the way."},
+	{cloudinaryhook.ErrStaleTimestamp, "timestamp stale", "Somebody sent an old request again, or this machine's clock is wrong."},
+	{cloudinaryhook.ErrSignatureMismatch, "signature wrong", "Another API secret signed the body, or something changed the body on the way."},
+	{cloudinaryhook.ErrBodyTooLarge, "body too large", "The body is larger than MaxBody."},
+	{cloudinaryhook.ErrBodyConsumed, "body consumed", "Middleware read the body before the hook."},
+	{cloudinaryhook.ErrBodyTimeout, "body late", "The body did not arrive within the timeout."},
+	{cloudinaryhook.ErrBodyRead, "body not read", "The connection was lost."},
+	{cloudinaryhook.ErrMalformedBody, "body malformed", "The body is signed, but is not one JSON object."},
 }
 
 type namedCause struct {
@@ -130,7 +131,7 @@ type namedCause struct {
 
 const otherCause = "other"
 
-// classify names what came of a request, and why if it did not go well.
+// classify names the outcome of a request, and the cause of a failure.
 func classify(o cloudinaryhook.Outcome) (name, cause string) {
 	err := o.Err
 	switch {
@@ -148,7 +149,7 @@ func classify(o cloudinaryhook.Outcome) (name, cause string) {
 	return name, causeOf(err)
 }
 
-// causeOf names an error with one of a bounded set of names.
+// causeOf returns a name for an error, out of a fixed set.
 func causeOf(err error) string {
 	for _, c := range causes {
 		if errors.Is(err, c.err) {
@@ -158,7 +159,7 @@ func causeOf(err error) string {
 	return otherCause
 }
 
-// hint says where to look when this was the cause.
+// hint returns the advice for a cause.
 func hint(cause string) string {
 	for _, c := range causes {
 		if c.name == cause {

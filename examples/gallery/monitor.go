@@ -19,18 +19,18 @@ const (
 	maxWatchers  = 100
 
 	// maxWatching is how many pages of one client may watch at a time. A browser
-	// has six connections to a server, and each page that watches takes one: two
-	// are left for what it loads.
+	// opens six connections to a server, and each watching page uses one of them.
+	// So two are left for loading pages and images.
 	maxWatching = 4
 )
 
-var errTooManyWatchers = errors.New("too many pages watch already")
+var errTooManyWatchers = errors.New("too many pages are watching already")
 
-// A monitor remembers what came of requests, for the page. It lives in bounded
-// memory: after a restart it begins again, and a flood of refused requests
-// makes counters larger and nothing else. It is told nothing secret, since no
-// error of cloudinaryhook holds anything that is. Nobody writes to a connection
-// while holding its lock, so that no slow reader holds up a notification.
+// A monitor remembers the outcomes of requests, for the page. It uses bounded
+// memory: it starts empty after a restart, and a flood of refused requests only
+// makes counters larger. It holds no secrets, because no error of
+// cloudinaryhook holds one. Nobody writes to a connection while holding its
+// lock, so a slow reader cannot delay a notification.
 type monitor struct {
 	metrics metrics
 	started time.Time
@@ -41,11 +41,11 @@ type monitor struct {
 	outcomes map[string]outcome
 	order    []string // of the outcomes' IDs
 	stats    database.Stats
-	watchers map[chan struct{}]string // and their clients
+	watchers map[chan struct{}]string // with their clients
 	closed   bool
 }
 
-// A minute is what came of the requests within it.
+// A minute counts the outcomes of its requests.
 type minute struct {
 	start                      int64 // Unix minutes
 	Accepted, Refused, Pending int64
@@ -57,8 +57,8 @@ type seen struct {
 	status int
 }
 
-// An outcome is what the last request for a delivery came to, of those before it
-// was done.
+// An outcome is the result of the last request for a delivery before it was
+// done.
 type outcome struct {
 	Duration time.Duration
 	Err      string // why it is pending
@@ -74,7 +74,7 @@ func newMonitor() *monitor {
 	}
 }
 
-// observe is cloudinaryhook.Config's Observe.
+// observe is for cloudinaryhook.Config.Observe.
 func (m *monitor) observe(_ context.Context, o cloudinaryhook.Outcome) {
 	name, cause := classify(o)
 	m.metrics.observe(o, name, cause)
@@ -93,13 +93,13 @@ func (m *monitor) observe(_ context.Context, o cloudinaryhook.Outcome) {
 		now.causes[cause]++
 		m.last[cause] = seen{at, o.Status}
 	}
-	if o.Delivery != nil && o.Known != cloudinaryhook.StateDone { // a repeat has nothing to do, and is soon answered
+	if o.Delivery != nil && o.Known != cloudinaryhook.StateDone { // a repeat does no work, so its short duration would mislead
 		m.remember(o.Delivery.ID, o.Duration, o.Err)
 	}
 	m.tellWatchers()
 }
 
-// retried notes what came of a delivery that somebody has reopened.
+// retried notes the result of a delivery that somebody has reopened.
 func (m *monitor) retried(id string, took time.Duration, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -122,8 +122,8 @@ func (m *monitor) remember(id string, took time.Duration, err error) {
 	m.outcomes[id] = note
 }
 
-// sample notes how many deliveries are pending. Work that is resumed, and other
-// instances with the same database, come to the page's notice here.
+// sample notes the counts of the database. This way the page learns about
+// resumed work, and about the work of other instances with the same database.
 func (m *monitor) sample(stats database.Stats) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -160,7 +160,8 @@ func (m *monitor) lastHour() []minute {
 	return hour
 }
 
-// since is when it began to count, or zero if it has counted for the whole hour.
+// since returns when the monitor began to count, or zero if it has counted for
+// the whole hour.
 func (m *monitor) since() time.Time {
 	if time.Since(m.started) >= drawnMinutes*time.Minute {
 		return time.Time{}
@@ -168,7 +169,8 @@ func (m *monitor) since() time.Time {
 	return m.started
 }
 
-// A failure is how often a cause was seen in the last hour, and when last.
+// A failure is a cause with its number in the last hour and the time of the
+// last one.
 type failure struct {
 	Cause, Hint string
 	Status      int
@@ -207,9 +209,10 @@ func (m *monitor) outcome(id string) (outcome, bool) {
 	return o, ok
 }
 
-// watch returns a channel that gets something after each change, and how to stop.
-// It is closed when the program ends. There is no login, so anybody could watch
-// a thousand times: over the limits it is an error.
+// watch returns a channel that gets a value after changes, and a function that
+// ends this. The channel is closed when the program stops. There is no login,
+// so the number of watchers is limited: above the limits watch returns an
+// error.
 func (m *monitor) watch(client string) (changes <-chan struct{}, stop func(), err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -239,12 +242,12 @@ func (m *monitor) tellWatchers() {
 	for watcher := range m.watchers {
 		select {
 		case watcher <- struct{}{}:
-		default: // it has not read the last one yet
+		default: // it has not read the last value yet
 		}
 	}
 }
 
-// close ends all watching, which would otherwise hold up the shutdown.
+// close ends all watching, because it would delay the shutdown.
 func (m *monitor) close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

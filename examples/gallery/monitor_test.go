@@ -62,7 +62,7 @@ func TestMetrics(t *testing.T) {
 	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
 	refuse(t, p)
 	const want = `
-# HELP gallery_deliveries_pending Deliveries that are saved and not completed; NaN if the database cannot say.
+# HELP gallery_deliveries_pending Deliveries that are saved and not completed; NaN if the database does not answer.
 # TYPE gallery_deliveries_pending gauge
 gallery_deliveries_pending 0
 # HELP gallery_notifications_total Requests to the hook by status, outcome and cause.

@@ -16,10 +16,10 @@ import (
 const (
 	pageImages = 200
 	pageLog    = 60
-	pageName   = 256 // bytes of a name that can be filtered by
+	pageName   = 256 // the longest name in a filter, in bytes
 )
 
-// pageData is what templates/page.html shows.
+// pageData is the data of templates/page.html.
 type pageData struct {
 	Now          time.Time
 	Only         database.Filter
@@ -27,14 +27,15 @@ type pageData struct {
 	TypeChoices  []choice
 	Stats        database.Stats
 	Albums       []album
-	Newest       int // how many images are shown, if there may be more; else 0
+	Newest       int // how many images are shown; 0 if these are all
 	Deliveries   []logEntry
 	Failures     []failure
 	Hour         hourDrawing
-	Since        string // when the hour's counts begin, if this gallery is younger than an hour; else ""
+	Since        string // when the hour's counts begin; "" if this gallery has run for an hour
 }
 
-// Images is how many there are, as far as they are counted.
+// Images returns the number of images. From database.MaxImages on, it is that
+// number and a plus sign.
 func (p pageData) Images() string {
 	if p.Stats.Images >= database.MaxImages {
 		return fmt.Sprintf("%d+", database.MaxImages)
@@ -42,35 +43,36 @@ func (p pageData) Images() string {
 	return fmt.Sprint(p.Stats.Images)
 }
 
-// Filtered says whether anything is left out.
+// Filtered reports whether a filter is set.
 func (p pageData) Filtered() bool { return p.Only != database.Filter{} }
 
-// Filtrable says whether there is anything to choose between.
+// Filtrable reports whether the filter has anything to choose from.
 func (p pageData) Filtrable() bool {
 	return len(p.AlbumChoices)+len(p.TypeChoices) > 0 || p.Filtered()
 }
 
-// A choice is one of what a filter offers.
+// A choice is one option of a filter.
 type choice struct {
 	Value, Label string
 	Selected     bool
 }
 
-// choices offers names, and what was asked for even if nothing has that name.
+// choices makes options of names. It adds the current one, even if nothing has
+// that name.
 func choices(names []string, asked string) (all []choice) {
 	if asked != "" && !slices.Contains(names, asked) {
 		names = append(names, asked)
 	}
 	for _, name := range names {
-		if len(name) <= pageName { // each is in the page whole
+		if len(name) <= pageName { // the page holds each name in full
 			all = append(all, choice{Value: name, Label: name, Selected: name == asked})
 		}
 	}
 	return all
 }
 
-// noType is how the page asks for deliveries without a type: an empty value asks
-// for all.
+// noType in a request means deliveries without a type, because an empty value
+// means all deliveries.
 const noType = "-"
 
 func typeChoices(types []string, only database.Filter) []choice {
@@ -149,8 +151,9 @@ func (s *web) pageData(ctx context.Context, only database.Filter) (data pageData
 	return data, err
 }
 
-// byAlbum sorts albums by name, and not by their newest image: they would change
-// places under the eyes of who looks at them. Images keep their order.
+// byAlbum sorts albums by name. If it sorted them by their newest image, they
+// would change places on the page while people look at it. Images keep their
+// order.
 func byAlbum(images []database.Image) []album {
 	index := make(map[string]int)
 	var albums []album
@@ -170,13 +173,13 @@ func byAlbum(images []database.Image) []album {
 	return albums
 }
 
-// A logEntry is a delivery and what is known of the request that brought it. Of
-// what came before the start of the program nothing is.
+// A logEntry is a delivery and the result of its request. For a request before
+// the start of the program, the result is unknown.
 type logEntry struct {
 	database.Delivery
 	Shown string // its state: done, pending or rejected
-	Took  string // how long the request was at work, or how long the delivery has been waiting; or ""
-	Why   string // it is pending, or was rejected; or ""
+	Took  string // how long the request took, or how long the delivery has been waiting, or ""
+	Why   string // why it is pending or was rejected, or ""
 }
 
 func (s *web) logEntry(d database.Delivery, now time.Time) logEntry {
@@ -190,7 +193,7 @@ func (s *web) logEntry(d database.Delivery, now time.Time) logEntry {
 		entry.Took = duration(now.Sub(d.ReceivedAt))
 		entry.Why = readable(last.Err)
 		if !known {
-			entry.Why = "not done yet; if nobody is at it, it is resumed within a minute or two"
+			entry.Why = "not done yet; if no request is working on it, it is resumed within two minutes"
 		}
 	case d.Cause != "":
 		entry.Shown = "rejected"
@@ -198,5 +201,5 @@ func (s *web) logEntry(d database.Delivery, now time.Time) logEntry {
 	return entry
 }
 
-// readable drops what every error of the library begins with.
+// readable removes the prefix that every error of the library has.
 func readable(err string) string { return strings.TrimPrefix(err, "cloudinaryhook: ") }

@@ -311,7 +311,7 @@ func TestWithoutScript(t *testing.T) {
 	b.do(command(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}))
 	b.open(p.url)
 	text := evaluate[string](b, `document.body.innerText`)
-	for _, want := range []string{"Reload to see what is new.", "Catalogue", "pier-at-dusk", "signature wrong", "the thumbnail service does not answer"} {
+	for _, want := range []string{"Reload the page to see changes.", "Catalogue", "pier-at-dusk", "signature wrong", "the thumbnail service does not answer"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page does not say %q", want)
 		}

@@ -194,7 +194,7 @@ func TestWhyPending(t *testing.T) {
 		{database.Delivery{State: "done"}, logEntry{Shown: "done"}},
 		{database.Delivery{State: "done", Cause: "cloudinaryhook: no"}, logEntry{Shown: "rejected", Why: "no"}},
 		{database.Delivery{State: "pending", ReceivedAt: now.Add(-90 * time.Second)},
-			logEntry{Shown: "pending", Took: "1 min", Why: "not done yet; if nobody is at it, it is resumed within a minute or two"}},
+			logEntry{Shown: "pending", Took: "1 min", Why: "not done yet; if no request is working on it, it is resumed within two minutes"}},
 	}
 	for _, tt := range tests {
 		tt.want.Delivery = tt.d

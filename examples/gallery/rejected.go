@@ -11,8 +11,8 @@ import (
 
 const pageRejected = 200
 
-// serveRejected lists what the app rejected, for people who have fixed the
-// cause.
+// serveRejected lists the deliveries that the app rejected, so that people can
+// fix the causes and reopen them.
 func (s *web) serveRejected(w http.ResponseWriter, r *http.Request) {
 	all, err := s.db.Rejected(r.Context(), pageRejected)
 	if err != nil {
@@ -26,15 +26,15 @@ func (s *web) serveRejected(w http.ResponseWriter, r *http.Request) {
 	}{time.Now().UTC(), all, len(all) == pageRejected})
 }
 
-// reopen has a rejected delivery processed once more, now: Resume would give up
-// on it if it is older than -give-up. If the visitor leaves meanwhile, that
-// changes nothing.
+// reopen processes a rejected delivery again at once. It does not leave that to
+// Resume, which would give up on a delivery older than -give-up. It goes on
+// even if the visitor leaves.
 func (s *web) reopen(w http.ResponseWriter, r *http.Request) {
 	ctx := context.WithoutCancel(r.Context())
 	id := r.PathValue("id")
 	err := s.db.Reopen(ctx, id)
 	if errors.Is(err, sqlstore.ErrNotFound) {
-		http.Error(w, "no rejected delivery has this ID; it may have been reopened before", http.StatusNotFound)
+		http.Error(w, "no rejected delivery has this ID; perhaps somebody has reopened it already", http.StatusNotFound)
 		return
 	}
 	if err != nil {
@@ -48,7 +48,7 @@ func (s *web) reopen(w http.ResponseWriter, r *http.Request) {
 	}
 	s.logger.InfoContext(ctx, "a rejected delivery was reopened", "delivery", delivery)
 	begun := time.Now()
-	err = s.processor.Process(ctx, delivery) // it logs what fails
+	err = s.processor.Process(ctx, delivery) // it logs a failure itself
 	s.monitor.retried(id, time.Since(begun), err)
 	http.Redirect(w, r, "/deliveries/"+delivery.ID, http.StatusSeeOther) //nolint:gosec // it stays on this site
 }

@@ -8,14 +8,14 @@ import (
 	"unicode/utf8"
 )
 
-// Lengths of what people can still read, in bytes. Names from payloads have no
-// limit but the body's.
+// The lengths of texts on the pages, in bytes. Names from payloads can be as
+// long as the body.
 const (
 	shortText = 120
 	longText  = 2000
 )
 
-// cut shortens s to about size bytes, and never within a character.
+// cut shortens s to about size bytes. It never cuts inside a character.
 func cut(s string, size int) string {
 	if len(s) <= size {
 		return s
@@ -26,9 +26,9 @@ func cut(s string, size int) string {
 	return s[:size] + "…"
 }
 
-// visible writes out the characters that a browser would obey and not show:
-// control characters, and those that turn the direction of text, with which
-// "gpj.exe" reads as "exe.jpg". Joiners stay, since scripts and emoji need them.
+// visible writes invisible characters as escapes: control characters, and those
+// that reverse the direction of text, so that "gpj.exe" would look like
+// "exe.jpg". Joiners stay, because some scripts and emoji need them.
 func visible(s string) string {
 	const nonJoiner, joiner = '\u200c', '\u200d'
 	hidden := func(r rune) bool {
@@ -51,7 +51,8 @@ func visible(s string) string {
 	return b.String()
 }
 
-// clock is the time of day, with the date unless it is today's, in UTC.
+// clock returns the time of day in UTC if t is today, and otherwise the date
+// too.
 func clock(now, t time.Time) string {
 	now, t = now.UTC(), t.UTC()
 	if now.Format(time.DateOnly) == t.Format(time.DateOnly) {
@@ -63,7 +64,7 @@ func clock(now, t time.Time) string {
 	return t.Format("2 Jan 2006")
 }
 
-// duration is d with the precision that matters.
+// duration returns d with a useful precision.
 func duration(d time.Duration) string {
 	switch {
 	case d < time.Millisecond:
@@ -82,7 +83,7 @@ func duration(d time.Duration) string {
 	return fmt.Sprintf("%d days", d/(24*time.Hour))
 }
 
-// fileSize is a number of bytes for people.
+// fileSize writes a number of bytes for people.
 func fileSize(n int64) string {
 	switch {
 	case n < 1000:

@@ -25,11 +25,13 @@ const (
 	maxLimit     = 1000
 )
 
-// policy lets nothing run that is not in static/, should escaping ever fail.
-// Images may come from anywhere: Cloudinary serves them under its customers' names.
+// policy allows only scripts from static/, in case escaping ever fails. Images
+// may come from any host: Cloudinary serves them under its customers' names
+// too.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https: http:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
-// web is what people see. All of it is other people's data, and hostile.
+// web serves the pages. All data on them comes from others, so it may be
+// hostile.
 type web struct {
 	db        *database.DB
 	processor *cloudinaryhook.Processor
@@ -38,8 +40,8 @@ type web struct {
 	templates *template.Template
 }
 
-// newWeb makes the pages. In a demo they load no image: the URLs of what it
-// sends lead nowhere, and visitors should not need another host for them.
+// newWeb makes the pages. In a demo they load no images, because the demo's
+// URLs do not exist.
 func newWeb(db *database.DB, processor *cloudinaryhook.Processor, monitor *monitor, demo bool, logger *slog.Logger) *web {
 	templates := template.Must(template.New("").Funcs(template.FuncMap{
 		"text":     func(s string) string { return visible(cut(s, shortText)) },
@@ -79,20 +81,20 @@ func (s *web) register(mux *http.ServeMux) {
 	})
 }
 
-// serveStatic knows the folder static alone: "..%2f" in a path is one more
-// character of a file's name to the mux, and a way out to whoever opens it.
+// serveStatic serves only the folder static. The mux does not clean "..%2f" in
+// a path, so the file system must be limited to this folder.
 func serveStatic(w http.ResponseWriter, r *http.Request) {
 	static, err := fs.Sub(assets, "static")
 	if err != nil {
-		panic(err) // it was compiled in
+		panic(err) // the folder is compiled in
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	http.ServeFileFS(w, r, static, r.PathValue("file")) //nolint:gosec // an fs.FS has no way out
+	http.ServeFileFS(w, r, static, r.PathValue("file")) //nolint:gosec // an fs.FS refuses paths outside of it
 }
 
-// list answers with JSON, the newest first. The parameter limit is a number from 1
-// to 1,000; 100 unless given. If there may be more, the header Link has the URL of
-// what follows, as RFC 8288 has it: rows that come meanwhile shift nothing.
+// list answers with JSON, newest first. The parameter limit is a number from 1
+// to 1,000; the default is 100. If there may be more, the header Link (RFC
+// 8288) has the URL of the next part. New rows do not change that part.
 func list[T interface{ Position() database.Position }](s *web, rows func(r *http.Request, after database.Position, limit int) ([]T, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()
@@ -129,14 +131,14 @@ func parseLimit(text string) (int, error) {
 	}
 	limit, err := strconv.Atoi(text)
 	if err != nil || limit < 1 || limit > maxLimit {
-		return 0, errors.New("limit is a number from 1 to 1000")
+		return 0, errors.New("limit must be a number from 1 to 1000")
 	}
 	return limit, nil
 }
 
 func (s *web) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
-		return // nobody waits for the answer any more
+		return // the client is gone
 	}
 	s.logger.ErrorContext(r.Context(), "reading the database failed", "path", r.URL.Path, "error", err)
 	http.Error(w, "reading the database failed", http.StatusInternalServerError)
@@ -152,7 +154,7 @@ func (s *web) render(w http.ResponseWriter, r *http.Request, name string, data a
 	header.Set("Content-Type", "text/html; charset=utf-8")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Referrer-Policy", "no-referrer") // image hosts need not know who looks
+	header.Set("Referrer-Policy", "no-referrer") // image hosts need not know the page
 	header.Set("Content-Security-Policy", policy)
 	if _, err := page.WriteTo(w); err != nil {
 		s.logger.WarnContext(r.Context(), "writing a page failed", "error", err)

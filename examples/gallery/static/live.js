@@ -1,12 +1,12 @@
-// Keeps the page up to date. When the server says that something changed, the
-// page is fetched again, and what is different in it is put in place: nodes that
-// are there stay, and with them focus, scroll position and loaded images.
+// Keeps the page up to date. When the server says that something changed, this
+// script fetches the page again and replaces only the parts that differ. All
+// other nodes stay, and so focus, scroll position and loaded images stay too.
 (() => {
   'use strict';
   const ELEMENT = 1;
   const key = (node) => (node.nodeType === ELEMENT ? node.dataset.key : undefined);
 
-  // patch makes old look like fresh. What is data-fixed never changes.
+  // patch makes old equal to fresh. A node with data-fixed never changes.
   const patch = (old, fresh) => {
     if (old.isEqualNode(fresh)) return;
     if (old.nodeType !== ELEMENT) {
@@ -19,8 +19,9 @@
     patchChildren(old, fresh);
   };
 
-  // Children with a data-key are told by it, others by their place. Those that
-  // are gone go first, so that the rest need not move: a moved node loses focus.
+  // Children with a data-key are matched by it, others by their position.
+  // Children that are gone are removed first, so that the rest need not move: a
+  // moved node loses focus.
   const patchChildren = (old, fresh) => {
     const wanted = new Set([...fresh.childNodes].map(key));
     const known = new Map();
@@ -57,7 +58,7 @@
       const answer = await fetch(location.href, { cache: 'no-store' });
       return answer.ok ? new DOMParser().parseFromString(await answer.text(), 'text/html') : null;
     } catch {
-      return null; // the server is gone for now; what is shown stays, and the events come back
+      return null; // the server does not answer; the page stays as it is until the events come back
     }
   };
 
@@ -77,8 +78,9 @@
     }
   };
 
-  // What people look at stays where it is when something comes above it: what
-  // has the focus, or else what they see first. At the top they see what comes.
+  // If something new comes above, the part that people look at must not move:
+  // the element with the focus, or else the first visible one. At the top of
+  // the page nothing is held, so that they see new things.
   const anchor = () => {
     const inView = (e) => {
       const { top, bottom } = e.getBoundingClientRect();
@@ -100,8 +102,8 @@
     announce();
   };
 
-  // What is new is said to those who listen instead of looking, in one sentence
-  // and not more often than they can bear.
+  // Screen readers announce new deliveries in one sentence, at most every 20
+  // seconds.
   const deliveries = () => [...document.querySelectorAll('.log > [data-key]')].map(key);
   let unread = 0, quiet = false;
   const announce = () => {
@@ -112,8 +114,8 @@
     setTimeout(() => { quiet = false; announce(); }, 20000);
   };
 
-  // The placeholder is behind the image. It must not shine through one that is
-  // transparent, nor a broken one cover it.
+  // The placeholder is behind the image. It must not be visible through a
+  // transparent image, and a broken image must not cover it.
   const settle = (img) => {
     if (!img.complete) return;
     img.hidden = img.naturalWidth === 0;
@@ -137,17 +139,18 @@
     source.onopen = () => {
       document.documentElement.classList.add('live');
       say('live', 'Live');
-      refresh(); // what came before this connection was there
+      refresh(); // for changes from before this connection
     };
     source.onmessage = refresh;
     source.onerror = () => {
       if (source.readyState !== EventSource.CLOSED) return say('lost', 'Connection lost, trying again');
-      say('live', 'Live, every 5 seconds'); // an answer that was no stream: too many pages watch
+      say('live', 'Live, every 5 seconds'); // the answer was not a stream: too many pages are watching
       refresh();
       retry = setTimeout(connect, 5000);
     };
   };
-  // A browser has six connections to a server, and pages in the background need none.
+  // A browser opens six connections to a server, so pages in the background use
+  // none.
   const watch = () => {
     if (!document.hidden) return connect();
     clearTimeout(retry);
