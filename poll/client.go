@@ -42,36 +42,38 @@ const (
 	contentTypeAPI = "application/json"
 )
 
-// A Client claims and acknowledges the notifications of one channel or batch.
+// A Client receives and acknowledges the notifications of one channel or batch.
 //
 // A Client tries again by itself after a temporary failure: no connection, a
 // status 408, 420, 429 or 5xx, an answer that is cut off or is not JSON.
-// Between two attempts it waits half a second first, then twice as long each
-// time, up to a minute, with jitter; and at least as long as Retry-After says,
-// up to an hour. It goes on until its context ends.
+// It first waits up to half a second, and then up to twice as long each time, at
+// most a minute. Jitter makes each pause up to half shorter. If the API sends
+// Retry-After, the Client waits at least as long as that says, up to an hour. It
+// goes on until the context ends.
 //
-// The zero value returns cloudinaryhook.ErrMisconfigured. A Client is safe for
-// concurrent use as long as its fields are not changed.
+// The methods of the zero value return [cloudinaryhook.ErrMisconfigured]. A
+// Client is safe for concurrent use as long as its fields are not changed.
 type Client struct {
 	// CloudName, APIKey and APISecret are those of one product environment. All
 	// are required. They are sent to BaseURL with every request.
 	CloudName, APIKey, APISecret string
 
-	// Channel is the channel of a trigger for "poll://CHANNEL". BatchID names a
-	// batch of a trigger for "poll://*". Exactly one is required.
+	// Channel is the channel of a trigger with the URI "poll://CHANNEL". BatchID is
+	// a batch of a trigger with the URI "poll://*". Exactly one of the two is
+	// required.
 	Channel, BatchID string
 
 	// MaxMessages is how many messages Receive returns at most, from 1 to 100;
-	// 0 means 10. A Receiver sets it.
+	// 0 means 10. A Receiver uses its Concurrency instead.
 	MaxMessages int
 
 	// Wait is how long the API holds a request while there is no message, up to 60
-	// s; 0 means 20 s. A negative Wait asks for an answer at once.
+	// s; 0 means 20 s. With a negative Wait, the API answers at once.
 	Wait time.Duration
 
-	// Visibility is how long the API keeps a message from others after Receive has
-	// returned it, from 1 s to 600 s; 0 means 30 s. If a message is not
-	// acknowledged by then, it comes again. A Receiver sets it.
+	// Visibility is how long the API hides a message after it has delivered it,
+	// from 1 s to 600 s; 0 means 30 s. If the message is not acknowledged by then,
+	// it comes again. For a Receiver, see [Receiver.Run].
 	Visibility time.Duration
 
 	// BaseURL is the address of the API; "" means https://api.cloudinary.com. A
@@ -79,9 +81,10 @@ type Client struct {
 	// would be sent unencrypted.
 	BaseURL string
 
-	// HTTPClient makes the requests; nil means one like http.DefaultClient. Each
-	// request has 30 s beside Wait, so it needs no Timeout. A Timeout that is not
-	// longer than Wait is refused. Redirects are not followed.
+	// HTTPClient makes the requests; nil means one like http.DefaultClient. A
+	// request for messages may take 30 s longer than Wait, and an acknowledgment
+	// 30 s. So HTTPClient needs no Timeout. If it has one, the Timeout must be
+	// longer than Wait. Redirects are not followed.
 	HTTPClient *http.Client
 
 	// Logger gets one line for each attempt that failed and will be repeated; nil
@@ -89,13 +92,14 @@ type Client struct {
 	Logger *slog.Logger
 }
 
-// Receive claims messages. It returns as soon as there are messages, or without
-// any once Wait has passed. Acknowledge each within Visibility, or it comes
-// again.
+// Receive returns messages as soon as there are any. If there are none when Wait
+// has passed, it returns none, without an error. Acknowledge each message within
+// Visibility, or it comes again.
 //
 // Errors wrap one of this package's sentinels or
-// cloudinaryhook.ErrMisconfigured. If ctx ends first, the error wraps ctx.Err()
-// and the error of the last failed attempt, if there is one.
+// [cloudinaryhook.ErrMisconfigured]. If ctx ends first, the error wraps
+// ctx.Err(). If an attempt failed before that, it wraps the error of the last
+// one too.
 func (c *Client) Receive(ctx context.Context) ([]Message, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -119,15 +123,15 @@ func (c *Client) Receive(ctx context.Context) ([]Message, error) {
 }
 
 // Acknowledge makes the API delete messages for good. Call it only when their
-// content is safe. It takes any number of handles, and sends them in requests
-// of 100. If one request fails, it still makes the others. The errors are those
-// of Receive, joined.
+// content is safe. It takes any number of handles, and sends up to 100 in a
+// request. If one request fails, it still makes the others, and joins their
+// errors. These are like those of Receive.
 //
-// [ErrNotAcknowledged] means that the API did not answer "acked" for some of
-// them: with another status, or with none. Cloudinary has not published the
-// other statuses. The message may have been acknowledged before, by an attempt
-// whose answer was lost, or its visibility timeout may have passed. This does no
-// harm: a message that still exists comes again.
+// [ErrNotAcknowledged] means that the API did not answer "acked" for some of the
+// handles, but another status or none. Cloudinary has not published the other
+// statuses. The message may have been acknowledged before, by an attempt whose
+// answer was lost, or its visibility timeout may have passed. This does no harm:
+// a message that still exists comes again.
 func (c *Client) Acknowledge(ctx context.Context, receiptHandles ...string) error {
 	if err := c.check(); err != nil {
 		return err

@@ -2,25 +2,26 @@
 // can reach: a laptop, a private network, a batch job.
 //
 // If a notification trigger's uri_type is "poll", Cloudinary keeps its
-// notifications instead of POSTing them. A [Client] receives these
-// notifications and acknowledges them. A [Receiver] uses a Client and does the
-// rest too: it verifies each message, hands it to a cloudinaryhook.Processor
-// and acknowledges it.
+// notifications instead of POSTing them. A [Client] receives each of them as a
+// [Message], and acknowledges it. A [Receiver] does more: it receives messages
+// with a Client, verifies each of them, gives it to a
+// [cloudinaryhook.Processor] and acknowledges it.
 //
 // # Promises
 //
-// A message is acknowledged only after the Processor has accepted it. Until
-// then Cloudinary delivers it again, each time its visibility timeout has
-// passed. A crash, a lost answer or an outage of the app's database therefore
-// loses nothing. A webhook, in contrast, is lost after its third retry.
+// A Receiver acknowledges a message only after the Processor has accepted it,
+// or [Receiver].Malformed has. Until then, Cloudinary delivers the message again
+// each time that its visibility timeout has passed. So no message is lost if the
+// app crashes, an answer is lost, or the app's database is down. A webhook
+// notification, in contrast, is lost if its third retry fails.
 //
 // # Limits
 //
-// Messages come in no order, and each may come more than once, even at the same
-// time. The Store recognizes duplicates by Delivery.ID. As with a Handler, an
-// app that makes Image.Key unique has each image once.
+// Messages may come in any order. Each may come more than once, even at the same
+// time. The Store recognizes duplicates by Delivery.ID. If the app makes
+// Image.Key unique, it has each image once, as with a Handler.
 //
-// There is no token, because there is no URL. See [Receiver].ClaimsFor.
+// A message has no URL, and so no token. [Receiver].ClaimsFor gives it claims.
 //
 // How long Cloudinary keeps a message is not published.
 //
@@ -43,10 +44,11 @@ import (
 )
 
 // Errors are sentinels, wrapped with context. None holds a secret, a URL, or
-// text of an answer. A Client or Receiver that cannot work returns an error that
-// wraps cloudinaryhook.ErrMisconfigured or cloudinaryhook.ErrNoSecrets.
+// text of an answer. If a setting of a Client or Receiver is wrong, its methods
+// return an error that wraps [cloudinaryhook.ErrMisconfigured] or
+// [cloudinaryhook.ErrNoSecrets].
 var (
-	// For these four, a retry does not help.
+	// A retry does not help against these four.
 	ErrUnauthorized   = errors.New("poll: the API refuses the credentials; check that APIKey and APISecret belong together and to the product environment CloudName")
 	ErrNotFound       = errors.New("poll: the API does not know the address; check CloudName and BaseURL, and that the account can poll notifications")
 	ErrRefused        = errors.New("poll: the API refuses the request")
@@ -56,19 +58,22 @@ var (
 	// or 5xx, an answer that is cut off or is not JSON.
 	ErrUnavailable = errors.New("poll: the API is not available")
 
+	// ErrNotAcknowledged is explained at [Client.Acknowledge].
 	ErrNotAcknowledged = errors.New("poll: some messages were not acknowledged and will come again")
-	ErrInvalidMessage  = errors.New("poll: the message is incomplete")
+
+	// ErrInvalidMessage is explained at [Message.Verify].
+	ErrInvalidMessage = errors.New("poll: the message is incomplete")
 )
 
 // A Message is one notification as the API returns it. Do not trust anything in
 // it before [Message.Verify]. It is safe to read concurrently.
 //
-// A field is empty if its member is absent or of the wrong kind. The API also
-// sends the body decoded, as "payload". Those are not the signed bytes, so they
-// are not here.
+// A field is empty if its JSON member is absent or of the wrong kind. The API
+// also sends the body as JSON, in "payload". Those are not the signed bytes, so
+// a Message does not have them.
 type Message struct {
-	// ReceiptHandle is the argument for [Client.Acknowledge]. It belongs to this
-	// receipt. If the same message comes again, it may have another handle.
+	// ReceiptHandle is the argument for [Client.Acknowledge]. If the same message
+	// comes again, it may have another handle.
 	ReceiptHandle string
 
 	// BatchID is the batch that the message belongs to. It is not signed.
@@ -84,14 +89,14 @@ type Message struct {
 	Signature, Timestamp string
 }
 
-// Verify proves that Cloudinary signed the message, and returns the time of the
+// Verify proves that Cloudinary signed the body, and returns the time of the
 // signature: whole seconds, UTC. Pass the time and the body to
-// cloudinaryhook.NewDelivery.
+// [cloudinaryhook.NewDelivery].
 //
-// The error is [ErrInvalidMessage] if the message is incomplete. That is a
-// fault of the API or of a proxy, not a forgery. Otherwise it is the
-// verifier's. Set the verifier's MaxAge: its default of 2 hours is for
-// webhooks, and a message may wait longer.
+// The error wraps [ErrInvalidMessage] if the message is incomplete. The cause is
+// then a fault of the API or of a proxy, not a forgery. Other errors are those
+// of v. Set v.MaxAge: its default of 2 hours is for webhooks, and a message may
+// wait longer.
 func (m *Message) Verify(v *cloudinaryhook.SignatureVerifier) (signedAt time.Time, err error) {
 	missing := ""
 	switch {
@@ -118,8 +123,8 @@ func (m *Message) Verify(v *cloudinaryhook.SignatureVerifier) (signedAt time.Tim
 }
 
 // UnmarshalJSON reads a message as the API writes it. If a member does not fit,
-// its field is left empty, and Verify names it. So one malformed message does
-// not affect the others. The error is always nil.
+// its field is left empty, so one malformed message does not affect the others.
+// Verify says what is missing. The error is always nil.
 func (m *Message) UnmarshalJSON(data []byte) error {
 	var wire struct {
 		ReceiptHandle string      `json:"receipt_handle"`

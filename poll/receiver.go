@@ -30,25 +30,30 @@ const (
 	idlePause = time.Second
 )
 
-// ErrNothingVerifies is the error of Run if messages come and none is
-// authentic. Most often a setting of this app is wrong. The error also wraps
-// the last refusal.
+// ErrNothingVerifies is the error of [Receiver.Run] if messages come and none of
+// them can be verified. Most often a setting of this app is wrong. The error
+// also wraps the error of the last message.
 var ErrNothingVerifies = errors.New("poll: messages come and none verifies; check that Signature.Secrets has the API secret that signs, of this product environment, and check this machine's clock. They were not acknowledged, and are not lost")
 
 // A Receiver verifies messages, gives them to a Processor, and acknowledges
 // them.
 //
-// It acknowledges a message, which deletes it for good, in two cases only. The
-// Processor has accepted it: saved if it is Deferred, else processed, or
-// rejected as Permanent. Or it is authentic but can never be accepted, and
-// Malformed has seen it. Every other message is left, and comes again after the
-// visibility timeout. So does a message that did not verify, because a mistyped
-// secret or a wrong clock must not delete genuine messages. To delete a message
-// that will never verify, acknowledge it with a [Client].
+// It acknowledges a message, which deletes it for good, in two cases only:
 //
-// The zero value does not run: Run returns cloudinaryhook.ErrMisconfigured. A
+//   - The Processor has accepted it. A Deferred one has saved it. Any other has
+//     processed it, or has rejected it because of a [cloudinaryhook.Permanent]
+//     error.
+//   - It is authentic but can never be accepted, and Malformed has returned nil.
+//
+// It leaves all other messages: it does not acknowledge them, so they come again
+// after the visibility timeout. It also leaves a message that it cannot verify,
+// because a mistyped secret or a wrong clock must not delete genuine messages.
+// To delete a message that can never be verified, acknowledge it with a
+// [Client].
+//
+// The zero value does not run: Run returns [cloudinaryhook.ErrMisconfigured]. A
 // Receiver is safe for concurrent use as long as its fields are not changed.
-// Several, here or on other machines, may share a channel and a Store.
+// Several Receivers, also on other machines, may share a channel and a Store.
 type Receiver struct {
 	Client    *Client                           // required
 	Signature *cloudinaryhook.SignatureVerifier // required; Receiver.MaxAge replaces its MaxAge
@@ -56,24 +61,26 @@ type Receiver struct {
 
 	// MaxAge is how old a message's signature may be; 0 means 7 days. It is longer
 	// than for a webhook, because a message waits for its receiver. Keep completed
-	// deliveries in the Store for at least as long. Otherwise a message that comes
-	// again later is processed again.
+	// deliveries in the Store for MaxAge plus Signature.MaxSkew. Otherwise a
+	// message that comes again later is processed again.
 	MaxAge time.Duration
 
-	// ClaimsFor returns the claims of a message: a polled message has no URL, and
-	// so no token. If ClaimsFor is nil or returns nil claims, the delivery has no
-	// claims. It is called concurrently, and only with verified messages. It must
-	// return equal claims for equal bodies: they are part of Delivery.ID and
-	// Image.Key. If it returns an error, the message is left. It may return the
-	// same claims for several messages. Do not change them afterwards.
+	// ClaimsFor returns the claims of a message, because a polled message has no
+	// URL, and so no token. If ClaimsFor is nil or returns nil claims, the delivery
+	// has no claims. If it returns an error, the Receiver leaves the message. It is
+	// called concurrently, and only with verified messages. It must return equal
+	// claims for equal bodies: they are part of Delivery.ID and Image.Key. It may
+	// return the same pointer for several messages. Do not change those claims
+	// afterwards.
 	ClaimsFor func(ctx context.Context, m *Message) (*cloudinaryhook.Claims, error)
 
 	// Malformed is called with each message that Cloudinary signed but that cannot
 	// be a delivery, because its body is not exactly one JSON object with unique
 	// names. A trigger's payload_template can make such bodies. The err wraps
-	// cloudinaryhook.ErrMalformedBody. If Malformed returns nil, the message is
-	// acknowledged, and so deleted: keep its body first. If it returns an error,
-	// or if Malformed is nil, the message is left. It is called concurrently.
+	// [cloudinaryhook.ErrMalformedBody]. If Malformed returns nil, the Receiver
+	// acknowledges the message, which deletes it: keep its body first. If Malformed
+	// returns an error or is nil, the Receiver leaves the message. Malformed is
+	// called concurrently.
 	Malformed func(ctx context.Context, m *Message, err error) error
 
 	// Concurrency is how many messages the Receiver asks for in one request and
@@ -82,28 +89,32 @@ type Receiver struct {
 	// finished.
 	Concurrency int
 
-	// Unverified is how long Run goes on while messages come and none verifies;
-	// 0 means 5 minutes.
+	// Unverified is how long Run goes on while messages come and none of them can
+	// be verified; 0 means 5 minutes.
 	Unverified time.Duration
 
-	// Logger gets at most one line a minute about messages that were left, and a
-	// line for each panic of ClaimsFor or Malformed. The Processor and the Client
-	// have Loggers of their own. Nil is silent.
+	// Logger gets at most one line a minute about messages that come again, one
+	// more when Run returns, and one for each panic of ClaimsFor or Malformed. The
+	// Processor and the Client have Loggers of their own. Nil is silent.
 	Logger *slog.Logger
 }
 
-// Run receives until ctx ends. It then finishes its current messages, which
-// takes up to Processor.Timeout plus 13 s, and returns ctx's error.
+// Run receives messages until ctx ends. It then finishes those that it has,
+// which takes up to Processor.Timeout plus 13 s, and returns ctx's error.
 //
-// It returns another error only in these cases: something is misconfigured,
-// which wraps cloudinaryhook.ErrMisconfigured or cloudinaryhook.ErrNoSecrets;
-// the API refuses with [ErrUnauthorized], [ErrNotFound], [ErrRefused] or
-// [ErrAnswerTooLarge]; or [ErrNothingVerifies]. Outages, of the API or of the
-// app, do not end it.
+// It returns another error only in three cases:
 //
-// Each message has Processor.Timeout for all of its work, by default 15 s. The
-// API hides it from other receivers for 30 s longer, or for Client.Visibility
-// if that is set.
+//   - A setting is wrong: [cloudinaryhook.ErrMisconfigured] or
+//     [cloudinaryhook.ErrNoSecrets].
+//   - The API answers so that no retry helps: [ErrUnauthorized], [ErrNotFound],
+//     [ErrRefused] or [ErrAnswerTooLarge].
+//   - Messages come and none of them can be verified: [ErrNothingVerifies].
+//
+// Run goes on when the API or the app is down for some time.
+//
+// All work on a message may take Processor.Timeout, by default 15 s. The API
+// hides the message for 30 s longer, or for Client.Visibility if that is set.
+// Run refuses a Visibility that is shorter.
 func (r *Receiver) Run(ctx context.Context) error {
 	s, err := r.start()
 	if err != nil {
