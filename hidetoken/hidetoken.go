@@ -3,12 +3,12 @@
 // Cloudinary sends a notification to a URL whose query holds a token. Most
 // access logs, recoverers and tracers write URLs, and many people read logs.
 // Somebody who has a token cannot forge a notification, because its body must
-// be signed. But any signed body is accepted: anybody who may upload to the
-// same product environment can put an image of their own into the token's
-// album. Such a token is often valid for months.
+// be signed. But the hook accepts a token with any signed body. So somebody who
+// has a token, and may upload to the same product environment, can put an image
+// of their own into the token's album. Such a token is often valid for months.
 //
-// Wrap the whole app in [From], so that it is outside of every handler that
-// logs. Wrap the hook in [ShowTo], so that it is inside of them:
+// Wrap the whole app in [From], with every handler that logs inside it. Wrap
+// only the hook in [ShowTo], with no handler that logs inside it:
 //
 //	r := chi.NewRouter()
 //	r.Use(middleware.Logger)
@@ -22,26 +22,31 @@
 //
 // From keeps a parameter of the query only if it cannot be a token: it contains
 // neither the word "token" nor 43 base64url characters in a row, also after
-// decoding. From hides all others, and so also tokens in malformed queries:
-// "?tenant=1?token=…", "?token%3D…", "?token[]=…", a token without a name. It
-// does the same with RequestURI, with Referer, and with the request headers in
-// which known proxies repeat a URL: X-Auth-Request-Redirect,
-// X-Envoy-Original-Path, X-Forwarded-Uri, X-Original-Uri, X-Original-Url,
-// X-Rewrite-Url and X-Waws-Unencoded-Url. In a path, a token is hidden only
-// behind the word "token", because many paths have long names. An example is
+// decoding. From hides all others. So it also hides tokens in malformed queries:
+// "?tenant=1?token=…", "?token%3D…", "?token[]=…", a token without a name.
+//
+// Many paths have long names. So From hides a path, all of it, only if it
+// contains both the word "token" and 43 base64url characters in a row, as in
 // "/hook%3Ftoken=…".
 //
-// The rest of the app sees the same changed request. If another handler needs a
-// long parameter, as an OAuth callback does, or a parameter such as
-// "page_token", wrap that handler in ShowTo too.
+// From does the same with RequestURI, with Referer, and with the request headers
+// in which known proxies repeat a URL: X-Auth-Request-Redirect,
+// X-Envoy-Original-Path, X-Forwarded-Uri, X-Original-Uri, X-Original-Url,
+// X-Rewrite-Url and X-Waws-Unencoded-Url.
+//
+// The whole app gets this changed request. If another handler needs a long
+// parameter, as an OAuth callback does, or a parameter such as "page_token",
+// wrap that handler in [ShowTo] too.
 //
 // # What is not hidden
 //
-// If a handler in between redirects, as a mux does for "/api//v1", the Location
-// has the URL without the token. A sender that follows it gets 401: upload with
-// the URL that needs no redirect. Other headers and the body stay as they are:
-// if your proxy repeats the URL in a header that is not in the list above,
-// remove that header. Proxies in front of the app have logs of their own.
+// A handler in between may redirect, as a mux does for "/api//v1". The Location
+// then has the URL without the token, and a sender that follows it gets a 401.
+// So upload with a URL that needs no redirect.
+//
+// Other headers and the body stay as they are. If your proxy repeats the URL in
+// a header that is not in the list above, remove that header. Proxies in front
+// of the app have logs of their own.
 package hidetoken
 
 import (
@@ -78,19 +83,18 @@ type queryKey struct{}
 
 // From returns a handler that removes tokens from the request's URL,
 // RequestURI, Referer and the headers of known proxies, and then calls app. It
-// changes a copy, not the request that it gets. It passes on a request without
-// a token, and every ResponseWriter, as they are. It is safe for concurrent use
-// if app is. The app must not be nil.
+// changes a copy, not the request that it gets. If there is nothing to hide, it
+// passes on the request as it is. It never changes the ResponseWriter. It is
+// safe for concurrent use if app is. The app must not be nil.
 func From(app http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		app.ServeHTTP(w, hide(r))
 	})
 }
 
-// ShowTo returns a handler that calls hook with the original query, as [From]
-// got it. Everything else is as the handlers in between left it. Without From,
-// it calls hook with the request as it is. It is safe for concurrent use if
-// hook is. The hook must not be nil.
+// ShowTo returns a handler that calls hook with the query that [From] got. It
+// changes nothing else in the request. Without From, it changes nothing at all.
+// It is safe for concurrent use if hook is. The hook must not be nil.
 func ShowTo(hook http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if query, ok := r.Context().Value(queryKey{}).(string); ok {
