@@ -1,8 +1,8 @@
 // Package cloudinaryhooktest helps an app to test its own code around
 // cloudinaryhook.
 //
-// [NewRequest] makes a request signed as Cloudinary signs it, with a token, for
-// the app's handler; options make any part of it wrong. [Bodies] has a
+// [NewRequest] makes a request for the app's handler. It is signed as Cloudinary
+// signs it, and has a token. Options make any part of it wrong. [Bodies] has a
 // notification of every type, and [MemoryStore] keeps deliveries in memory.
 //
 // [TestStore] tests an app's own Store against its contract, as
@@ -22,8 +22,8 @@ var testdata embed.FS
 // Bodies returns notification bodies, one or more of every type, such as
 // "upload-full.json". A file's name begins with the type, except for bodies
 // without a type and for unknown.json, whose type is made up. The shapes are
-// real, and the values are made up. White space differs from file to file too,
-// so use the bytes as they are.
+// real, and the values are made up. The files also differ in white space, so use
+// the bytes as they are.
 func Bodies() fs.FS {
 	bodies, err := fs.Sub(testdata, "testdata")
 	if err != nil {

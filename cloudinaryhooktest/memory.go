@@ -12,9 +12,9 @@ import (
 )
 
 // A MemoryStore is a cloudinaryhook.Store for tests. It loses everything when
-// the process ends, so a 201 proves nothing about durability. The zero value is
-// ready, and all methods may be called concurrently. It must not be copied
-// after its first use.
+// the process ends, so a 201 promises nothing. The zero value is ready, and all
+// methods may be called concurrently. A MemoryStore must not be copied after its
+// first use.
 type MemoryStore struct {
 	mu      sync.Mutex
 	byID    map[string]*record
@@ -30,8 +30,8 @@ type record struct {
 }
 
 // Save implements cloudinaryhook.Store. It keeps a copy. It refuses a delivery
-// that was not made by NewDelivery or from JSON, because a durable store could
-// not restore it.
+// that was made by hand, not with NewDelivery or from JSON, because a durable
+// store could not restore it.
 func (s *MemoryStore) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -76,9 +76,9 @@ func (s *MemoryStore) Complete(ctx context.Context, id string, cause error) erro
 }
 
 // Pending returns the deliveries that are not completed and were received
-// before the time before, oldest first, for Processor.Resume. It leaves out a
-// delivery that is completed during the loop, before its turn. It holds no lock
-// while it yields.
+// earlier than the given time, oldest first, for Processor.Resume. If a delivery
+// is completed during the loop, before its turn, Pending leaves it out. It holds
+// no lock while it yields.
 func (s *MemoryStore) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
 		pending := s.list(func(r *record) bool { return !r.done && r.received.Before(before) })

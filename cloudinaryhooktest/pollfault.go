@@ -7,15 +7,17 @@ import (
 )
 
 // A PollFault changes how a PollServer answers one request. It is middleware:
-// next answers without the fault. Nil changes nothing. The usual faults are
-// below; you can write others.
+// the handler next answers without the fault. A nil PollFault changes nothing.
+// The functions whose names begin with Fault are the usual faults. You can write
+// others.
 type PollFault func(next http.Handler) http.Handler
 
 // FailReceive makes the next requests for messages fail with these faults, one
 // for each request, in this order, after the faults of earlier calls.
 func (s *PollServer) FailReceive(faults ...PollFault) { s.fail(http.MethodGet, faults) }
 
-// FailAcknowledge does the same for requests that acknowledge messages.
+// FailAcknowledge does the same as FailReceive for requests that acknowledge
+// messages.
 func (s *PollServer) FailAcknowledge(faults ...PollFault) { s.fail(http.MethodPost, faults) }
 
 // FaultStatus answers with another status. It sets Retry-After unless
@@ -60,8 +62,8 @@ func FaultCut(next http.Handler) http.Handler {
 	})
 }
 
-// FaultSlow answers after d, or not at all if the client ends the request
-// before.
+// FaultSlow waits for d and then answers. If the client ends the request before
+// that, it does not answer.
 func FaultSlow(d time.Duration) PollFault {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -15,22 +15,24 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// A PollServer accepts clients with these and with DefaultSecret as the API
-// secret. They are public: use them only in tests.
+// A PollServer accepts only clients that have these values, and [DefaultSecret]
+// as the API secret. They are public: use them only in tests.
 const (
 	DefaultCloudName = "test-cloud"
 	DefaultAPIKey    = "test-api-key"
 )
 
 // A PollServer is a fake of Cloudinary's polling API on this machine, to test
-// apps that poll. It holds a request while there is no message. After it has
-// delivered a message, it hides it for the visibility timeout, and then
-// delivers it again unless it was acknowledged. It behaves as pycloudinary
-// 1.46.0 (18 August 2026) describes the API. Where nothing is published, it is
-// strict: each receipt has a new handle, and a handle is valid only until its
-// message is visible again. After that, its status is "not_found".
+// apps that poll. It holds a request while there is no message. When it delivers
+// a message, it hides the message for the visibility timeout. Then it delivers
+// the message again, unless a client has acknowledged it.
 //
-// Make it with NewPollServer. All methods may be called concurrently.
+// A PollServer behaves as pycloudinary 1.46.0 (18 August 2026) describes the
+// API. Where nothing is published, it is strict. Each time that it delivers a
+// message, the message has a new handle. A handle is valid only until its
+// message is visible again. After that, the status for it is "not_found".
+//
+// Make it with [NewPollServer]. All methods may be called concurrently.
 type PollServer struct {
 	// URL is the base URL: poll.Client.BaseURL.
 	URL string
@@ -91,9 +93,9 @@ func (s *PollServer) Close() {
 }
 
 // Send keeps a notification for clients that poll this channel or this batch;
-// either may be empty. The options WithSecret, WithHash, WithTime and
-// WithTimestamp change how it is signed, as with NewRequest; others change
-// nothing.
+// either may be empty. The options [WithSecret], [WithHash], [WithTime] and
+// [WithTimestamp] change how it is signed, as for [NewRequest]. Other options
+// change nothing.
 func (s *PollServer) Send(channel, batchID string, body []byte, opts ...Option) {
 	o := options{secret: DefaultSecret, hash: crypto.SHA1, timestamp: strconv.FormatInt(time.Now().Unix(), 10), header: make(http.Header)}
 	for _, opt := range opts {
@@ -114,8 +116,8 @@ func (s *PollServer) Send(channel, batchID string, body []byte, opts ...Option) 
 	s.wake()
 }
 
-// Redeliver makes all messages visible that are delivered and not acknowledged,
-// as if their visibility timeouts had passed.
+// Redeliver makes all hidden messages visible, as if their visibility timeouts
+// had passed.
 func (s *PollServer) Redeliver() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,7 +127,7 @@ func (s *PollServer) Redeliver() {
 	s.wake()
 }
 
-// Remaining returns how many messages are not acknowledged, visible or not.
+// Remaining returns how many messages are not acknowledged, visible or hidden.
 func (s *PollServer) Remaining() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,8 +141,8 @@ func (s *PollServer) Acknowledged() int {
 	return s.acknowledged
 }
 
-// Receipts returns how often messages were delivered. Each delivery of the same
-// message counts.
+// Receipts returns how many messages the server has delivered. If it delivered a
+// message twice, both times count.
 func (s *PollServer) Receipts() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

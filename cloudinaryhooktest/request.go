@@ -25,7 +25,7 @@ const (
 	DefaultKey    = "cloudinaryhooktest: a token key of 32 bytes or more"
 )
 
-// DefaultClaims are the claims of NewRequest's token by default: organization
+// DefaultClaims returns the default claims of [NewRequest]'s token: organization
 // "test-organization", album "test-album", user "test-user".
 func DefaultClaims() *cloudinaryhook.Claims {
 	return &cloudinaryhook.Claims{OrganizationID: "test-organization", AlbumID: "test-album", UserID: "test-user"}
@@ -51,10 +51,11 @@ type options struct {
 // WithSecret signs the body with another API secret.
 func WithSecret(secret string) Option { return func(o *options) { o.secret = secret } }
 
-// WithHash signs with crypto.SHA256 instead of crypto.SHA1; others fail the test.
+// WithHash signs with crypto.SHA256 instead of crypto.SHA1. Any other hash fails
+// the test.
 func WithHash(hash crypto.Hash) Option { return func(o *options) { o.hash = hash } }
 
-// WithTime signs at another time than now.
+// WithTime signs at this time instead of now.
 func WithTime(t time.Time) Option { return WithTimestamp(strconv.FormatInt(t.Unix(), 10)) }
 
 // WithTimestamp signs with this text as the timestamp. It may be any text.
@@ -82,29 +83,31 @@ func WithoutToken() Option {
 }
 
 // WithContentType sends another Content-Type. The default is
-// "application/x-www-form-urlencoded", as in recorded requests, although the
-// body is JSON. So a handler that reads a form value consumes the body.
+// "application/x-www-form-urlencoded", as in requests recorded from Cloudinary,
+// although the body is JSON. So a handler that reads a form value consumes the
+// body.
 func WithContentType(contentType string) Option {
 	return func(o *options) { o.contentType = contentType }
 }
 
-// WithHeader replaces a header after everything was signed, with any number of
-// values; with none, it removes the header.
+// WithHeader sets a header to these values, after everything was signed. Without
+// values, it removes the header.
 func WithHeader(name string, values ...string) Option {
 	return func(o *options) { o.header[http.CanonicalHeaderKey(name)] = values }
 }
 
 // NewRequest returns a POST request with this body as Cloudinary sends it: with
-// signature, timestamp and, in the URL's query, a token. Without options it is
-// signed now with SHA-1 and DefaultSecret, and the token has DefaultClaims and is
-// signed with DefaultKey. Under GODEBUG=fips140=only it is SHA-256.
+// signature, timestamp and, in the URL's query, a token. Without options, the
+// body is signed now with SHA-1 and [DefaultSecret], or with SHA-256 under
+// GODEBUG=fips140=only. The token has [DefaultClaims] and is signed with
+// [DefaultKey].
 //
-// The url may be a path, for a handler that is called directly: the request
-// then looks as a server gets it, from the address 192.0.2.1. Or it is
-// absolute, for an http.Client. Such a request works with a handler too, but
-// has no RequestURI, because a client must not set that. The query is kept as
-// it is. If it has a token already, as a notification URL does, none is added,
-// and options for the token fail.
+// If you call the handler directly, url may be a path that begins with a slash.
+// The request is then as a server gets it, from the address 192.0.2.1. For an
+// http.Client, url must be absolute. Such a request works with a handler too,
+// but has no RequestURI, because a client must not set that. The query is kept
+// as it is. If it has a token already, as a notification URL does, NewRequest
+// adds none, and options for the token fail the test.
 //
 // If the request cannot be made, the test fails. In examples tb may be nil:
 // then NewRequest panics instead. The body is not copied.

@@ -10,24 +10,24 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// A CreatorOption changes what TestImageCreator asks for.
+// A CreatorOption changes the images that TestImageCreator asks for.
 type CreatorOption func(*creatorClaims)
 
 type creatorClaims struct{ claims, other *cloudinaryhook.Claims }
 
-// ForClaims makes images for these claims instead of DefaultClaims. The two
-// must differ. Use it if your app has the albums of a token in its database:
-// create two albums first. One image is for other, and the rest are for claims.
+// ForClaims replaces [DefaultClaims]. One image is for other, and the rest are
+// for claims. The two must differ. Use it if your app has the albums of a token
+// in its database: create two albums first.
 func ForClaims(claims, other *cloudinaryhook.Claims) CreatorOption {
 	return func(c *creatorClaims) { c.claims, c.other = claims, other }
 }
 
 // TestImageCreator tests an ImageCreator against its contract: if it is called
 // again for the same image, even at the same time, there is one image and no
-// error. It calls open once for each subtest. count returns the number of
-// images, which need not be 0 at first. Public IDs are random. Without
-// ForClaims, the images have DefaultClaims, but one has the AlbumID
-// "another-album", because one asset may go to two albums.
+// error. It calls open once for each subtest. The function count returns the
+// number of images, which need not be 0 at first. Public IDs are random. Without
+// [ForClaims], the images have [DefaultClaims]. One of them has the AlbumID
+// "another-album" instead, because one asset may go to two albums.
 func TestImageCreator(t *testing.T, open func(t *testing.T) (c cloudinaryhook.ImageCreator, count func() int), opts ...CreatorOption) {
 	c := creatorClaims{DefaultClaims(), DefaultClaims()}
 	c.other.AlbumID = "another-album"

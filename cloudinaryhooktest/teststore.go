@@ -24,22 +24,22 @@ import (
 // blocked is how long TestStore waits for a store before it calls it blocked.
 var blocked = 10 * time.Second
 
-// TestStore tests a Store against its contract. Each clause is a subtest. It
-// calls open once for each clause, and once more to see which methods the store
-// has. The store need not be empty.
+// TestStore tests a Store against its contract. It has a subtest for each clause
+// of the contract. It calls open once for each subtest, and once more to see
+// which methods the store has. The store need not be empty.
 //
 // If the store has a method
 //
 //	Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]
 //
-// which an app needs for Processor.Resume, TestStore tests it too. Saved
-// deliveries must come back unchanged, and the store must be usable inside the
-// loop. Pending yields the deliveries that were received strictly before the
-// time before, in any order. If it cannot read one, it yields an error and goes
-// on. If ctx is cancelled, it must yield an error: otherwise the caller would
-// think that nothing is pending. These clauses save more than a thousand
-// deliveries and a body of 4 MiB. If Pending has another type, the subtest
-// Pending fails. If there is no Pending, it is skipped.
+// which an app needs for Processor.Resume, TestStore tests it too. Pending must
+// yield the deliveries that are not completed and were received earlier than the
+// given time, in any order. They must come back unchanged, and the store must be
+// usable inside the loop. If Pending cannot read a delivery, it should yield an
+// error and go on. If ctx is canceled, it must yield an error: otherwise the
+// caller would think that nothing is pending. The subtests of Pending save more
+// than a thousand deliveries and a body of 4 MiB. If Pending has another type,
+// the subtest Pending fails. If there is no Pending, that subtest is skipped.
 //
 // TestStore cannot test that saved deliveries outlive the process. For that,
 // write a test that kills your process.
@@ -62,11 +62,12 @@ func TestStore(t *testing.T, open func(t *testing.T) cloudinaryhook.Store) {
 // TestDeferredStore tests a Store that only passes deliveries on, such as a
 // queue, behind a Deferred receiver. Such a store cannot know what workers have
 // done, so it never returns StateDone, and its Complete is not called. It must
-// recognize a delivery that it has, by its ID. A queue may forget IDs after a
+// know by its ID a delivery that it has already. A queue may forget IDs after a
 // while, but not during this test.
 //
-// It does not test the deliveries that workers get: json.Marshal writes all of
-// a delivery, and json.Unmarshal refuses one that has changed on the way.
+// It does not test the deliveries that workers get, and your tests need not
+// compare them. json.Marshal writes all of a delivery, and json.Unmarshal
+// refuses one whose body or claims do not fit its ID.
 func TestDeferredStore(t *testing.T, open func(t *testing.T) cloudinaryhook.Store) {
 	for _, c := range storeClauses {
 		if c.deferred {
