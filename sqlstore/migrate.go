@@ -20,8 +20,8 @@ const migrateTimeout = 30 * time.Second
 // Schema returns the SQL files that Migrate runs, for apps with migrations of
 // their own. Run them in the order of their names. Each file records its
 // version, so [New] knows which ones were run. The files use the name
-// [DefaultTable]: for another table name, replace that text in them. For a
-// Dialect that is not valid, it holds no files.
+// [DefaultTable]: for another table name, replace that text in them. If d is not
+// valid, there are no files.
 func Schema(d Dialect) fs.FS {
 	sub, err := fs.Sub(migrations, "migrations/"+d.String())
 	if err != nil {

@@ -23,20 +23,20 @@ const (
 	releaseTimeout = 3 * time.Second
 )
 
-// Pending lists the deliveries that are not completed and were received
-// strictly before the time before, oldest first. Give it to
+// Pending lists the deliveries that are not completed and were received earlier
+// than the given time, oldest first. Give it to
 // [cloudinaryhook.Processor.Resume]. It reads page by page, and holds neither a
 // lock nor a connection while it yields.
 //
-// If a delivery cannot be decoded, Pending yields an error that names its ID,
-// and goes on with the others. If the database fails, Pending yields that error
-// and ends.
+// If Pending cannot read a delivery, it yields an error that names the ID, and
+// goes on with the others. If it cannot read the list, or cannot lease a
+// delivery, it yields an error and ends.
 //
-// On Postgres, Pending leases each delivery for 30 s before it yields it, so
-// that processes that resume at the same time share the work. The lease ends
-// when the loop goes on. If a process dies, its delivery is listed again once
-// the lease has run out. Work that takes longer than the lease may be done
-// twice.
+// On Postgres, processes that resume at the same time share the work: Pending
+// leases each delivery for 30 s, and then yields it. The lease ends when the
+// loop asks for the next delivery, or is left. If the process dies, the delivery
+// is listed again after the 30 s. Work that takes longer than the lease may be
+// done twice.
 func (s *Store) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
 		for id, err := range s.pendingIDs(ctx, before) {
@@ -170,11 +170,11 @@ func (s *Store) release(ctx context.Context, id string, until int64) {
 	})
 }
 
-// Prune deletes the deliveries that were completed before the time before,
-// rejected ones included, and returns how many. It deletes a few at a time, so
-// that no notification waits long. If it fails, pruned is the number that it
-// has deleted so far. If a pruned notification comes again, it is a new
-// delivery.
+// Prune deletes the deliveries that were completed earlier than the given time,
+// also the rejected ones, and returns their number. It deletes a few at a time,
+// so that no notification waits long. If it fails, pruned is the number that it
+// deleted before. If a notification comes again after its delivery was pruned,
+// it is a new delivery.
 func (s *Store) Prune(ctx context.Context, before time.Time) (pruned int64, err error) {
 	for {
 		var n int64
@@ -224,8 +224,8 @@ type Rejection struct {
 	RejectedAt     time.Time
 }
 
-// Rejected lists the latest rejected deliveries, newest first, at most limit.
-// The texts are cut after 1,000 bytes, except the cause.
+// Rejected lists the deliveries that were rejected last, newest first, at most
+// limit. The texts of a Rejection have at most 1,000 bytes, except Cause.
 func (s *Store) Rejected(ctx context.Context, limit int) ([]Rejection, error) {
 	return query(ctx, s.db, func(rows *sql.Rows, r *Rejection) error {
 		var received, rejected int64
@@ -242,8 +242,9 @@ func (s *Store) rejectedQuery() string {
 }
 
 // Reopen makes a rejected delivery pending again, so that it is resumed. If no
-// rejected delivery has that ID, the error wraps [ErrNotFound]. A Processor
-// with a GiveUpAfter rejects the delivery again if it is too old.
+// rejected delivery has that ID, the error wraps [ErrNotFound]. If the delivery
+// is older than the Processor's GiveUpAfter, it gets one more try: if that
+// fails, it is rejected again.
 func (s *Store) Reopen(ctx context.Context, id string) error {
 	return s.do(ctx, func(ctx context.Context, tx *sql.Tx, changed *totals) error {
 		result, err := tx.ExecContext(ctx, s.sql("UPDATE cloudinary_deliveries SET completed_at = NULL, cause = NULL WHERE id = $1 AND cause IS NOT NULL"), id)

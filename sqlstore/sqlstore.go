@@ -10,12 +10,12 @@
 //
 // # Database settings
 //
-// The store keeps one connection of db for itself and commits over it. However
-// many pages read from db, no notification waits for a connection. Set
-// [sql.DB.SetMaxOpenConns] to at least two. SQLite runs inside your process: set
-// SetMaxOpenConns between 2 and runtime.NumCPU().
+// The store keeps one connection of db for itself and commits over it. So no
+// notification waits for a connection, however much your app uses db. Set
+// [sql.DB.SetMaxOpenConns] to at least 2. For SQLite, which runs inside your
+// process, set it to at most runtime.NumCPU(), but not below 2.
 //
-// On SQLite use a write-ahead log, and begin transactions of your own with the
+// On SQLite, use a write-ahead log, and begin your own transactions with the
 // write lock. With modernc.org/sqlite that is
 //
 //	file:app.db?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)
@@ -27,11 +27,12 @@
 // # What a nil error of Save means
 //
 // The delivery is committed, and the database says that it synced the commit to
-// its disk. [New] and each reconnect refuse a database whose settings say
-// otherwise. The store cannot see three things: a disk that reports a sync too
-// early, an administrator who turns a setting off on a running server, and a
-// replica that is behind when it takes over. In Postgres, synchronous_commit
-// and synchronous_standby_names decide whether a commit waits for a replica.
+// its disk. Whenever the store connects, it checks the database's settings, and
+// refuses a database that would not sync. It cannot see three things: a disk
+// that reports a sync too early, an administrator who turns a setting off on a
+// running server, and a replica that is behind when it takes over. In Postgres,
+// synchronous_commit and synchronous_standby_names decide whether a commit waits
+// for a replica.
 package sqlstore
 
 import (
@@ -50,23 +51,24 @@ import (
 // DefaultTable is the table's name unless [Table] sets another one.
 const DefaultTable = "cloudinary_deliveries"
 
+// The methods of a Store, and [New], return errors that wrap these.
 var (
-	// ErrClosed is the error of every call after Close.
+	// ErrClosed is the error of every write after Close. Ping writes too, and so
+	// does Pending on Postgres.
 	ErrClosed = errors.New("sqlstore: the store is closed")
 
-	// ErrNotFound is wrapped by the errors about an unknown delivery.
+	// ErrNotFound means that there is no delivery with this ID.
 	ErrNotFound = errors.New("sqlstore: no such delivery")
 
-	// ErrNotDurable is wrapped by the errors about a database that could lose a
-	// commit, or that keeps nothing on disk.
+	// ErrNotDurable means that the database could lose a commit, or keeps nothing
+	// on disk.
 	ErrNotDurable = errors.New("sqlstore: the database is not durable")
 
-	// ErrReadOnly is wrapped by the errors about a database, or a connection to
-	// it, that takes no writes: a Postgres standby, for example.
+	// ErrReadOnly means that the database, or a connection to it, accepts no
+	// writes. A Postgres standby is an example.
 	ErrReadOnly = errors.New("sqlstore: the database is read-only")
 
-	// ErrNewerSchema is wrapped by the error about a table that a newer version
-	// of this package made.
+	// ErrNewerSchema means that a newer version of this package made the table.
 	ErrNewerSchema = errors.New("sqlstore: the table is newer than this program")
 )
 
@@ -86,16 +88,16 @@ type Store struct {
 type Option func(*Store)
 
 // Table sets the name of the table. Without this option it is [DefaultTable].
-// The name has at most 40 letters, digits and underscores, and does not begin
-// with a digit. The names of the store's other tables and of its indexes begin
-// with it. On Postgres the table is in the first schema of the connection's
-// search_path.
+// The name may have at most 40 ASCII letters, digits and underscores, and must
+// not begin with a digit. The names of the store's other tables and of its
+// indexes begin with it. On Postgres, the table is in the first schema of the
+// connection's search_path.
 func Table(name string) Option { return func(s *Store) { s.table = name } }
 
 var tableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,39}$`)
 
-// New returns a Store on db and opens its own connection. It refuses a database
-// that is read-only ([ErrReadOnly]), that could lose a commit
+// New returns a Store on db, and opens the store's own connection. It refuses a
+// database that is read-only ([ErrReadOnly]), that could lose a commit
 // ([ErrNotDurable]), or whose table was made by a newer version of this package
 // ([ErrNewerSchema]). It changes nothing in the database: call [Store.Migrate]
 // next, unless your own migrations run the files of [Schema]. Close the Store
@@ -127,8 +129,8 @@ func New(ctx context.Context, db *sql.DB, d Dialect, options ...Option) (*Store,
 }
 
 // Close finishes the writes that have begun, and closes the store's own
-// connection. It leaves db open. Later calls fail with [ErrClosed]. Close may
-// be called again.
+// connection. It leaves db open. Later calls that write fail with [ErrClosed].
+// Close may be called again.
 func (s *Store) Close() error {
 	s.committer.close()
 	return nil
@@ -141,14 +143,14 @@ func (s *Store) Close() error {
 //
 //   - f must use the ctx and the tx that it gets. It must not commit, roll
 //     back, or call methods of the Store.
-//   - f must return soon: no delivery is saved until it returns. Its ctx has
-//     the values of the caller's ctx, but is not canceled with it. It ends 3 s
-//     after f began, and f must return then.
+//   - f must return soon: no delivery is saved until it returns. Its ctx ends
+//     3 s after f began, and f must return then. That ctx has the values of the
+//     caller's ctx, but is not canceled with it.
 //   - If another caller's write in the transaction fails, f may run again. Only
-//     the writes of its last run are kept. All runs together have those 3 s.
+//     the writes of its last run are kept. The 3 s are for all runs together.
 //   - If f returns an error or panics, its writes are rolled back, and Do
-//     returns an error: the one from f, or one that describes the panic. The
-//     writes of other callers are not affected.
+//     returns the error of f, or an error that describes the panic. The writes
+//     of other callers are not affected.
 //
 // If ctx ends first, Do returns ctx.Err(). If f has not begun by then, it never
 // runs. If it has begun, its writes may still be committed.
@@ -181,7 +183,7 @@ func (s *Store) Ping(ctx context.Context) error {
 }
 
 // Save implements [cloudinaryhook.Store]. Saves that wait at the same time
-// share a commit. A Save that waits alone is not delayed.
+// share a commit. A single Save does not wait for others.
 func (s *Store) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 	data, err := json.Marshal(d)
 	if err != nil {
