@@ -21,7 +21,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
-// A bench measures what docs/scaling.md computes with. All of it runs on this
+// A bench measures the numbers of docs/scaling.md. Everything runs on this
 // machine: nodes, receiver, workers and senders share its cores and its disk.
 type bench struct {
 	out      io.Writer
@@ -34,12 +34,12 @@ func runBench(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 	b := &bench{out: stdout}
 	flags := newFlags("bench")
 	flags.IntVar(&b.messages, "messages", 2000, "notifications in each measurement")
-	flags.IntVar(&b.rounds, "rounds", 5, "measurements of each kind; their median counts")
+	flags.IntVar(&b.rounds, "rounds", 5, "measurements of each kind; the result is their median")
 	if err := parseFlags(flags, args, stderr); err != nil {
 		return err
 	}
 	if b.messages < 100 || b.rounds < 1 {
-		return errors.New("-messages must be 100 at least, and -rounds 1")
+		return errors.New("-messages must be at least 100, and -rounds at least 1")
 	}
 	if b.dir, err = os.MkdirTemp("", "jetstream"); err != nil {
 		return err
@@ -60,7 +60,7 @@ func median[T int | int64 | float64 | time.Duration](values []T) T {
 	return values[len(values)/2]
 }
 
-// disk is how long this machine's takes to sync as much as a notification.
+// disk measures how long this machine's disk takes to sync a notification.
 func (b *bench) disk(context.Context) error {
 	f, err := os.Create(filepath.Join(b.dir, "sync"))
 	if err != nil {
@@ -83,9 +83,9 @@ func (b *bench) disk(context.Context) error {
 	return nil
 }
 
-// receiver is the CPU time of one as a process of its own, for each
-// notification. What it costs to start is taken off: two runs of different
-// length are subtracted.
+// receiver measures the CPU time of a receiver process for each notification.
+// It subtracts a short run from a long one, so that the cost of starting does
+// not count.
 func (b *bench) receiver(ctx context.Context) error {
 	var each []time.Duration
 	for range b.rounds {
@@ -126,7 +126,7 @@ func (b *bench) receive(ctx context.Context, notifications int) (cpu time.Durati
 	return stopSelf(cmd), err
 }
 
-// flood sends so many notifications as fast as they are answered.
+// flood sends this number of notifications, as fast as they are answered.
 func flood(ctx context.Context, l *load, notifications int) error {
 	return parallel(16, notifications, func(int) error {
 		body, err := sender.FreshBody("upload-full", "bench")
@@ -137,7 +137,7 @@ func flood(ctx context.Context, l *load, notifications int) error {
 	})
 }
 
-// parallel calls f n times, so many at a time, and joins the errors.
+// parallel calls f n times with this number of workers, and joins the errors.
 func parallel(workers, n int, f func(i int) error) error {
 	var next atomic.Int64
 	var running sync.WaitGroup
@@ -157,7 +157,7 @@ func parallel(workers, n int, f func(i int) error) error {
 	return errors.Join(errs...)
 }
 
-// A benchCluster is three nodes, each a process of its own, with both streams.
+// A benchCluster has three nodes, each in its own process, with both streams.
 type benchCluster struct {
 	*processes
 	conn *connection
@@ -188,8 +188,8 @@ func (c *benchCluster) close() (cpu time.Duration) {
 	return c.stop()
 }
 
-// nodes is the CPU time of all three, for each notification that comes in and
-// goes out again.
+// nodes measures the CPU time of all three nodes for each notification that is
+// published and taken again.
 func (b *bench) nodes(ctx context.Context) error {
 	var each []time.Duration
 	for round := range b.rounds {
@@ -284,9 +284,9 @@ func (b *bench) publish(ctx context.Context, q *queue, inFlight int) (rate float
 	return float64(len(deliveries)) / time.Since(started).Seconds(), err
 }
 
-// through is how many come in while a worker takes them out again, and how fast
-// all is done. The worker's own store is in memory: a database has a measurement
-// of its own.
+// through measures how many notifications a second are published and processed
+// by a worker. The worker's store is in memory, because the database is
+// measured separately.
 func (b *bench) through(ctx context.Context, c *benchCluster, inFlight int) (rate float64, err error) {
 	if err := c.empty(ctx); err != nil {
 		return 0, err
@@ -326,7 +326,7 @@ func (c *benchCluster) empty(ctx context.Context) error {
 	return stream.Purge(ctx)
 }
 
-// storage is what a notification takes on a node's disk.
+// storage measures the space of a notification on a node's disk.
 func (b *bench) storage(ctx context.Context, c *benchCluster) error {
 	stream, err := c.q.js.Stream(ctx, streamName)
 	if err != nil {
@@ -345,7 +345,7 @@ func (b *bench) storage(ctx context.Context, c *benchCluster) error {
 func folderSize(dir string) (total int64, err error) {
 	err = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // the node is at work
+			return nil // the node has removed the file meanwhile
 		}
 		if err != nil || entry.IsDir() {
 			return err

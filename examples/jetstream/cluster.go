@@ -16,7 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// maxPayload is what nodes must let in for bodies of maxBody.
+// maxPayload is the nodes' limit. It is large enough for bodies of maxBody.
 const maxPayload = 8 << 20
 
 // A node is one server of a cluster on this machine, for the demo, the tests and
@@ -27,17 +27,17 @@ type node struct {
 	dir        string
 	clientAddr string
 	routeAddr  string
-	routes     []string // addresses at which it finds the others; none: it stands alone
-	advertise  string   // where the others are told to find it, if not at routeAddr
-	lazySync   bool     // to disk, every two minutes, as nats-server does unless told otherwise
+	routes     []string // addresses of the other nodes; none: the node is alone
+	advertise  string   // the address that the other nodes get; "": routeAddr
+	lazySync   bool     // sync to disk every two minutes only, nats-server's default
 	maxPayload int32    // 0: maxPayload
-	maxStore   int64    // bytes that it may keep; 0: what the disk has
-	password   string   // of all clients; "": none
+	maxStore   int64    // limit of the stored bytes; 0: the disk's free space
+	password   string   // for all clients; "": none
 }
 
 func (n node) url() string { return "nats://" + n.clientAddr }
 
-// start returns before the node has found the others.
+// start returns before the node is connected to the others.
 func (n node) start() (*server.Server, error) {
 	options, err := n.options()
 	if err != nil {
@@ -77,7 +77,8 @@ func (n node) options() (o *server.Options, err error) {
 	return o, err
 }
 
-// args are those of the command that runs the node as a process of its own.
+// args returns the arguments of the command that runs the node in its own
+// process.
 func (n node) args() []string {
 	args := []string{"node", "-name", n.name, "-dir", n.dir, "-addr", n.clientAddr, "-cluster", n.routeAddr,
 		"-advertise", n.advertise, "-routes", strings.Join(n.routes, ",")}
@@ -118,7 +119,7 @@ func newNodes(dir string) ([]node, error) {
 	return nodes, nil
 }
 
-// freeAddrs are loopback addresses that nobody listens on.
+// freeAddrs returns loopback addresses that nobody listens on.
 func freeAddrs(n int) ([]string, error) {
 	addrs := make([]string, n)
 	for i := range addrs {
@@ -126,7 +127,7 @@ func freeAddrs(n int) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer listener.Close() // when all were chosen
+		defer listener.Close() // after all are chosen, so that they differ
 		addrs[i] = listener.Addr().String()
 	}
 	return addrs, nil
@@ -140,19 +141,19 @@ func urls(nodes []node) string {
 	return strings.Join(all, ",")
 }
 
-// runNode is one node as a process of its own, for tests that kill it and for
-// whoever wants to see a cluster in three terminals.
+// runNode runs one node in this process. Tests kill it, and you can run a
+// cluster in three terminals.
 func runNode(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var n node
 	var routes string
 	flags := newFlags("node")
-	flags.StringVar(&n.name, "name", "", "its `name` in the cluster")
+	flags.StringVar(&n.name, "name", "", "the node's `name` in the cluster")
 	flags.StringVar(&n.dir, "dir", "", "`folder` to keep messages in")
 	flags.StringVar(&n.clientAddr, "addr", "127.0.0.1:4222", "`address` for clients")
 	flags.StringVar(&n.routeAddr, "cluster", "127.0.0.1:6222", "`address` for other nodes")
-	flags.StringVar(&n.advertise, "advertise", "", "`address` that other nodes are told, if not that of -cluster")
+	flags.StringVar(&n.advertise, "advertise", "", "`address` at which other nodes reach this one, if it is not that of -cluster")
 	flags.StringVar(&routes, "routes", "", "comma-separated `addresses` of the other nodes")
-	flags.BoolVar(&n.lazySync, "lazy-sync", false, "sync every two minutes: acknowledged messages may be lost with the power")
+	flags.BoolVar(&n.lazySync, "lazy-sync", false, "sync only every two minutes: a power failure may lose acknowledged messages")
 	if err := parseFlags(flags, args, stderr); err != nil {
 		return err
 	}
@@ -171,8 +172,8 @@ func runNode(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	return nil
 }
 
-// until calls f until it returns nil, and gives up after a minute. A cluster
-// without a leader answers no question, so each call has a few seconds.
+// until calls f until it returns nil, and gives up after a minute. Each call
+// has three seconds, because a cluster without a leader does not answer.
 func until(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -199,26 +200,26 @@ func streamInfo(ctx context.Context, js jetstream.JetStream) (*jetstream.StreamI
 	return stream.CachedInfo(), nil
 }
 
-// streamLeader is the name of the node that leads the stream.
+// streamLeader returns the name of the node that leads the stream.
 func streamLeader(ctx context.Context, js jetstream.JetStream) (string, error) {
 	info, err := streamInfo(ctx, js)
 	if err != nil {
 		return "", err
 	}
 	if info.Cluster == nil || info.Cluster.Leader == "" {
-		return "", errors.New("nobody leads the stream")
+		return "", errors.New("the stream has no leader")
 	}
 	return info.Cluster.Leader, nil
 }
 
-// allCurrent is nil when each node has what its leader has.
+// allCurrent returns nil if each node has the same messages as the leader.
 func allCurrent(ctx context.Context, js jetstream.JetStream) error {
 	info, err := streamInfo(ctx, js)
 	if err != nil {
 		return err
 	}
 	if info.Cluster == nil || len(info.Cluster.Replicas) != info.Config.Replicas-1 {
-		return errors.New("the stream misses a replica")
+		return errors.New("the stream lacks a replica")
 	}
 	for _, replica := range info.Cluster.Replicas {
 		if !replica.Current || replica.Offline {
@@ -228,7 +229,7 @@ func allCurrent(ctx context.Context, js jetstream.JetStream) error {
 	return nil
 }
 
-// isEmpty is nil when no notification waits for a worker.
+// isEmpty returns nil if no notification waits for a worker.
 func isEmpty(ctx context.Context, js jetstream.JetStream) error {
 	info, err := streamInfo(ctx, js)
 	if err == nil && info.State.Msgs > 0 {

@@ -14,10 +14,10 @@ import (
 // A connection is with one node of the cluster at a time.
 type connection struct {
 	*nats.Conn
-	left atomic.Uint64 // how many were left, as number counts them
+	left atomic.Uint64 // how many times leave has changed the node, counted like number
 }
 
-// connect joins the cluster by any of the nodes in the comma-separated urls.
+// connect connects to one of the nodes in the comma-separated c.urls.
 func connect(c clusterConfig, name string, logger *slog.Logger) (*connection, error) {
 	if err := checkURLs(c.urls); err != nil {
 		return nil, err
@@ -25,9 +25,9 @@ func connect(c clusterConfig, name string, logger *slog.Logger) (*connection, er
 	options := []nats.Option{
 		nats.Name("cloudinaryhook " + name),
 		nats.MaxReconnects(-1),
-		nats.PingInterval(10 * time.Second), // a node that is silent is left after two of these
+		nats.PingInterval(10 * time.Second), // after two pings without an answer, the client leaves the node
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil { // and not because it was closed or left
+			if err != nil { // nil if this program closed it or left the node
 				logger.Warn("disconnected from the cluster", "error", err)
 			}
 		}),
@@ -48,9 +48,10 @@ func connect(c clusterConfig, name string, logger *slog.Logger) (*connection, er
 	return &connection{Conn: nc}, nil
 }
 
-// checkURLs refuses what is not the URL of a node, without quoting it: a password
-// may be in it. NATS's own error quotes it. Where a password has a "/", "?" or "#"
-// in it, a part of it would pass for a port or a host, which other errors name.
+// checkURLs refuses a text that is not the URL of a node. Its error does not
+// quote the text, because it may hold a password. NATS's own error does quote
+// it. If a password contains "/", "?" or "#", a part of it would look like a
+// port or a host, and other errors would print that.
 func checkURLs(urls string) error {
 	for i, text := range strings.Split(urls, ",") {
 		if text = strings.TrimSpace(text); !strings.Contains(text, "://") {
@@ -64,15 +65,15 @@ func checkURLs(urls string) error {
 	return nil
 }
 
-// number counts nodes that the connection was with before this one.
+// number returns how many times the connection has changed to another node.
 func (c *connection) number() uint64 { return c.Stats().Reconnects }
 
-// leave goes to another node, unless that has happened since the connection had
-// this number. A node that was cut off from the others still talks to its
-// clients, and cannot serve them. Of all who wait for it, the first to lose
-// patience leaves.
+// leave changes to another node, unless the connection has changed since it had
+// this number. A node that is cut off from the other nodes still talks to its
+// clients, but cannot serve them. Several callers may wait for the node at the
+// same time; only the first of them changes.
 func (c *connection) leave(number uint64) {
 	if left := c.left.Load(); left <= number && c.left.CompareAndSwap(left, number+1) {
-		_ = c.ForceReconnect() // fails if closed, and then so does what follows
+		_ = c.ForceReconnect() // fails only if the connection is closed; then later calls fail too
 	}
 }

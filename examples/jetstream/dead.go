@@ -18,8 +18,8 @@ import (
 
 var errNoLetter = errors.New("no such dead letter")
 
-// A deadCommand lists dead letters, has workers try them again once what was
-// wrong is mended, or discards them.
+// A deadCommand lists dead letters, makes workers try them again after the
+// fault is fixed, or discards them.
 type deadCommand struct {
 	cluster          clusterConfig
 	log              service.Log
@@ -31,10 +31,10 @@ func parseDead(args []string, stderr io.Writer) (*deadCommand, error) {
 	c := new(deadCommand)
 	flags := newFlags("dead")
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "usage: jetstream dead [flags] [NUMBER...]\n\nWithout numbers it is about all dead letters.\n\n")
+		fmt.Fprint(stderr, "usage: jetstream dead [flags] [NUMBER...]\n\nWithout numbers, the command works on all dead letters.\n\n")
 		flags.PrintDefaults()
 	}
-	flags.BoolVar(&c.requeue, "requeue", false, "have workers try them again")
+	flags.BoolVar(&c.requeue, "requeue", false, "make workers try them again")
 	flags.BoolVar(&c.discard, "discard", false, "delete them for good; needs their numbers")
 	c.log.Register(flags)
 	c.cluster.register(flags)
@@ -44,12 +44,12 @@ func parseDead(args []string, stderr io.Writer) (*deadCommand, error) {
 	for _, arg := range flags.Args() {
 		number, err := strconv.ParseUint(arg, 10, 64)
 		if err != nil || number == 0 {
-			return nil, errors.New("after the flags there must be nothing but numbers of dead letters") // not quoted: it may be a URL
+			return nil, errors.New("after the flags there must be only numbers of dead letters") // not quoted: it may be a URL
 		}
 		c.numbers = append(c.numbers, number)
 	}
 	if c.discard && (c.requeue || len(c.numbers) == 0) {
-		return nil, errors.New("-discard needs the numbers of dead letters, and excludes -requeue")
+		return nil, errors.New("-discard needs the numbers of dead letters, and cannot be used with -requeue")
 	}
 	return c, nil
 }
@@ -72,7 +72,7 @@ func runDead(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	}
 	stream, err := js.Stream(ctx, deadName)
 	if errors.Is(err, jetstream.ErrStreamNotFound) && len(c.numbers) == 0 {
-		return nil // nothing has died here yet
+		return nil // there has been no dead letter yet
 	}
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", deadName, err)
@@ -89,12 +89,12 @@ func runDead(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	})
 }
 
-// each calls f for each dead letter that it is about, the oldest first.
+// each calls f for each selected dead letter, oldest first.
 func (c *deadCommand) each(ctx context.Context, stream jetstream.Stream, f func(*jetstream.RawStreamMsg) error) error {
-	last := stream.CachedInfo().State.LastSeq // what dies meanwhile may be what was put back
+	last := stream.CachedInfo().State.LastSeq // a later letter may be one that this command has just put back
 	missing := slices.Clone(c.numbers)
 	for number := uint64(1); number <= last; number++ {
-		letter, err := stream.GetMsg(ctx, number, jetstream.WithGetMsgSubject(deadSubject)) // or the next one that is there
+		letter, err := stream.GetMsg(ctx, number, jetstream.WithGetMsgSubject(deadSubject)) // or the next one that exists
 		if errors.Is(err, jetstream.ErrMsgNotFound) || err == nil && letter.Sequence > last {
 			break
 		}
@@ -116,12 +116,13 @@ func (c *deadCommand) each(ctx context.Context, stream jetstream.Stream, f func(
 	return nil
 }
 
-// printLetter says no more of a delivery than a log may, and quotes as a log does:
-// names and causes are other people's text, which could write to a terminal.
+// printLetter prints a letter as a log line, with no more of the delivery than
+// a log may hold. It quotes names and causes, because other people wrote them
+// and they could contain terminal commands.
 func printLetter(ctx context.Context, out io.Writer, letter *jetstream.RawStreamMsg) {
 	line := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey || a.Key == slog.MessageKey) {
-			return slog.Attr{} // those of a log
+			return slog.Attr{} // only for logs
 		}
 		return a
 	}}))
@@ -134,9 +135,10 @@ func printLetter(ctx context.Context, out io.Writer, letter *jetstream.RawStream
 		slog.String("tries", letter.Header.Get(triesHeader)), slog.String("cause", letter.Header.Get(causeHeader)), about)
 }
 
-// requeue moves a dead letter back. Its message ID is a new one, since the stream
-// may know the delivery's still and would drop it; interrupted and run again, it
-// is dropped then, or a duplicate to the worker's store.
+// requeue moves a dead letter back to the first stream. It uses a new message
+// ID, because the stream may still know the delivery's ID and would drop the
+// message. If requeue is interrupted and run again, the stream drops the second
+// message, or the worker's store sees a duplicate.
 func requeue(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream, letter *jetstream.RawStreamMsg) error {
 	id := fmt.Sprintf("%s/%d", deadName, letter.Sequence)
 	_, err := js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: letter.Data},

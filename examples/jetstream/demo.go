@@ -25,8 +25,8 @@ const (
 	demoInterval = 100 * time.Millisecond // of each client
 )
 
-// A demo is a cluster of three processes, and in one process a receiver, two
-// workers and Cloudinary.
+// A demo has a cluster of three processes. This process runs a receiver, two
+// workers and the senders that play Cloudinary.
 type demo struct {
 	out     io.Writer
 	started time.Time
@@ -36,14 +36,14 @@ type demo struct {
 	js      jetstream.JetStream
 	load    *load
 
-	killed string             // the node that was, last
-	stop   context.CancelFunc // of receiver and workers
+	killed string             // the last node that was killed
+	stop   context.CancelFunc // stops receiver and workers
 	tasks  sync.WaitGroup
 	errs   chan error
 }
 
-// runDemo ends by itself after about half a minute. It needs nothing but a
-// temporary folder, which it removes.
+// runDemo ends by itself after about half a minute. It needs only a temporary
+// folder, which it removes.
 func runDemo(ctx context.Context, out io.Writer) (err error) {
 	dir, err := os.MkdirTemp("", "jetstream")
 	if err != nil {
@@ -81,8 +81,9 @@ func (d *demo) startCluster(ctx context.Context, dir string) (err error) {
 	})
 }
 
-// startPrograms starts a receiver, two workers that share a database, and the
-// senders; each has its own connection to the cluster.
+// startPrograms starts a receiver and two workers that share a database, and
+// prepares the senders. Receiver and workers each have their own connection to
+// the cluster.
 func (d *demo) startPrograms(ctx context.Context, dir string) (err error) {
 	quiet := slog.New(slog.DiscardHandler)
 	if d.db, err = database.Open(ctx, filepath.Join(dir, "images.db")); err != nil {
@@ -152,8 +153,8 @@ func (d *demo) close() {
 	}
 }
 
-// script is what the demo shows: the node that leads the stream is killed and
-// comes back, then another.
+// script kills the node that leads the stream and starts it again, and then
+// does the same with another node.
 func (d *demo) script(ctx context.Context) error {
 	d.say("three nodes, each with its own files; a receiver; two workers; %d senders", demoClients)
 	sending, stop := context.WithCancel(ctx)
@@ -210,7 +211,7 @@ func (d *demo) crash(ctx context.Context, leads bool) error {
 	if err != nil {
 		return err
 	}
-	role := map[bool]string{true: "which leads the stream", false: "which follows"}[leads]
+	role := map[bool]string{true: "the leader of the stream", false: "a follower"}[leads]
 	d.say("-- node %s, %s, is killed", d.cluster.nodes[i].name, role)
 	d.cluster.kill(i)
 	if err := d.watch(ctx, 6); err != nil {
@@ -245,7 +246,7 @@ func (d *demo) find(ctx context.Context, leads bool) (int, error) {
 	return 0, errors.Join(err, fmt.Errorf("no node is named %s", leader))
 }
 
-// finish waits until nothing is left to do, and counts.
+// finish waits until all work is done, and counts.
 func (d *demo) finish(ctx context.Context) error {
 	if err := until(ctx, func(ctx context.Context) error { return isEmpty(ctx, d.js) }); err != nil {
 		return err
@@ -256,7 +257,7 @@ func (d *demo) finish(ctx context.Context) error {
 	}
 	d.say("%v", r)
 	if r.acknowledged == 0 || r.lost > 0 || r.doubled > 0 {
-		return errors.New("notifications were lost or doubled, or none came through")
+		return errors.New("notifications were lost or doubled, or none was acknowledged")
 	}
 	return nil
 }

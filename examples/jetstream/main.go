@@ -4,8 +4,8 @@
 //	go run ./examples/jetstream demo      a cluster, a receiver and two workers on this machine
 //	go run ./examples/jetstream receive   authenticate and queue
 //	go run ./examples/jetstream work      create images; holds no secret
-//	go run ./examples/jetstream dead      list what no worker could process, put it back, or discard it
-//	go run ./examples/jetstream bench     measure what docs/scaling.md computes with
+//	go run ./examples/jetstream dead      list, put back or discard notifications that no worker could process
+//	go run ./examples/jetstream bench     measure the numbers of docs/scaling.md
 package main
 
 import (
@@ -25,7 +25,7 @@ const usage = `usage: jetstream demo | receive | work | dead | bench [flags]; -h
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for what is in flight
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for current work
 	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "jetstream:", err)
@@ -33,8 +33,8 @@ func main() {
 	}
 }
 
-// run is the whole program. It returns when ctx is done and what was in flight
-// has ended.
+// run is the whole program. It returns when ctx has ended and the current work
+// is finished.
 func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) error {
 	if len(args) == 0 {
 		return errors.New(usage)
@@ -64,8 +64,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	return errors.New(usage)
 }
 
-// clusterConfig is how receivers and workers find the cluster, and what they
-// want of it.
+// clusterConfig has the address of the cluster, and the settings of its
+// streams.
 type clusterConfig struct {
 	urls        string
 	credentials string
@@ -77,15 +77,15 @@ type clusterConfig struct {
 func (c *clusterConfig) register(flags *flag.FlagSet) {
 	flags.StringVar(&c.urls, "nats", "nats://127.0.0.1:4222", "comma-separated `URLs` of the cluster's nodes")
 	flags.StringVar(&c.credentials, "creds", "", "NATS credentials `file`")
-	flags.StringVar(&c.rootCAs, "ca", "", "`file` of certificates that the nodes' are signed with, for tls:// URLs")
+	flags.StringVar(&c.rootCAs, "ca", "", "`file` with the CA certificates of the nodes, for tls:// URLs")
 	flags.IntVar(&c.replicas, "replicas", 3, "copies of each notification; fewer than 3 do not survive the loss of a node")
-	flags.Int64Var(&c.maxBytes, "max-bytes", 16<<30, "`size` of the stream, which each node must have free, and an eighth more for dead letters; when it is full, notifications are answered 500")
+	flags.Int64Var(&c.maxBytes, "max-bytes", 16<<30, "`size` of the stream. Each node must have it free, and an eighth more for dead letters. When the stream is full, notifications are answered 500")
 }
 
-// check refuses what no stream could keep its promise with.
+// check refuses settings with which a stream cannot keep notifications safely.
 func (c *clusterConfig) check() error {
 	if c.replicas < 1 || c.maxBytes < 2*largestMessage {
-		return fmt.Errorf("-replicas must be 1 at least, and -max-bytes %d: two of the largest notifications", 2*largestMessage)
+		return fmt.Errorf("-replicas must be at least 1, and -max-bytes at least %d, enough for two of the largest notifications", 2*largestMessage)
 	}
 	return nil
 }
@@ -96,14 +96,14 @@ func newFlags(command string) *flag.FlagSet {
 
 // parse returns errors that quote no URL: there may be a password in it.
 func parse(flags *flag.FlagSet, args []string, stderr io.Writer) error {
-	flags.SetOutput(io.Discard) // the package would print the error, and all flags after it
+	flags.SetOutput(io.Discard) // package flag would print the error and all flags
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		flags.SetOutput(stderr)
 		flags.Usage()
 	case err != nil && strings.ContainsAny(err.Error(), "@/"):
-		return errors.New("a URL or a path stands where none belongs; -h lists the flags")
+		return errors.New("there is a URL or a path in a wrong place; -h lists the flags")
 	}
 	return err
 }
@@ -113,7 +113,7 @@ func parseFlags(flags *flag.FlagSet, args []string, stderr io.Writer) error {
 	if err := parse(flags, args, stderr); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 { // not quoted: it may be the URL of a flag that was forgotten
+	if flags.NArg() > 0 { // not quoted: it may be a URL whose flag was forgotten
 		return errors.New("there are arguments without a flag; -h lists the flags")
 	}
 	return nil

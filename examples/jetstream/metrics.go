@@ -18,16 +18,16 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// metrics is what Prometheus asks for. Labels have a bounded set of values, all
-// of them ours: whoever sends requests cannot make series.
+// metrics are for Prometheus. The values of labels come from a fixed set, so
+// that senders of requests cannot create series.
 type metrics struct {
 	registry *prometheus.Registry
 	factory  promauto.Factory
 }
 
-// newMetrics has what receivers and workers have in common: what their watcher
-// has seen. Each of them says the same of the cluster, so take the maximum and not
-// the sum.
+// newMetrics has the metrics that receivers and workers share: the state of the
+// cluster, as their watcher sees it. All of them report the same cluster, so
+// take the maximum and not the sum.
 func newMetrics(w *watcher) metrics {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -41,7 +41,7 @@ func newMetrics(w *watcher) metrics {
 			return value(s)
 		})
 	}
-	gauge("cloudinary_cluster_ready", "1 if the cluster can be used, else 0.", func(s clusterState) float64 {
+	gauge("cloudinary_cluster_ready", "1 if the cluster can be used, otherwise 0.", func(s clusterState) float64 {
 		if s.err != nil {
 			return 0
 		}
@@ -49,11 +49,11 @@ func newMetrics(w *watcher) metrics {
 	})
 	gauge("cloudinary_queue_messages", "Notifications that no worker has completed; NaN if the cluster does not answer.",
 		func(s clusterState) float64 { return float64(s.queue.State.Msgs) })
-	gauge("cloudinary_queue_bytes", "Their size in the stream.",
+	gauge("cloudinary_queue_bytes", "The size of these notifications in the stream.",
 		func(s clusterState) float64 { return float64(s.queue.State.Bytes) })
 	gauge("cloudinary_queue_max_bytes", "The size at which the stream is full.",
 		func(s clusterState) float64 { return float64(s.queue.Config.MaxBytes) })
-	gauge("cloudinary_queue_oldest_seconds", "How long the oldest of them waits; 0 if there is none.", func(s clusterState) float64 {
+	gauge("cloudinary_queue_oldest_seconds", "How long the oldest of these notifications has waited; 0 if there is none.", func(s clusterState) float64 {
 		if s.queue.State.Msgs == 0 {
 			return 0
 		}
@@ -68,7 +68,7 @@ func (m metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// receiver returns what a Handler's Observe counts.
+// receiver returns a function for Config.Observe that counts requests.
 func (m metrics) receiver() func(context.Context, cloudinaryhook.Outcome) {
 	requests := m.factory.NewCounterVec(prometheus.CounterOpts{
 		Name: "cloudinary_notifications_total",
@@ -85,16 +85,17 @@ func (m metrics) receiver() func(context.Context, cloudinaryhook.Outcome) {
 	}
 }
 
-// worker returns what counts the tries of deliveries by what came of them.
+// worker returns a function that counts tries of deliveries by their result.
 func (m metrics) worker() func(result string) {
 	tries := m.factory.NewCounterVec(prometheus.CounterOpts{
 		Name: "cloudinary_deliveries_total",
-		Help: "Tries of workers by result: done, later (it is tried again), dead (it went to the dead letters), or lost (the cluster was not told, and gives it to a worker again).",
+		Help: "Tries of workers by result: done, later (it is tried again), dead (it went to the dead letters), or lost (the cluster did not get the result, and gives the delivery to a worker again).",
 	}, []string{"result"})
 	return func(result string) { tries.WithLabelValues(result).Inc() }
 }
 
-// causes tell failures apart. Stages come first: what they wrap says less.
+// causes tell failures apart. Stages come first, because the errors that they
+// wrap tell less.
 var causes = []error{
 	cloudinaryhook.ErrSave, cloudinaryhook.ErrCreateImage, cloudinaryhook.ErrComplete, cloudinaryhook.ErrInvalidDelivery,
 	cloudinaryhook.ErrMissingToken, cloudinaryhook.ErrInvalidToken, cloudinaryhook.ErrMissingSignature,
@@ -104,7 +105,7 @@ var causes = []error{
 	nats.ErrNoResponders, nats.ErrTimeout,
 }
 
-// causeOf names an error with one of a bounded set of names.
+// causeOf returns a name for an error, out of a fixed set.
 func causeOf(err error) string {
 	for _, cause := range causes {
 		if errors.Is(err, cause) {

@@ -12,15 +12,16 @@ import (
 	"time"
 )
 
-// processes are the nodes of a cluster on this machine, each a process of its own,
-// which can be killed as a crash would.
+// processes are the nodes of a cluster on this machine. Each is a process that
+// can be killed, like a crash.
 type processes struct {
 	nodes   []node
 	running []*exec.Cmd // nil: that node was killed
 }
 
-// startProcesses returns once the nodes take connections, which is before they
-// have found each other. What it has started is in the result also when it fails.
+// startProcesses returns when the nodes accept clients. They may not be
+// connected to each other yet. Even if it fails, the result has the nodes that
+// it has started.
 func startProcesses(ctx context.Context, dir string, lazySync bool) (*processes, error) {
 	nodes, err := newNodes(dir)
 	if err != nil {
@@ -41,7 +42,8 @@ func (p *processes) start(ctx context.Context, i int) (err error) {
 	return err
 }
 
-// kill gives a node no time to hand over to another, nor to write anything.
+// kill ends a node at once: it cannot hand over to another node or write
+// anything.
 func (p *processes) kill(i int) {
 	_ = p.running[i].Process.Kill()
 	_ = p.running[i].Wait()
@@ -62,14 +64,14 @@ func (p *processes) stop() (cpu time.Duration) {
 	return cpu
 }
 
-// startSelf runs this program once more, and returns what its first line says
-// after the colon.
+// startSelf runs this program once more. said is the text after the colon in
+// its first line of output.
 func startSelf(ctx context.Context, env []string, args ...string) (cmd *exec.Cmd, said string, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, "", err
 	}
-	cmd = exec.CommandContext(ctx, self, args...) //nolint:gosec // itself
+	cmd = exec.CommandContext(ctx, self, args...) //nolint:gosec // this program
 	cmd.Env = append(os.Environ(), env...)
 	var log bytes.Buffer
 	cmd.Stderr = &log
@@ -88,7 +90,8 @@ func startSelf(ctx context.Context, env []string, args ...string) (cmd *exec.Cmd
 	return cmd, strings.TrimSpace(said), nil
 }
 
-// stopSelf ends such a program, and returns the CPU time it has used.
+// stopSelf ends a program of startSelf, and returns the CPU time that it has
+// used.
 func stopSelf(cmd *exec.Cmd) time.Duration {
 	_ = cmd.Process.Signal(os.Interrupt)
 	_ = cmd.Wait()

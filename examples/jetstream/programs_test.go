@@ -256,7 +256,7 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("%v:\n%s", err, out)
 	}
 	for _, want := range []string{
-		`node [abc], which leads the stream, is killed`, `node [abc], which follows, is killed`,
+		`node [abc], the leader of the stream, is killed`, `node [abc], a follower, is killed`,
 		`(?s)is started again.*has caught up.*is started again.*has caught up`,
 		`sent [1-9]\d*, acknowledged [1-9]\d*, lost 0, doubled 0;`,
 		`longest gap without a 201 ([2-9]|\d\d)[.\d]*s`, // a node that hands over leaves none

@@ -20,16 +20,16 @@ const (
 	maxBody  = 4 << 20
 	inFlight = 4096
 
-	// As JSON a body is a third longer, in base64; the rest is for claims and
+	// In JSON a body is base64, a third longer. The rest is for claims and
 	// headers.
 	largestMessage = maxBody/3*4 + 256<<10
 )
 
 // A receiver authenticates notifications and queues them. It keeps nothing, so
-// any number of them run side by side.
+// any number of receivers can run at the same time.
 type receiver struct {
 	addr    string
-	admin   string // address of /metrics, or "": it is at addr
+	admin   string // address of /metrics; "": it is at addr
 	drain   time.Duration
 	secrets []string
 	keys    [][]byte
@@ -41,8 +41,8 @@ func parseReceiver(args []string, getenv func(string) string, stderr io.Writer) 
 	r := new(receiver)
 	flags := newFlags("receive")
 	flags.StringVar(&r.addr, "addr", "127.0.0.1:8080", "`address` to listen on")
-	flags.StringVar(&r.admin, "admin", "", "`address` for /metrics; -addr then has the hook and the health checks alone")
-	flags.DurationVar(&r.drain, "drain", 0, "how long to answer as before after SIGTERM, while /readyz already says no; above what a load balancer takes to notice")
+	flags.StringVar(&r.admin, "admin", "", "`address` for /metrics; -addr then has only the hook and the health checks")
+	flags.DurationVar(&r.drain, "drain", 0, "how long to go on answering after SIGTERM, while /readyz already answers 503; give a load balancer time to notice")
 	r.log.Register(flags)
 	r.cluster.register(flags)
 	if err := parseFlags(flags, args, stderr); err != nil {
@@ -68,7 +68,7 @@ func (r *receiver) readSecrets(getenv func(string) string) (err error) {
 	for _, key := range keys {
 		r.keys = append(r.keys, []byte(key))
 	}
-	_, err = r.handler(new(queue), 0, nil, nil) // which refuses what is no secret or no key
+	_, err = r.handler(new(queue), 0, nil, nil) // refuses invalid secrets and keys
 	return err
 }
 
@@ -118,7 +118,8 @@ func (r *receiver) run(ctx context.Context, stdout, stderr io.Writer) error {
 	return program.Serve(ctx, sites...)
 }
 
-// handler waits for the queue, within timeout; 0 is the library's own.
+// handler returns the hook. timeout is Config.Timeout; 0 means the library's
+// default.
 func (r *receiver) handler(q cloudinaryhook.Store, timeout time.Duration, count func(context.Context, cloudinaryhook.Outcome), logger *slog.Logger) (*cloudinaryhook.Handler, error) {
 	handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
 		Signature: &cloudinaryhook.SignatureVerifier{Secrets: r.secrets},
@@ -135,18 +136,19 @@ func (r *receiver) handler(q cloudinaryhook.Store, timeout time.Duration, count 
 	return handler, nil
 }
 
-// newMux has the health checks, and the hook if it is not nil.
+// newMux returns a mux with the health checks, and with the hook if it is not
+// nil.
 func newMux(program *service.Service, hook http.Handler) *http.ServeMux {
 	mux := http.NewServeMux()
 	program.RegisterHealth(mux)
 	if hook != nil {
-		mux.Handle(hookPath, hook) // every method: the hook says which is right
+		mux.Handle(hookPath, hook) // every method: the hook answers 405 to wrong ones
 	}
 	return mux
 }
 
-// checkPayload refuses a cluster that could not take every body that the handler
-// lets in. NATS allows 1 MB unless told otherwise.
+// checkPayload refuses a cluster whose max_payload is too small for the bodies
+// that the handler accepts. NATS's default is 1 MB.
 func checkPayload(maxPayload int64) error {
 	if maxPayload < largestMessage {
 		return fmt.Errorf("%w: max_payload is %d, and a body of %d bytes needs %d; set max_payload: 8MB on every node",

@@ -17,32 +17,32 @@ import (
 var (
 	errTooLarge   = errors.New("the delivery is larger than the cluster's max_payload")
 	errBusy       = errors.New("too many deliveries wait for the cluster")
-	errNotCounted = errors.New("a queue does not know what workers have completed")
+	errNotCounted = errors.New("a queue does not know which deliveries workers have completed")
 	errNotSaved   = errors.New("the last notification was not saved")
 )
 
-// failureCounts is how long a failed Save makes a receiver not ready. After that it
-// gets notifications again, and the first of them shows how the cluster is.
+// failureCounts is how long a failed Save makes a receiver not ready. After
+// that it gets notifications again, and the first one tests the cluster.
 const failureCounts = 10 * time.Second
 
-// publishTry is how long one node may take to acknowledge; then another is
-// asked. Nobody leads the stream for 4 to 9 s after its leader was lost.
+// publishTry is how long one node may take to acknowledge. After that, Save
+// asks another node. When a stream loses its leader, it has none for 4 to 9 s.
 const publishTry = 4 * time.Second
 
-// A queue is the Store of a Deferred receiver: to save is to publish, and to
-// have the cluster's word that most of its nodes have it on disk. Workers take
-// it from there.
+// A queue is the Store of a Deferred receiver. Save publishes a delivery, and
+// returns when the cluster has confirmed that most of its nodes have it on
+// disk. Workers take it from there.
 type queue struct {
 	conn  *connection
 	js    jetstream.JetStream
 	try   time.Duration // for one node
 	slots chan struct{} // one for each publish in flight
 
-	saved, failed atomic.Int64 // when the last Save did, in Unix nanoseconds
+	saved, failed atomic.Int64 // when a Save last succeeded or failed, in Unix nanoseconds
 }
 
-// newQueue allows so many publishes in flight. While nobody leads the stream
-// they all wait, and each holds its notification in memory.
+// newQueue limits the publishes in flight. While the stream has no leader, all
+// of them wait, and each keeps its notification in memory.
 func newQueue(conn *connection, try time.Duration, inFlight int) (*queue, error) {
 	js, err := jetstream.New(conn.Conn)
 	if err != nil {
@@ -51,23 +51,24 @@ func newQueue(conn *connection, try time.Duration, inFlight int) (*queue, error)
 	return &queue{conn: conn, js: js, try: try, slots: make(chan struct{}, inFlight)}, nil
 }
 
-// Save implements cloudinaryhook.Store. Within the stream's dedupe window a
-// delivery that was published before is StatePending: whether a worker has
-// completed it is the workers' to know. A publish without an answer is tried
-// again, until ctx is done: the delivery ID is the message's, so a first try
-// that did arrive is not doubled.
+// Save implements cloudinaryhook.Store. Within the stream's dedupe window, a
+// delivery that was published before is StatePending: only the workers know
+// whether it is completed. If a publish gets no answer, Save tries again until
+// ctx ends. The message has the delivery's ID, so the stream drops a second
+// copy.
 func (q *queue) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 	state, err := q.save(ctx, d)
 	if now := time.Now().UnixNano(); err == nil {
 		q.saved.Store(now)
-	} else if !errors.Is(err, errTooLarge) { // which is that delivery's own fault
+	} else if !errors.Is(err, errTooLarge) { // that is a fault of this delivery only
 		q.failed.Store(now)
 	}
 	return state, err
 }
 
-// ready refuses while notifications are not saved, whatever the cluster says of
-// itself: nodes whose disks are full answer all questions as before.
+// ready returns an error if the last Save failed a short time ago. The
+// cluster's own state is not enough: nodes with full disks still answer all
+// questions.
 func (q *queue) ready() error {
 	failed := q.failed.Load()
 	if failed > q.saved.Load() && time.Since(time.Unix(0, failed)) < failureCounts {
@@ -114,26 +115,28 @@ func (q *queue) publish(ctx context.Context, id string, data []byte) (*jetstream
 	defer cancel()
 	ack, err := q.js.PublishMsg(tryCtx, &nats.Msg{Subject: subject, Data: data},
 		jetstream.WithMsgID(id), jetstream.WithExpectStream(streamName),
-		jetstream.WithRetryAttempts(math.MaxInt)) // while nobody leads the stream, until tryCtx is done
-	if tryCtx.Err() != nil && ctx.Err() == nil { // else the caller was in a hurry, and the node not slow
+		jetstream.WithRetryAttempts(math.MaxInt)) // while the stream has no leader, until tryCtx ends
+	if tryCtx.Err() != nil && ctx.Err() == nil { // otherwise the caller's time was over, and the node is not to blame
 		q.conn.leave(number)
 	}
 	return ack, err
 }
 
-// transient says which errors are the cluster's state and not its answer. All
-// others are answers: a full stream does not get emptier by asking again.
+// transient reports whether an error is temporary, so that a second try makes
+// sense. All other errors are the cluster's answers: a full stream, for
+// example, stays full.
 func transient(err error) bool {
 	const sameIDInFlight = 10158 // another publish of this ID is not yet on disk
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return api.ErrorCode == sameIDInFlight
 	}
 	return errors.Is(err, context.DeadlineExceeded) ||
-		errors.Is(err, nats.ErrConnectionClosed) || // it was left for another node meanwhile
+		errors.Is(err, nats.ErrConnectionClosed) || // another caller has changed to another node
 		errors.Is(err, nats.ErrDisconnected) ||
 		errors.Is(err, nats.ErrReconnectBufExceeded)
 }
 
-// Complete implements cloudinaryhook.Store. A Deferred receiver never calls it,
-// and a queue that said nil would say that something is known done.
+// Complete implements cloudinaryhook.Store. A Deferred receiver never calls it.
+// It returns an error, because nil would mean that the queue knows that the
+// delivery is done.
 func (q *queue) Complete(context.Context, string, error) error { return errNotCounted }

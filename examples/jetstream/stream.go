@@ -22,17 +22,18 @@ const (
 )
 
 var (
-	errUnsafeStream = errors.New("the stream does not keep what the receivers promise")
-	errNoQuorum     = errors.New("most of its nodes are away")
+	errUnsafeStream = errors.New("the stream could lose acknowledged notifications")
+	errNoQuorum     = errors.New("most of its nodes are down or cut off")
 	errFull         = errors.New("the stream is full")
 )
 
-// streams are the configurations of both streams: of notifications that wait for
-// a worker, and of those that no worker could process.
+// streams returns the configurations of both streams. The first has the
+// notifications that wait for a worker. The second has those that no worker
+// could process.
 //
-// A message leaves the first one only when a worker acknowledges it: there is no
-// age limit, and a full stream refuses what is new instead of dropping what is
-// old, since the old was answered 201.
+// A message leaves the first stream only when a worker acknowledges it. There
+// is no age limit. A full stream refuses new messages and never drops old ones,
+// because those were answered 201.
 func (c clusterConfig) streams() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{{
 		Name: streamName, Subjects: []string{subject},
@@ -47,20 +48,21 @@ func (c clusterConfig) streams() []jetstream.StreamConfig {
 	}}
 }
 
-// openStreams creates the streams that are missing. It changes none that exist,
-// which an operator may have tuned, but refuses those that could lose what was
-// acknowledged.
+// openStreams creates the missing streams. It does not change existing streams,
+// because an operator may have tuned them. It refuses a stream that could lose
+// acknowledged notifications.
 func openStreams(ctx context.Context, js jetstream.JetStream, c clusterConfig) error {
 	_, err := c.open(ctx, js)
 	return err
 }
 
-// open is openStreams, and returns what the cluster says about both streams.
+// open is openStreams, and returns the cluster's information about both
+// streams.
 func (c clusterConfig) open(ctx context.Context, js jetstream.JetStream) (infos []*jetstream.StreamInfo, err error) {
 	for _, want := range c.streams() {
 		stream, err := js.Stream(ctx, want.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			stream, err = js.CreateStream(ctx, want) // another may have at the same time
+			stream, err = js.CreateStream(ctx, want) // another program may create it at the same time
 			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 				stream, err = js.Stream(ctx, want.Name)
 			}
@@ -77,8 +79,8 @@ func (c clusterConfig) open(ctx context.Context, js jetstream.JetStream) (infos 
 	return infos, nil
 }
 
-// explain names the setting behind an error that says only that there is not
-// enough storage. JetStream reserves a stream's size when it creates the stream.
+// explain adds the setting to an error that only says that there is not enough
+// storage. JetStream reserves a stream's size when it creates the stream.
 func (c clusterConfig) explain(err error) error {
 	const accountLimits = 10002
 	api, ok := errors.AsType[*jetstream.APIError](err)
@@ -90,13 +92,13 @@ func (c clusterConfig) explain(err error) error {
 		c.maxBytes, float64(c.maxBytes)/gib, err)
 }
 
-// checkNodes refuses a stream whose leader has not heard of enough other nodes
-// for a majority. Such a leader still answers questions for a while.
+// checkNodes returns an error if the stream's leader has no contact to a
+// majority of the nodes. Such a leader still answers questions for a while.
 func checkNodes(info *jetstream.StreamInfo) error {
 	if info.Cluster == nil {
-		return nil // the node stands alone
+		return nil // the node is alone
 	}
-	const silent = 5 * time.Second // nodes of a stream talk every second
+	const silent = 5 * time.Second // the nodes of a stream send messages every second
 	here := 0
 	for _, replica := range info.Cluster.Replicas {
 		if !replica.Offline && replica.Active < silent {
@@ -112,7 +114,8 @@ func checkNodes(info *jetstream.StreamInfo) error {
 	return nil
 }
 
-// checkRoom refuses a stream that may not take the next notification.
+// checkRoom returns an error if the stream may have no room for the next
+// notification.
 func checkRoom(info *jetstream.StreamInfo) error {
 	limit, used := info.Config.MaxBytes, info.State.Bytes
 	if limit > 0 && used+largestMessage > uint64(limit) {
@@ -124,8 +127,8 @@ func checkRoom(info *jetstream.StreamInfo) error {
 	return nil
 }
 
-// checkStream compares what durability rests on. Whether nodes sync each write
-// to disk is theirs to say, and no client can ask; see the README.
+// checkStream compares the settings that durability depends on. A client cannot
+// see whether the nodes sync each write to disk; see the README.
 func checkStream(got, want jetstream.StreamConfig) error {
 	var problem string
 	switch {
@@ -136,7 +139,7 @@ func checkStream(got, want jetstream.StreamConfig) error {
 	case got.Retention != want.Retention:
 		problem = fmt.Sprintf("its retention is %v, not %v", got.Retention, want.Retention)
 	case got.Discard != jetstream.DiscardNew:
-		problem = "when full it drops what is old"
+		problem = "when it is full, it drops old messages"
 	case got.MaxAge != 0 || got.MaxMsgsPerSubject > 0:
 		problem = "it drops messages by age or number"
 	case got.NoAck:

@@ -14,27 +14,27 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
-// newSecrets are a secret and a key for one run.
+// newSecrets returns a secret and a token key for one run.
 func newSecrets() (secret string, tokenKey []byte) {
 	return rand.Text(), []byte(rand.Text() + rand.Text())
 }
 
-// A load is many notifications, and what receivers answered. It is safe for
+// A load sends many notifications and counts the answers. It is safe for
 // concurrent use.
 type load struct {
 	receivers []*sender.Sender
 	client    *http.Client
-	pause     time.Duration // between the tries of one
+	pause     time.Duration // between the tries of one notification
 
 	mu       sync.Mutex
 	sent     int
 	accepted map[string]bool // IDs of deliveries that were answered 201
-	statuses map[int]int     // how many tries were answered so; 0: not at all
-	last     time.Time       // of a 201
-	gap      time.Duration   // the longest without one
+	statuses map[int]int     // how many tries had each status; 0: no answer
+	last     time.Time       // time of the last 201
+	gap      time.Duration   // the longest time without a 201
 }
 
-// newLoad sends to receivers at these URLs.
+// newLoad returns a load for the receivers at these URLs.
 func newLoad(secret string, tokenKey []byte, pause time.Duration, hooks ...string) *load {
 	l := &load{
 		client:   &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1024}, Timeout: 20 * time.Second},
@@ -47,8 +47,8 @@ func newLoad(secret string, tokenKey []byte, pause time.Duration, hooks ...strin
 	return l
 }
 
-// run sends one notification after the other, one at most per interval, until
-// ctx is done.
+// run sends one notification after the other, at most one per interval, until
+// ctx ends.
 func (l *load) run(ctx context.Context, interval time.Duration) error {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -68,13 +68,13 @@ func (l *load) run(ctx context.Context, interval time.Duration) error {
 	}
 }
 
-// cloudinaryTries is how often Cloudinary sends a notification until it is
-// answered with success.
+// cloudinaryTries is how often Cloudinary sends a notification that is not
+// accepted.
 const cloudinaryTries = 4
 
-// deliver sends a notification until it is answered 201, to one receiver after
-// the other, as a load balancer would. It does not wait for minutes between
-// tries, as Cloudinary does.
+// deliver sends a notification until it is answered 201, each time to the next
+// receiver, as a load balancer would. Unlike Cloudinary, it does not wait for
+// minutes between the tries.
 func (l *load) deliver(ctx context.Context, body []byte, tries int) error {
 	l.mu.Lock()
 	first := l.sent
@@ -111,14 +111,14 @@ func (l *load) count(answer sender.Answer) (accepted bool) {
 	return true
 }
 
-// acknowledged is how many notifications were answered 201.
+// acknowledged returns how many notifications were answered 201.
 func (l *load) acknowledged() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.accepted)
 }
 
-// A result is what became of a load.
+// A result has the counts of a load.
 type result struct {
 	sent, acknowledged, refusals int // refusals count tries
 	images, lost, doubled        int
@@ -130,7 +130,7 @@ func (r result) String() string {
 		r.sent, r.acknowledged, r.lost, r.doubled, r.refusals, r.images, r.gap.Round(10*time.Millisecond))
 }
 
-// compare looks for an image of each notification that was answered 201.
+// compare checks that each notification that was answered 201 has an image.
 func (l *load) compare(ctx context.Context, db *database.DB) (r result, err error) {
 	const all = 1_000_000
 	images, err := db.Images(ctx, "", database.Position{}, all)

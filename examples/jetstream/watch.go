@@ -20,14 +20,16 @@ const (
 	lookTimeout = 3 * time.Second
 )
 
-// notReady is what /readyz says of the cluster; the log has the error.
+// notReady is the answer of /readyz if the cluster is not ready. The log has
+// the error.
 const notReady = "the cluster cannot be used"
 
-var errNotSeen = errors.New("the cluster was not asked yet")
+var errNotSeen = errors.New("the program has not asked the cluster yet")
 
-// A watcher asks the cluster every two seconds how it is, makes what somebody has
-// deleted, and remembers the answer. Health checks and metrics read what it
-// remembers, so the cluster does not pay for each of their requests.
+// A watcher asks the cluster for its state every two seconds, and remembers the
+// answer. It makes a deleted stream or consumer again. Health checks and
+// metrics read the remembered state, so their requests do not reach the
+// cluster.
 type watcher struct {
 	conn    *connection
 	js      jetstream.JetStream
@@ -37,14 +39,14 @@ type watcher struct {
 	// openConsumer makes the workers' consumer if it is missing. Nil in a receiver.
 	openConsumer func(context.Context) error
 
-	failedSince time.Time // or since a node was left for it; zero: the last look was good
-	created     time.Time // when the stream was; zero: not known yet
+	failedSince time.Time // or when it last changed the node for this reason; zero: the last look found no failure
+	created     time.Time // when the stream was created; zero: not known yet
 
 	mu   sync.Mutex
 	seen clusterState
 }
 
-// A clusterState is what a look has found.
+// A clusterState is the result of a look.
 type clusterState struct {
 	err         error // why the program cannot do its work; nil: it can
 	queue, dead *jetstream.StreamInfo
@@ -54,8 +56,8 @@ func newWatcher(conn *connection, js jetstream.JetStream, cluster clusterConfig,
 	return &watcher{conn: conn, js: js, cluster: cluster, logger: logger, seen: clusterState{err: errNotSeen}}
 }
 
-// start looks until stop is called, also after ctx has ended: a receiver answers
-// for a while then.
+// start looks until stop is called, even after ctx has ended, because a
+// receiver goes on answering for a while.
 func (w *watcher) start(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var looking sync.WaitGroup
@@ -66,8 +68,8 @@ func (w *watcher) start(ctx context.Context) (stop func()) {
 	return func() { cancel(); looking.Wait() }
 }
 
-// look asks once. It leaves a node that is silent or cut off from the others, and
-// goes to another one. Save does the same, but a receiver that is not ready gets no
+// look asks once. If the node is silent or cut off from the others, it changes
+// to another node. Save does the same, but a receiver that is not ready gets no
 // notifications to save.
 func (w *watcher) look(ctx context.Context) {
 	number := w.conn.number()
@@ -99,7 +101,7 @@ func (w *watcher) look(ctx context.Context) {
 	}
 }
 
-// isAway says which errors another node may not have.
+// isAway reports whether another node may work better.
 func isAway(err error) bool {
 	api, ok := errors.AsType[*jetstream.APIError](err)
 	return ok && api.Code == http.StatusServiceUnavailable || errors.Is(err, errNoQuorum) ||
@@ -120,21 +122,22 @@ func (w *watcher) ask(ctx context.Context) (now clusterState) {
 	if w.openConsumer != nil {
 		now.err = w.openConsumer(ctx)
 	} else {
-		now.err = checkRoom(now.queue) // a full stream is no trouble to a worker
+		now.err = checkRoom(now.queue) // only a receiver needs room in the stream
 	}
 	return now
 }
 
-// state is what the last look has found.
+// state returns the result of the last look.
 func (w *watcher) state() clusterState {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.seen
 }
 
-// openConsumer creates the workers' consumer if it is missing. It changes one that
-// exists only if its AckWait is too short, or if the server would give up a message
-// after some tries. It never makes AckWait shorter: other workers may need it.
+// openConsumer creates the workers' consumer if it is missing. It changes an
+// existing one only if its AckWait is too short, or if the server would give up
+// a message after some tries. It never makes AckWait shorter, because other
+// workers may need it.
 func openConsumer(ctx context.Context, js jetstream.JetStream, want jetstream.ConsumerConfig) error {
 	consumer, err := js.Consumer(ctx, streamName, workersName)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {

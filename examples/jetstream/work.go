@@ -22,50 +22,51 @@ import (
 )
 
 const (
-	maxTries   = 20 // which takes an hour and three quarters
+	maxTries   = 20 // the pauses between them take an hour and three quarters
 	maxBackoff = 10 * time.Minute
 
-	// Messages that failed wait for their next try among those that are not
-	// acknowledged. So many may, and hold up no other; where more do, it is no
-	// longer about single messages, and workers pause.
+	// Failed messages are not acknowledged while they wait for their next try. Up
+	// to this number they do not delay other messages. With more of them, the
+	// fault is not in single messages, and workers pause.
 	maxUnacknowledged = 10_000
 
-	// The cluster gives a message to another worker when it has heard nothing of it
-	// for this long. A busy worker reports three times as often, so workers may have
-	// different -timeouts.
+	// If no worker reports on a message for this long, the cluster gives it to
+	// another worker. A busy worker reports three times in this period, so workers
+	// may have different -timeouts.
 	ackWait = 30 * time.Second
 
-	// A dead letter is the message as it came, and these headers.
+	// A dead letter is the original message with these headers.
 	causeHeader = "Cloudinary-Dead-Cause"
 	triesHeader = "Cloudinary-Dead-Tries"
 )
 
-var errNoWord = errors.New("workers took it and none reported a result: it may crash their process")
+var errNoWord = errors.New("workers took the message and none reported a result: it may crash their process")
 
-// backoff is the pause after the nth try: 1 s, 2 s, 4 s, up to maxBackoff.
+// backoff returns the pause after the nth try: 1 s, 2 s, 4 s, up to maxBackoff.
 func backoff(tries uint64) time.Duration {
 	return min(time.Second<<min(tries-1, 20), maxBackoff)
 }
 
-// A worker takes deliveries from the stream and has its processor do what they
-// announce. It holds no secret: only receivers publish to the stream, and what
-// they publish was authenticated.
+// A worker takes deliveries from the stream and gives them to its processor. It
+// needs no secret: only receivers publish to the stream, and they have
+// authenticated the deliveries.
 type worker struct {
 	processor   *cloudinaryhook.Processor
 	concurrency int
 	timeout     time.Duration              // of one delivery's work
 	maxTries    uint64                     // of one delivery
-	backoff     func(uint64) time.Duration // after so many tries
-	ackWait     time.Duration              // the same in all workers
+	backoff     func(uint64) time.Duration // after this number of tries
+	ackWait     time.Duration              // must be the same in all workers
 	count       func(result string)        // of each try
 	logger      *slog.Logger
 
 	js jetstream.JetStream
 }
 
-// consumer is the workers' common place in the stream. A message that no worker
-// speaks of within AckWait goes to another one. The server counts tries but never
-// stops, since what it stops to deliver would lie in the stream for ever.
+// consumer returns the configuration of the consumer that all workers share. If
+// no worker reports on a message within AckWait, another worker gets it. The
+// server counts tries, but has no limit: after a limit it would leave the
+// message in the stream for ever.
 func (w *worker) consumer() jetstream.ConsumerConfig {
 	return jetstream.ConsumerConfig{
 		Durable: workersName, AckPolicy: jetstream.AckExplicitPolicy,
@@ -73,7 +74,7 @@ func (w *worker) consumer() jetstream.ConsumerConfig {
 	}
 }
 
-// run works until ctx is done, and then finishes what it has taken.
+// run works until ctx ends, and then finishes its current messages.
 func (w *worker) run(ctx context.Context, c *connection) (err error) {
 	if w.js, err = jetstream.New(c.Conn); err != nil {
 		return err
@@ -81,7 +82,7 @@ func (w *worker) run(ctx context.Context, c *connection) (err error) {
 	if err := openConsumer(ctx, w.js, w.consumer()); err != nil {
 		return err
 	}
-	consumer, err := w.js.Consumer(ctx, streamName, workersName) // the same one after it was deleted and made again
+	consumer, err := w.js.Consumer(ctx, streamName, workersName) // still works after somebody has deleted it and it was made again
 	if err != nil {
 		return fmt.Errorf("consumer %s: %w", workersName, err)
 	}
@@ -96,13 +97,13 @@ func (w *worker) run(ctx context.Context, c *connection) (err error) {
 		})
 	}
 	working.Wait()
-	return c.FlushTimeout(5 * time.Second) // of acknowledgements
+	return c.FlushTimeout(5 * time.Second) // sends the last acknowledgements
 }
 
-// next is a message, or nil if there was none. Each is asked for when there is
-// time for it: one that waited here would be another worker's before its turn.
-// A question is not open for long, since the cluster may answer it into a
-// connection that is dead, and count that as a try.
+// next returns a message, or nil if there was none. A worker asks for a message
+// only when it can work on it: if the message waited here, the cluster could
+// give it to another worker too. Each request is short, because the cluster may
+// send its answer to a dead connection and count that as a try.
 func (w *worker) next(ctx context.Context, c *connection, consumer jetstream.Consumer) jetstream.Msg {
 	pull, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -124,8 +125,9 @@ func (w *worker) next(ctx context.Context, c *connection, consumer jetstream.Con
 	return nil
 }
 
-// handle answers for one message: acknowledged, put off, or among the dead
-// letters. Where the answer fails the message comes again, and is a duplicate.
+// handle processes one message. Then it acknowledges the message, asks for a
+// later try, or moves it to the dead letters. If that fails, the message comes
+// again and is a duplicate.
 func (w *worker) handle(ctx context.Context, msg jetstream.Msg) {
 	meta, err := msg.Metadata()
 	if err != nil {
@@ -150,14 +152,14 @@ func (w *worker) handle(ctx context.Context, msg jetstream.Msg) {
 	w.count(result)
 }
 
-// hold tells the cluster at intervals that a worker is busy with the message. It
-// stops after the worker's -timeout: work that never ends would keep the message
-// for ever.
+// hold tells the cluster at intervals that the worker is busy with the message.
+// It stops after the worker's -timeout, so that endless work does not keep the
+// message for ever.
 func (w *worker) hold(ctx context.Context, msg jetstream.Msg) (release func()) {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	var holding sync.WaitGroup
 	holding.Go(func() {
-		service.Every(ctx, w.ackWait/3, func() { _ = msg.InProgress() }) // if it fails, the next may not
+		service.Every(ctx, w.ackWait/3, func() { _ = msg.InProgress() }) // if one report fails, the next may succeed
 	})
 	return func() { cancel(); holding.Wait() }
 }
@@ -177,9 +179,9 @@ func (w *worker) process(ctx context.Context, msg jetstream.Msg, tries uint64) e
 	return err
 }
 
-// bury puts a message among the dead letters, and takes it from the stream once
-// the dead letter is as durable as it was. The dead letter's ID names the message
-// and not the delivery, which may be put back and die again.
+// bury publishes a message as a dead letter, and removes it from the stream
+// when the dead letter is durable. The dead letter's ID is the message's and
+// not the delivery's, because the delivery may be put back and fail again.
 func (w *worker) bury(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
@@ -189,13 +191,13 @@ func (w *worker) bury(ctx context.Context, msg jetstream.Msg, meta *jetstream.Ms
 	letter.Header.Set(triesHeader, strconv.FormatUint(meta.NumDelivered, 10))
 	id := fmt.Sprintf("%s/%d", meta.Stream, meta.Sequence.Stream)
 	if _, err := w.js.PublishMsg(ctx, letter, jetstream.WithMsgID(id), jetstream.WithExpectStream(deadName)); err != nil {
-		return fmt.Errorf("it stays in the stream: %w", errors.Join(err, msg.NakWithDelay(w.backoff(meta.NumDelivered))))
+		return fmt.Errorf("the message stays in the stream: %w", errors.Join(err, msg.NakWithDelay(w.backoff(meta.NumDelivered))))
 	}
 	return msg.TermWithReason("it is among the dead letters")
 }
 
-// headerText is an error on one line, and not so long that the message would
-// exceed what the cluster takes.
+// headerText returns an error's text on one line, short enough for the
+// cluster's max_payload.
 func headerText(err error) string {
 	text := strings.Join(strings.Fields(err.Error()), " ")
 	return strings.ToValidUTF8(text[:min(len(text), 1000)], "")
@@ -213,17 +215,17 @@ type workCommand struct {
 func parseWorker(args []string, stderr io.Writer) (*workCommand, error) {
 	c := &workCommand{worker: worker{maxTries: maxTries, backoff: backoff, ackWait: ackWait}}
 	flags := newFlags("work")
-	flags.StringVar(&c.db, "db", "images.db", "`database` of all workers: a postgres:// URL, or an SQLite file that those on one machine share")
-	flags.StringVar(&c.admin, "admin", "127.0.0.1:0", "`address` for /metrics and health checks; port 0 is any that is free")
-	flags.IntVar(&c.worker.concurrency, "concurrency", 16, "deliveries at work at a time")
-	flags.DurationVar(&c.worker.timeout, "timeout", 30*time.Second, "how long the work of one may take; workers may differ")
+	flags.StringVar(&c.db, "db", "images.db", "`database` of all workers: a postgres:// URL, or an SQLite file if all workers run on one machine")
+	flags.StringVar(&c.admin, "admin", "127.0.0.1:0", "`address` for /metrics and health checks; port 0 means any free port")
+	flags.IntVar(&c.worker.concurrency, "concurrency", 16, "how many deliveries to work on at the same time")
+	flags.DurationVar(&c.worker.timeout, "timeout", 30*time.Second, "how long the work on one delivery may take; workers may have different values")
 	c.log.Register(flags)
 	c.cluster.register(flags)
 	if err := parseFlags(flags, args, stderr); err != nil {
 		return nil, err
 	}
 	if c.admin == "" {
-		return nil, errors.New("-admin needs an address, as 127.0.0.1:0")
+		return nil, errors.New("-admin needs an address, such as 127.0.0.1:0")
 	}
 	if c.worker.concurrency < 1 || c.worker.timeout <= 0 {
 		return nil, errors.New("-concurrency and -timeout must be positive")
@@ -260,7 +262,7 @@ func (c *workCommand) run(ctx context.Context, stdout, stderr io.Writer) (err er
 	return c.serve(ctx, nc, js, db, listener, stdout)
 }
 
-// serve works, and answers health checks meanwhile.
+// serve runs the worker and answers health checks.
 func (c *workCommand) serve(ctx context.Context, nc *connection, js jetstream.JetStream, db *database.DB, listener net.Listener, stdout io.Writer) error {
 	logger := c.worker.logger
 	watch := newWatcher(nc, js, c.cluster, logger)
@@ -280,7 +282,7 @@ func (c *workCommand) serve(ctx context.Context, nc *connection, js jetstream.Je
 	mux.Handle("GET /metrics", numbers.handler())
 	fmt.Fprintf(stdout, "work: http://%s/metrics\n", listener.Addr())
 
-	both, ctx := errgroup.WithContext(ctx) // one that fails ends the other
+	both, ctx := errgroup.WithContext(ctx) // if one fails, the other ends
 	both.Go(func() error { return c.worker.run(ctx, nc) })
 	both.Go(func() error { return program.Serve(ctx, service.Site{Listener: listener, Handler: mux}) })
 	return both.Wait()
