@@ -39,12 +39,19 @@ const (
 // done twice.
 func (s *Store) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
-		for id, err := range s.pendingIDs(ctx, before) {
+		last := position{receivedAt: math.MinInt64}
+		for {
+			page, err := s.pendingPage(ctx, before, last)
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			if !s.yieldPending(ctx, id, yield) {
+			for _, last = range page {
+				if !s.yieldPending(ctx, last.id, yield) {
+					return
+				}
+			}
+			if len(page) < pendingPage {
 				return
 			}
 		}
@@ -54,35 +61,17 @@ func (s *Store) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudi
 // databaseNow is the database's clock, so that all processes agree on leases.
 const databaseNow = "CAST(extract(epoch FROM clock_timestamp()) * 1e9 AS BIGINT)"
 
-// pendingIDs pages through the deliveries that are pending and not leased.
-func (s *Store) pendingIDs(ctx context.Context, before time.Time) iter.Seq2[string, error] {
-	statement := s.pendingQuery()
-	return func(yield func(string, error) bool) {
-		// A position is where a page ends. Many deliveries may share a time, so it
-		// needs the ID too.
-		type position struct {
-			receivedAt int64
-			id         string
-		}
-		last := position{receivedAt: math.MinInt64}
-		for {
-			page, err := query(ctx, s.db, func(rows *sql.Rows, p *position) error { return rows.Scan(&p.receivedAt, &p.id) },
-				statement, unixNano(before), last.receivedAt, last.id, pendingPage)
-			if err != nil {
-				yield("", err)
-				return
-			}
-			for _, p := range page {
-				if !yield(p.id, nil) {
-					return
-				}
-			}
-			if len(page) < pendingPage {
-				return
-			}
-			last = page[len(page)-1]
-		}
-	}
+// A position is where a page ends. Many deliveries may share a time, so it needs
+// the ID too.
+type position struct {
+	receivedAt int64
+	id         string
+}
+
+// pendingPage returns the next deliveries that are pending and not leased.
+func (s *Store) pendingPage(ctx context.Context, before time.Time, after position) ([]position, error) {
+	return query(ctx, s.db, func(rows *sql.Rows, p *position) error { return rows.Scan(&p.receivedAt, &p.id) },
+		s.pendingQuery(), unixNano(before), after.receivedAt, after.id, pendingPage)
 }
 
 // unixNano returns the nearest time that a column can hold. The columns hold
