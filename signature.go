@@ -16,14 +16,14 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
-// The headers in which Cloudinary signs a notification. A trigger's
-// auth_scheme decides which of them it sends: "default" all three,
-// "legacy_hmac" the first two, "eddsa_v2" the timestamp and the v2 signature
-// only, which nobody outside Cloudinary can verify: no key is published.
+// The headers in which Cloudinary signs a notification. A trigger's auth_scheme
+// decides which of them it sends. "default" sends all three, and "legacy_hmac"
+// the first two. "eddsa_v2" sends only the timestamp and the v2 signature.
+// Nobody outside Cloudinary can verify that one: no key is published.
 const (
 	SignatureHeader   = "X-Cld-Signature"    // lower-case hex of a SHA-1 or SHA-256 digest
 	TimestampHeader   = "X-Cld-Timestamp"    // Unix seconds at which it was signed
-	SignatureV2Header = "X-Cld-Signature_v2" // Ed25519; never used here, only recognised
+	SignatureV2Header = "X-Cld-Signature_v2" // Ed25519; this package does not verify it
 )
 
 const (
@@ -34,10 +34,9 @@ const (
 
 // Sign returns the signature that Cloudinary puts in [SignatureHeader]: the
 // lower-case hex digest of body, timestamp and secret, one after the other. It
-// is a plain digest. Cloudinary's documentation calls it an HMAC, but it is
-// not.
+// is a plain digest. Cloudinary's documentation wrongly calls it an HMAC.
 //
-// The hash is crypto.SHA1, Cloudinary's default, or crypto.SHA256. Sign panics
+// The hash is crypto.SHA1 (Cloudinary's default) or crypto.SHA256. Sign panics
 // with any other hash, and with SHA-1 under GODEBUG=fips140=only. The timestamp
 // is the text of [TimestampHeader], Unix seconds in decimal.
 func Sign(hash crypto.Hash, body []byte, timestamp, secret string) string {
@@ -75,25 +74,27 @@ type SignatureVerifier struct {
 	// that disagree; 0 means 5 minutes.
 	MaxSkew time.Duration
 
-	// SHA256Only refuses SHA-1 signatures. The secret is hashed last, so two
-	// bodies that collide in SHA-1 collide with every secret. Set it as soon as
-	// the account signs with SHA-256. Under GODEBUG=fips140=only there is no
-	// SHA-1, and its signatures are refused in any case.
+	// SHA256Only refuses SHA-1 signatures. An attacker can make two bodies of the
+	// same length with the same SHA-1. It stays the same when the same timestamp
+	// and secret follow, so a signature of one body fits the other. Set
+	// SHA256Only as soon as the account signs with SHA-256. Under
+	// GODEBUG=fips140=only there is no SHA-1, and its signatures are refused in
+	// any case.
 	SHA256Only bool
 
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
-// Verify reports whether signature, the text of [SignatureHeader], is the
-// digest of exactly these bytes, of timestamp, the text of [TimestampHeader],
-// and of one of the secrets. Nil means yes. JSON that was decoded and encoded
-// again never verifies.
+// Verify takes the texts of [TimestampHeader] and [SignatureHeader]. It returns
+// nil if the signature is the digest of exactly these bytes, the timestamp and
+// one of the secrets, and the timestamp is in the replay window. JSON that was
+// decoded and encoded again has other bytes, so it does not verify.
 //
 // All errors wrap one of [ErrNoSecrets], [ErrMissingSignature],
 // [ErrUnsupportedSignature], [ErrInvalidTimestamp], [ErrStaleTimestamp] and
-// [ErrSignatureMismatch]. No error holds the right digest, because its reader
-// could forge a notification with it.
+// [ErrSignatureMismatch]. No error holds the correct digest, because whoever
+// reads it could forge a notification.
 func (v *SignatureVerifier) Verify(body []byte, timestamp, signature string) error {
 	if err := v.usable(); err != nil {
 		return err
