@@ -16,9 +16,9 @@ import (
 // leave their field zero. A payload's Mismatched says which of them were of the
 // wrong kind.
 type Notification struct {
-	// Type is empty if the body has no notification_type, such as uploads of 2019
+	// Type is empty if the body has no notification_type, as in uploads of 2019
 	// and bodies rendered from a payload_template. It is [TypeInvalid] if the
-	// body's is not a string.
+	// body's notification_type is not a string.
 	Type NotificationType `json:"notification_type"`
 
 	RequestID string    `json:"request_id"`
@@ -27,8 +27,8 @@ type Notification struct {
 	// NotificationContext is nil in bodies from before about 2022.
 	NotificationContext *NotificationContext `json:"notification_context"`
 
-	// SignatureKey is the API key whose secret signed, in bodies from about
-	// 2024 on; APIKey the one that uploaded. They may differ.
+	// SignatureKey (since about 2024) is the API key whose secret signed the
+	// body. APIKey is the API key that uploaded. The two may differ.
 	SignatureKey string `json:"signature_key"`
 	APIKey       string `json:"api_key"`
 
@@ -69,16 +69,16 @@ type Asset struct {
 type Rest struct {
 	// Extra holds top-level members as raw JSON, byte for byte: those that have no
 	// field, and those that Mismatched names, in whole or in part. If a name
-	// repeats, Extra has the last. Unknown members at deeper levels are only in
-	// the body. Nil if there are none. If a later version has a field for a
-	// member, it is no longer in Extra. To be safe from that, decode it from the
-	// body.
+	// repeats, Extra has the last one. Extra is nil if there are no such members.
+	// Unknown members at deeper levels are only in the body. A later version may
+	// have a field for a member, and then Extra does not have it. If you need such
+	// a member, decode it from the body.
 	Extra map[string]json.RawMessage
 
 	// Mismatched holds JSON pointers (RFC 6901) to values whose JSON kind does not
 	// fit their field, such as "/version" or "/eager/1/bytes", in the order of the
-	// body. Such a field is zero, and all others are decoded. If there are more
-	// than 1,000 of them, a list or an object counts as one, and is zero.
+	// body. Such a field is zero, and all others are decoded. Beyond about 1,000
+	// entries, one entry stands for a whole list or object, and its field is zero.
 	Mismatched []string
 }
 
@@ -92,12 +92,12 @@ func (r *Rest) rest() *Rest { return r }
 //
 // Each type's comment says how sure its shape is. Recorded: a whole body was
 // published, by somebody who received it or by Cloudinary. From a fixture: only
-// the test of somebody's integration has such a body. From a field list: members
-// were described, and no body was shown. A type without any of these decodes to
-// *[UnknownPayload].
+// the test of somebody's integration has such a body. From a field list: the
+// members were described, but no body was published. A type without any of these
+// decodes to *[UnknownPayload].
 //
-// A payload is safe to read concurrently. All versions of Go write the same
-// JSON for it with encoding/json. Only encoding/json can read that back,
+// A payload is safe to read concurrently. With encoding/json, all versions of
+// Go write the same JSON for it, and can read it back. [ParsePayload] cannot,
 // because it is not a body. To keep a notification, keep its [Delivery].
 type Payload interface {
 	// Common returns the members of all notifications, as a pointer into the
@@ -107,16 +107,16 @@ type Payload interface {
 	rest() *Rest
 }
 
-// ParsePayload decodes a body into the type that its notification_type names. A
-// body without one is an [UploadPayload] if it has a public_id, else an
-// [UnknownPayload]. A type that this package does not know is an UnknownPayload
-// too.
+// ParsePayload decodes a body into the type that its notification_type names,
+// or into an [UnknownPayload]. A body without a notification_type is an
+// [UploadPayload] if it has a public_id.
 //
-// A member of the wrong kind leaves only its own field zero, see [Rest].
+// If a member is of the wrong kind, only its own field is zero; see [Rest].
 // Numbers may be quoted. The error is [ErrMalformedBody] if the body is not
 // exactly one JSON object, or has a top-level member of a [Notification] twice,
-// which two readers could understand in two ways. All other names may repeat,
-// as in EXIF metadata, and invalid UTF-8 is replaced, as in file names.
+// because two programs could take different ones. All other names may repeat,
+// as in EXIF metadata. Bytes that are not UTF-8, as in some file names, are
+// replaced.
 func ParsePayload(body []byte) (Payload, error) {
 	if p := decodeUsual(body); p != nil {
 		return p, nil
@@ -147,7 +147,7 @@ func decodeUsual(body []byte) Payload {
 	return w.payload()
 }
 
-// decodePayload decodes a body. parseEnvelope has made n of it.
+// decodePayload decodes a body from which parseEnvelope has made n.
 func decodePayload(body []byte, n *Notification) Payload {
 	w := newDecodable(n)
 	mismatched := lenient.Decode(body, w, shapes)

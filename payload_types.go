@@ -14,8 +14,8 @@ import (
 )
 
 // A NotificationType is the event a notification is about, from its
-// notification_type. Cloudinary may extend the list at any time; a type that
-// has no constant here is delivered like any other.
+// notification_type. Cloudinary may add types at any time. A notification whose
+// type has no constant here is handled like any other.
 type NotificationType string
 
 // The documented notification types. Those from TypeGenerateArchive on have no
@@ -40,8 +40,8 @@ const (
 	TypeResourceMetadataChanged    NotificationType = "resource_metadata_changed"     // structured metadata of assets changed
 	TypeResourceDisplayNameChanged NotificationType = "resource_display_name_changed" // display names of assets changed
 	TypeAccessControlChanged       NotificationType = "access_control_changed"        // access rules of assets changed
-	TypeRelatedAssets              NotificationType = "related_assets"                // assets were related, or no longer
-	TypeProofStatusChanged         NotificationType = "proof_status_changed"          // a review of assets moved on
+	TypeRelatedAssets              NotificationType = "related_assets"                // assets were related to another, or are no longer
+	TypeProofStatusChanged         NotificationType = "proof_status_changed"          // the status of a review of assets changed
 	TypeModerationSummary          NotificationType = "moderation_summary"            // all moderations of an asset ended
 
 	TypeGenerateArchive      NotificationType = "generate_archive"        // an archive was made
@@ -52,8 +52,8 @@ const (
 	TypeBulkRefreshAutoFetch NotificationType = "bulk_refresh_auto_fetch" // auto-fetched assets were refreshed
 	TypeInvalidateCustomCDN  NotificationType = "invalidate_custom_cdn"   // a custom CDN is to be invalidated
 
-	// TypeInvalid is not Cloudinary's: it means that the notification_type is not
-	// a string.
+	// TypeInvalid does not come from Cloudinary. It means that the
+	// notification_type is not a string.
 	TypeInvalid NotificationType = "(invalid)"
 )
 
@@ -105,8 +105,8 @@ func newDecodable(n *Notification) decodable {
 	return new(whole[UnknownPayload, *UnknownPayload])
 }
 
-// A whole is a payload, and what it has no field for. The tags say the same to
-// Go 1.27 and later, and to what came before.
+// A whole is a payload, and the members that it has no field for. Go 1.27 and
+// later read the option "embed" of the tags, and earlier versions "inline".
 type whole[T any, P interface {
 	*T
 	Payload
@@ -114,8 +114,8 @@ type whole[T any, P interface {
 	Payload T                          `json:",embed,inline"`
 	Extra   map[string]json.RawMessage `json:",embed,inline"`
 
-	// No field takes a name that comes twice on one level. So a body's own
-	// "Extra" is not taken for that of a Rest.
+	// If two fields on one level have the same name, json/v2 uses neither. So a
+	// body's own member "Extra" does not get into the Extra of a Rest.
 	Twice struct{ Rest } `json:",embed,inline"`
 }
 
@@ -154,17 +154,18 @@ type NotificationError struct {
 	RequestID string `json:"request_id"`
 }
 
-// UnknownPayload is a notification whose type has no shape here, or a body
-// without a type. Extra has the members that are not in all notifications.
+// UnknownPayload is a notification whose type has no Go type of its own here,
+// or a body that has neither a type nor a public_id. Extra has the members that
+// are not in a [Notification].
 type UnknownPayload struct {
 	Notification
 	Rest
 }
 
-// UploadPayload says that an asset was uploaded. Recorded. Its fields are those
-// that were seen in notifications, and those of the upload's answers in
-// Cloudinary's OpenAPI file 0.7.5 of August 2026. Which of them a body has
-// depends on the upload. Answers of other APIs have members beyond these.
+// UploadPayload says that an asset was uploaded. Recorded. Its fields come from
+// notifications that were seen, and from the upload's responses in Cloudinary's
+// OpenAPI file 0.7.5 of August 2026. A body has only some of them; that depends
+// on the upload. Responses of other APIs have more members.
 type UploadPayload struct {
 	Notification
 	Rest
@@ -262,8 +263,9 @@ type HookResult struct {
 	Error  string `json:"error"`
 }
 
-// Derived is a derived asset of an eager transformation: made, with its URLs;
-// failed, with Status "failed" and a Reason and no URL; or Status "processing".
+// Derived is a derived asset of an eager transformation. If it was made, it has
+// its URLs. If it failed, Status is "failed", Reason says why, and there is no
+// URL. If it is not ready yet, Status is "processing".
 type Derived struct {
 	Transformation string `json:"transformation"`
 	Status         string `json:"status"`
@@ -353,11 +355,12 @@ type CinemagraphAnalysis struct {
 	CinemagraphScore float64 `json:"cinemagraph_score"`
 }
 
-// Moderation is the state of one moderation of an asset. Where several are asked
-// for, they run one after the other. Status is "queued" for those that wait for
-// their turn, "pending" while one runs, then "approved" or "rejected", or
-// "aborted" if one before it rejected the asset. Response is the moderator's
-// answer, an object or a list by kind; nil if there is none.
+// Moderation is the state of one moderation of an asset. If an upload asks for
+// several, they run one after the other. Status is "queued" while a moderation
+// waits, and "pending" while it runs. Then it is "approved" or "rejected". It is
+// "aborted" if an earlier moderation rejected the asset. Response is the
+// moderator's answer, an object or a list; that depends on the kind. It is nil
+// if there is none.
 type Moderation struct {
 	Kind      string          `json:"kind"`
 	Status    string          `json:"status"`
@@ -365,10 +368,10 @@ type Moderation struct {
 	UpdatedAt time.Time       `json:"updated_at"`
 }
 
-// Context is contextual metadata. A body has it flat, under "custom", or as a
-// list of key and value. Here it is always flat. A number or a boolean is its
-// original text. Other values, such as an object beside "custom", are left out,
-// and named in Mismatched.
+// Context is contextual metadata, by key. A body has the keys directly, under
+// "custom", or in a list of keys and values. A number or a boolean is kept as
+// its text. Other values, such as an object beside "custom", are left out, and
+// Mismatched names them.
 type Context map[string]string
 
 // AccessRule gives access to a restricted asset. A body has Start and End as
@@ -405,7 +408,7 @@ type Audio struct {
 // "ocr" or "detection".
 type Info map[string]json.RawMessage
 
-// OCR returns the text that was recognised, and false if there was no OCR.
+// OCR returns the text that was recognized, and false if there was no OCR.
 func (i Info) OCR() (OCR, bool) {
 	a, ok := analyses(i["ocr"], asItIs)["adv_ocr"]
 	found := OCR{Status: a.Status, Failure: a.Failure}
@@ -434,7 +437,7 @@ func (i Info) Detection() map[string]Detection {
 func (i Info) RawConvert() map[string]Analysis { return analyses(i["raw_convert"], asItIs) }
 
 // AutoTranscription returns the state of the transcript of a video, and false if
-// none was asked for. The transcript itself is a raw asset of its own.
+// none was asked for. The transcript itself is a separate raw asset.
 func (i Info) AutoTranscription() (Analysis, bool) { return i.analysis("auto_transcription") }
 
 // AutoChaptering returns the state of the chapters of a video, and false if none
@@ -462,14 +465,14 @@ func (i Info) analysis(name string) (a Analysis, ok bool) {
 	return a, true
 }
 
-// decode leaves v as far zero as the data does not fit it.
+// decode stores the data in v. A part of v that the data does not fit is zero.
 func (a Analysis) decode(v any) {
 	if a.Data != nil {
 		lenient.Decode(jsontext.Value(a.Data), v, shapes)
 	}
 }
 
-// analyses converts those of several add-ons.
+// analyses converts the analyses of several add-ons.
 func analyses[T any](raw json.RawMessage, convert func(addOn string, a Analysis) T) (converted map[string]T) {
 	var all Info
 	if raw != nil {
@@ -488,15 +491,15 @@ func analyses[T any](raw json.RawMessage, convert func(addOn string, a Analysis)
 
 func asItIs(_ string, a Analysis) Analysis { return a }
 
-// OCR is recognised text. Failure says why there is none.
+// OCR is the text that was recognized. If the OCR failed, Failure says why.
 type OCR struct {
 	Status  string // "complete", "failed", …
 	Failure string
 	Pages   []OCRPage
 }
 
-// OCRPage is the text of one page: whole, and by block and word. The layout
-// below FullTextAnnotation is in Info's raw JSON.
+// OCRPage is the text of one page, as a whole and by block and word. The layout
+// below FullTextAnnotation is only in Info's raw JSON.
 type OCRPage struct {
 	TextAnnotations []struct {
 		Locale       string `json:"locale"`
@@ -513,7 +516,8 @@ type OCRPage struct {
 	} `json:"fullTextAnnotation"`
 }
 
-// Categorization has the tags of one add-on. Failure says why there are none.
+// Categorization has the tags that one add-on found. If it failed, Failure says
+// why.
 type Categorization struct {
 	Status  string
 	Failure string
@@ -527,8 +531,8 @@ type CategoryTag struct {
 }
 
 // Detection is the result of one add-on for an image. The add-on decides which
-// of the last fields is set. Data is always the raw answer. The answer of
-// adv_face, a list, is only there.
+// of the fields after SchemaVersion are set. Data always holds the raw answer.
+// The answer of adv_face is a list, and only Data has it.
 type Detection struct {
 	Status        string
 	Failure       string
@@ -599,7 +603,7 @@ type FaceBox struct {
 	Height float64 `json:"height"`
 }
 
-// DetectionModel is the result of one model, by tag.
+// DetectionModel is the result of one model: the objects that it found, by tag.
 type DetectionModel struct {
 	ModelName     string                      `json:"model_name"`
 	ModelVersion  float64                     `json:"model_version"`
@@ -608,7 +612,7 @@ type DetectionModel struct {
 }
 
 // DetectedObject is one object in an image. An attribute has names with their
-// share, from 0 to 1 despite NamedShare's Percent.
+// shares. Here NamedShare's Percent is from 0 to 1, not to 100.
 type DetectedObject struct {
 	BoundingBox Rectangle               `json:"bounding-box"`
 	Categories  []string                `json:"categories"`
@@ -616,8 +620,8 @@ type DetectedObject struct {
 	Attributes  map[string][]NamedShare `json:"attributes"`
 }
 
-// EagerPayload says that eager transformations ended; each entry says how.
-// Recorded.
+// EagerPayload says that eager transformations ended. Recorded. Each entry of
+// Eager has the result of one.
 type EagerPayload struct {
 	Notification
 	Rest
@@ -626,9 +630,9 @@ type EagerPayload struct {
 	Eager   []Derived `json:"eager"`
 }
 
-// ErrorPayload says that an asynchronous operation failed; Error says why.
-// Recorded. Params are those of the operation; their notification_url holds a
-// token, so do not log them.
+// ErrorPayload says that an asynchronous operation failed. Recorded. Error says
+// why. Params are the parameters of the operation. Their notification_url holds
+// a token, so do not log them.
 type ErrorPayload struct {
 	Notification
 	Rest
@@ -637,8 +641,8 @@ type ErrorPayload struct {
 }
 
 // Resource is one of several assets that a notification is about. If the body
-// has them by public ID, Key is that ID. So is PublicID, unless the entry has
-// another one.
+// has the assets as an object by public ID, Key is that ID. PublicID is the
+// same, unless the entry has another one.
 type Resource struct {
 	Key          string // not a member of the body
 	AssetID      string `json:"asset_id"`
@@ -666,9 +670,9 @@ type DeletePayload struct {
 	Resources []Resource `json:"resources"`
 }
 
-// RenamePayload says that an asset got another public ID. Recorded. PublicID
-// is empty, and DisplayName still the old one. Folder, in fixed folder mode, is
-// the new one.
+// RenamePayload says that an asset got another public ID. Recorded. PublicID is
+// empty. DisplayName is still the old one. In fixed folder mode, Folder is the
+// new one.
 type RenamePayload struct {
 	Notification
 	Rest
@@ -693,8 +697,8 @@ type MovedResource struct {
 	ToAssetFolder   string `json:"to_asset_folder"`
 }
 
-// ModerationPayload says how a moderation ended. Recorded. Response is the
-// moderator's answer, whose shape depends on the kind.
+// ModerationPayload says how a moderation ended. Recorded. ModerationResponse
+// is the moderator's answer. Its shape depends on the kind.
 type ModerationPayload struct {
 	Notification
 	Rest
@@ -707,7 +711,8 @@ type ModerationPayload struct {
 }
 
 // ModerationSummaryPayload says that all moderations of an asset ended, and
-// how. From a field list. ModerationKind is the moderation that decided.
+// with which result. From a field list. ModerationKind is the moderation that
+// decided.
 type ModerationSummaryPayload struct {
 	Notification
 	Rest
@@ -718,8 +723,9 @@ type ModerationSummaryPayload struct {
 
 // InfoPayload has the result of an add-on. Recorded. InfoKind is the kind of
 // analysis, such as "ocr", "detection", "auto_transcription", "auto_chaptering"
-// or "raw_convert". InfoData is an object or a list by kind, nil if the result
-// is an asset of its own, and a text that says why if InfoStatus is "failed".
+// or "raw_convert". InfoData is an object or a list; that depends on the kind.
+// It is nil if the result is a separate asset. If InfoStatus is "failed", it is
+// a text that says why.
 type InfoPayload struct {
 	Notification
 	Rest
@@ -731,7 +737,7 @@ type InfoPayload struct {
 }
 
 // ExplodePayload says that the pages of a document became images. Recorded.
-// Pages is their number.
+// Pages is the number of pages.
 type ExplodePayload struct {
 	Notification
 	Rest
@@ -740,8 +746,8 @@ type ExplodePayload struct {
 	ImageInfos []ImageInfo `json:"image_infos"`
 }
 
-// SpritePayload says that images were put together in one. Recorded. Each
-// ImageInfo has an image's position in it.
+// SpritePayload says that several images were put together in one image.
+// Recorded. Each ImageInfo has the position of one of them.
 type SpritePayload struct {
 	Notification
 	Rest
@@ -756,8 +762,8 @@ type SpritePayload struct {
 	ImageInfos     []ImageInfo `json:"image_infos"`
 }
 
-// ImageInfo is one of several images. If the body has them by URL, Key is that
-// URL. So is URL, unless the entry has another one.
+// ImageInfo is one of several images. If the body has the images as an object
+// by URL, Key is that URL. URL is the same, unless the entry has another one.
 type ImageInfo struct {
 	Key       string // not a member of the body
 	URL       string `json:"url"`
@@ -777,7 +783,8 @@ func (i *ImageInfo) setKey(key string) {
 }
 
 // MultiPayload says that images became one animation or document. From a
-// published field list; all its fields are common ones.
+// published field list. BatchID is not in that list; it is here as in
+// [SpritePayload].
 type MultiPayload struct {
 	Notification
 	Rest
@@ -786,7 +793,7 @@ type MultiPayload struct {
 }
 
 // CreateFolderPayload says that a folder was created. From a published field
-// list; Resources, empty, is from an integrator's fixture.
+// list. Resources is from an integrator's fixture, where it is empty.
 type CreateFolderPayload struct {
 	Notification
 	Rest
@@ -798,7 +805,7 @@ type CreateFolderPayload struct {
 }
 
 // DeleteFolderPayload says that a folder was deleted. From a published field
-// list; Resources, empty, is from an integrator's fixture.
+// list. Resources is from an integrator's fixture, where it is empty.
 type DeleteFolderPayload struct {
 	Notification
 	Rest
@@ -810,7 +817,8 @@ type DeleteFolderPayload struct {
 }
 
 // MoveOrRenameAssetFolderPayload says that a folder got another path. From a
-// published field list; Resources, empty, is from an integrator's fixture.
+// published field list. Resources is from an integrator's fixture, where it is
+// empty.
 type MoveOrRenameAssetFolderPayload struct {
 	Notification
 	Rest
@@ -876,7 +884,7 @@ type MetadataChange struct {
 
 // ResourceDisplayNameChangedPayload says which display names changed. From an
 // integrator's fixture, which has DisplayName, and a published field list,
-// which has the two others.
+// which has PreviousDisplayName and NewDisplayName.
 type ResourceDisplayNameChangedPayload struct {
 	Notification
 	Rest
@@ -911,8 +919,8 @@ type AccessControlChange struct {
 	NewAccessControl      []AccessRule `json:"new_access_control"`
 }
 
-// RelatedAssetsPayload says that assets were related to AssetID, or are no
-// longer. From a published field list.
+// RelatedAssetsPayload says that assets were related to the asset AssetID, or
+// are no longer related to it. From a published field list.
 type RelatedAssetsPayload struct {
 	Notification
 	Rest
@@ -922,7 +930,8 @@ type RelatedAssetsPayload struct {
 	TotalSuccess int64  `json:"total_success"`
 }
 
-// ProofStatusChangedPayload says that a review moved on. From a field list.
+// ProofStatusChangedPayload says that the status of a review of assets changed.
+// From a field list.
 type ProofStatusChangedPayload struct {
 	Notification
 	Rest
@@ -937,7 +946,7 @@ type ProofStatusChangedPayload struct {
 	Assets         []Resource `json:"assets"`
 }
 
-// Reviewer is the person who changed a review's status, with name and id.
+// Reviewer is the person who changed the status of a review.
 type Reviewer struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
@@ -1043,7 +1052,7 @@ func unmarshalContext(dec *jsontext.Decoder, c *Context) error {
 	return jsonv2.UnmarshalDecode(dec, (*map[string]string)(c))
 }
 
-// read takes what stands under "custom" as if it stood beside it.
+// read takes members under "custom" as if they were beside it.
 func (c Context) read(dec *jsontext.Decoder, outside bool) error {
 	return lenient.Object(dec, func(quoted jsontext.Value) error {
 		name := string(lenient.Unquote(quoted))
