@@ -2,9 +2,9 @@
 // existing app.
 //
 // Cloudinary tells an app what happened to its images and videos: it POSTs
-// signed JSON. A [Handler] checks that a notification is Cloudinary's and who
-// it is for. Then the app's [Store] keeps it, and the app's [ImageCreator]
-// creates the image that it announces.
+// signed JSON. A [Handler] checks two things: that a notification is from
+// Cloudinary, and who it is for. Then the app's [Store] keeps it, and the app's
+// [ImageCreator] creates the image that the notification announces.
 //
 // # Where to start
 //
@@ -14,7 +14,7 @@
 //   - Test your side: the example "Testing", and package cloudinaryhooktest.
 //   - Try again after a crash or an error: [Processor.ResumeEvery].
 //   - Reject a notification if no retry can help: [Permanent].
-//   - Get every other notification: the example "Notify" of [Processor].
+//   - Get notifications of every type: the example "Notify" of [Processor].
 //   - Read the rest of a body: [ParsePayload]. Read the rest of a token: [Claims.Decode].
 //   - Serve many product environments: the example "SecretsFor" of [Config].
 //   - Check without HTTP: [SignatureVerifier.Verify] and [TokenVerifier.Verify].
@@ -23,10 +23,10 @@
 //
 // # What it checks
 //
-// The body is Cloudinary's. [SignatureHeader] holds a digest over the exact bytes
-// of the body, the text of [TimestampHeader] and an API secret of the product
-// environment. The timestamp may be neither too old nor too far in the future.
-// See [SignatureVerifier].
+// The body is from Cloudinary. [SignatureHeader] holds a digest over the exact
+// bytes of the body, the text of [TimestampHeader] and an API secret of the
+// product environment. The timestamp may be neither too old nor too far in the
+// future. See [SignatureVerifier].
 //
 // The notification is for a tenant of the app. The URL's query has a token, a
 // JWT that the app signed when it started the upload. Its [Claims] name the
@@ -34,33 +34,35 @@
 //
 // The checks run in this order: method, token, signature headers, size,
 // signature, JSON. Cheap ones come first, and nothing in the body is trusted
-// before the signature is right. Then come [Store].Save, CreateImage if the
-// notification announces an image, [Processor].Notify, [Store].Complete, and the
-// answer. [StatusCode] lists the answers.
+// before the signature is right. After the checks, the handler calls
+// [Store].Save, CreateImage if the notification announces an image,
+// [Processor].Notify and [Store].Complete. Then it answers. [StatusCode] lists
+// the answers.
 //
 // # What it promises
 //
 // A 201 means that the notification passed the checks, that the Store has it,
 // and that it was processed. There are two exceptions to the last point. If the
-// Processor is Deferred, a worker will process it. If the app rejected it as
-// [Permanent], the Store knows why. A notification that fails the checks never
-// reaches the app's code.
+// Processor is Deferred, a worker processes the notification later. If the app
+// rejected it with a [Permanent] error, the Store has that error as the cause.
+// A notification that fails the checks never reaches the app's code.
 //
 // # What it does not promise
 //
 // Work is done at least once: CreateImage may run again, even at the same time.
-// Make [Image].Key unique in your table. Notifications come in no order. The
-// token is not tied to the body: a valid token is accepted with any body that
-// Cloudinary signed. If that matters, compare the asset's folder or public ID
-// with the claims. Nothing is encrypted: tokens are in URLs, so use TLS and
+// Make [Image].Key unique in your table. Notifications may come in any order.
+// The token is not tied to the body: a valid token is accepted with any body
+// that Cloudinary signed. If that matters, compare the asset's folder or public
+// ID with the claims. Nothing is encrypted: tokens are in URLs, so use TLS and
 // keep the query out of logs. Package hidetoken helps with the logs.
 //
 // # Zero values and concurrency
 //
-// If a part is missing or empty, the package refuses: a verifier without
-// secrets, a Processor without work to do. [NewHandler] reports it before the
-// first request. Handlers, verifiers and processors are safe for concurrent use
-// once they are set up. No goroutine outlives the call that started it.
+// If a part is missing or empty, the package refuses to work. Examples are a
+// verifier without secrets and a Processor without work to do. [NewHandler]
+// reports it before the first request. Handlers, verifiers and processors are
+// safe for concurrent use once they are set up. No goroutine outlives the call
+// that started it.
 package cloudinaryhook
 
 import (
@@ -80,11 +82,11 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Errors are sentinels, wrapped with context. The errors of this package itself
-// hold no secret, right digest, token, URL or body.
+// Errors are sentinels, wrapped with context. This package's own errors hold no
+// secret, correct digest, token, URL or body.
 //
 // [ErrSignatureMismatch] is the same for a wrong secret and for a changed body.
-// The command "cloudinaryhook explain" tells which in most cases. For each
+// The command "cloudinaryhook explain" tells them apart in most cases. For each
 // error,
 // https://github.com/cloudinaryhook/cloudinaryhook/blob/main/docs/troubleshooting.md
 // says what to do.
@@ -105,7 +107,7 @@ var (
 	ErrMalformedBody        = errors.New("cloudinaryhook: body is not exactly one JSON object with unique names")
 	ErrUnknownTenant        = errors.New("cloudinaryhook: Config.SecretsFor knows no secrets for the token's claims")
 
-	// These wrap an error of the app's own code. They say which stage failed.
+	// These wrap an error or panic of the app's code, and say which stage failed.
 	ErrReceive     = errors.New("cloudinaryhook: receiving the notification failed")
 	ErrSecretsFor  = errors.New("cloudinaryhook: looking up the secrets failed")
 	ErrSave        = errors.New("cloudinaryhook: saving the delivery failed")
@@ -121,8 +123,7 @@ var (
 )
 
 // A Delivery is one authenticated notification. Make it with [NewDelivery] or
-// from JSON. Do not change anything in it afterwards: then it is safe to read
-// concurrently.
+// from JSON. It is safe to read concurrently, as long as nobody changes it.
 type Delivery struct {
 	// ID is the same for duplicates. It is the lower-case hex SHA-256 over these
 	// parts, each preceded by its length in bytes as 64 bits, big endian:
@@ -134,8 +135,8 @@ type Delivery struct {
 	//	SignedAt in decimal Unix seconds, only if the body has none of request_id,
 	//	    error.request_id, timestamp and notification_context.triggered_at
 	//
-	// Two equal bodies without any of the four may be two events. A duplicate is
-	// better than a loss.
+	// Two equal bodies without any of the four may be two events. It is better to
+	// process one event twice than to lose one.
 	ID string
 
 	ReceivedAt time.Time // by this machine's clock, UTC
@@ -144,8 +145,8 @@ type Delivery struct {
 	Body       []byte    // the signed bytes, exactly
 
 	// Notification has the members that bodies of any type may have. If a member
-	// is of the wrong kind, its field is zero: [Delivery.Payload] names it, in the
-	// payload's Mismatched.
+	// is of the wrong kind, its field is zero, and Mismatched in the
+	// [Delivery.Payload] names it.
 	Notification
 
 	scope     string // of the claims
@@ -155,9 +156,10 @@ type Delivery struct {
 
 // NewDelivery makes a delivery of a body and claims. It checks neither: verify
 // both before, with the verifiers of this package or otherwise. It is for
-// notifications that do not come through a [Handler]. Nil claims mean none. The
-// body is kept, not copied. The error is [ErrMalformedBody] if the body is not
-// exactly one JSON object, or has a top-level member of a [Notification] twice.
+// notifications that do not come through a [Handler]. Nil claims mean no
+// claims. The delivery keeps the body itself, not a copy. The error is
+// [ErrMalformedBody] if the body is not exactly one JSON object, or has a
+// top-level member of a [Notification] twice.
 func NewDelivery(body []byte, claims *Claims, signedAt time.Time) (*Delivery, error) {
 	d := &Delivery{
 		ReceivedAt: time.Now().UTC().Round(0), // without the monotonic reading, which no store keeps
@@ -183,7 +185,7 @@ func NewDelivery(body []byte, claims *Claims, signedAt time.Time) (*Delivery, er
 	return d, nil
 }
 
-// deliveryID hashes the body by itself, because it is large, and does not copy it.
+// deliveryID hashes the body without a copy, because it may be large.
 func deliveryID(d *Delivery, identifiesItself bool) string {
 	h := sha256.New()
 	buf := appendParts(make([]byte, 0, 64+len(d.scope)), "delivery", d.scope)
@@ -233,8 +235,8 @@ func encodeHex(sum []byte) string {
 	return string(hex.AppendEncode(make([]byte, 0, 2*sha256.Size), sum))
 }
 
-// Payload decodes the whole body now; see [ParsePayload]. It decodes again at
-// each call, and the result shares nothing with d.
+// Payload decodes the whole body at each call; see [ParsePayload]. The result
+// shares nothing with d.
 func (d *Delivery) Payload() (Payload, error) {
 	if d.scope == "" { // it was made by hand, so nobody has checked its body
 		return ParsePayload(d.Body)
@@ -243,11 +245,11 @@ func (d *Delivery) Payload() (Payload, error) {
 }
 
 // Image returns the image that a notification announces, and false if it
-// announces none. It does if all of this holds:
+// announces none. A notification announces an image if all of this holds:
 //
-//   - its type is "upload", or it has none but a version and a format;
+//   - its type is "upload", or it has no type but a version and a format;
 //   - it has a public_id, and resource_type "image" or none;
-//   - it has no error, or null, and is no placeholder for a rejected asset.
+//   - its error is absent or null, and its placeholder is not true.
 func (d *Delivery) Image() (*Image, bool) {
 	if !d.announces {
 		return nil, false
@@ -266,8 +268,8 @@ func (d *Delivery) Image() (*Image, bool) {
 	return &Image{Key: encodeHex(key[:]), Claims: d.Claims, Asset: d.Asset, Delivery: d}, true
 }
 
-// deliveryJSON is a Delivery for queues and stores. It has no Notification, which is
-// decoded again from the body.
+// deliveryJSON is a Delivery for queues and stores. It has no Notification:
+// UnmarshalJSON decodes that from the body again.
 type deliveryJSON struct {
 	ID         string         `json:"id"`
 	ReceivedAt time.Time      `json:"received_at"`
@@ -276,10 +278,10 @@ type deliveryJSON struct {
 	Body       []byte         `json:"body"` // base64, since not every body is UTF-8
 }
 
-// MarshalJSON writes all of a delivery: nothing is lost on the way through a
-// queue, the whole claim set and the exact bytes of the body included. Later
-// versions read what earlier ones wrote, so stores may keep it. The error wraps
-// [ErrInvalidDelivery] if d was made by hand and has no claims.
+// MarshalJSON writes all of a delivery, with the whole claim set and the exact
+// bytes of the body. Later versions of this package can read it, so stores may
+// keep it. The error wraps [ErrInvalidDelivery] if d was made by hand and has
+// no claims.
 func (d Delivery) MarshalJSON() ([]byte, error) {
 	if d.Claims == nil {
 		return nil, fmt.Errorf("%w: it has no claims", ErrInvalidDelivery)
@@ -292,9 +294,9 @@ func (d Delivery) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote. It does not check a signature, so
-// read only from places that only the app itself writes to. The error wraps
-// [ErrInvalidDelivery] if data is anything else, or if the ID is not that of
-// the body, the claims and the time.
+// read only from places to which only the app itself writes. The error wraps
+// [ErrInvalidDelivery] if data has another form, or if the ID does not fit the
+// body, the claims and the time.
 func (d *Delivery) UnmarshalJSON(data []byte) error {
 	var wire deliveryJSON
 	if jsonv2.Unmarshal(data, &wire) != nil {
@@ -335,13 +337,14 @@ type Image struct {
 	// Key is the same for every notification about the same version of an asset in
 	// the same scope. It is the lower-case hex SHA-256 over these parts, with
 	// lengths as in [Delivery].ID: "image"; the scope; the resource type, "image";
-	// the delivery type; the public ID; and two that name the version: "version"
-	// and the version in decimal, else "version_id" and that, else "etag" and
-	// that, else "delivery" and the delivery's ID. The last is also
-	// used where two images might otherwise have the same parts:
+	// the delivery type; the public ID; and two that name the version. These two
+	// are "version" and the version in decimal; or else "version_id" and the
+	// version ID; or else "etag" and the ETag; or else "delivery" and the
+	// delivery's ID. The last two are also used if two images might otherwise have
+	// the same parts:
 	//
-	//   - if another part is of the wrong kind, or too large for its field;
-	//   - if another part has bytes that are not UTF-8;
+	//   - if one of the parts is of the wrong kind, or too large for its field;
+	//   - if one of the parts has bytes that are not UTF-8;
 	//   - if the public ID has U+FFFD.
 	Key string
 
@@ -350,7 +353,7 @@ type Image struct {
 	Delivery *Delivery
 }
 
-// A State says how far the work on a delivery is.
+// A State says how much of the work on a delivery is done.
 type State int
 
 // The states of a delivery. The zero State is none of them.
@@ -380,32 +383,32 @@ func (s State) String() string {
 // recording of it can be replayed: for [SignatureVerifier].MaxAge plus MaxSkew
 // after its receipt, by default 2 hours and 5 minutes.
 //
-// cloudinaryhooktest.TestStore tests a Store against this contract, and the
-// method Pending that [Processor.Resume] needs; TestDeferredStore tests a queue.
+// cloudinaryhooktest.TestStore tests a Store, and the method Pending that
+// [Processor.Resume] needs. TestDeferredStore tests a queue.
 type Store interface {
-	// Save makes d durable, and returns the state of d.ID before: unknown
+	// Save makes d durable, and returns the state that d.ID had before: unknown
 	// (StateNew), saved (StatePending) or completed (StateDone). It never
-	// overwrites a delivery and never changes d. Of several concurrent Saves of
-	// one ID, exactly one returns StateNew. When Save returns nil, with any state,
-	// a 201 may follow. So the saved delivery must survive the loss of power, even
-	// if another call saved it. Save may refuse a Delivery that was made by hand
-	// and has no ID.
+	// overwrites a delivery and never changes d. If several calls save one ID at
+	// the same time, exactly one returns StateNew. If Save returns a nil error,
+	// with any state, the handler may answer 201. So the saved delivery must
+	// survive a power failure, even if another call saved it. Save may refuse a
+	// Delivery that was made by hand and has no ID.
 	Save(ctx context.Context, d *Delivery) (State, error)
 
-	// Complete records that a delivery needs no more work. The cause is nil, or
-	// the reason why the app rejected it, or [ErrGaveUp]. Keep only the text of a
-	// cause. It may have any bytes; you may replace NUL and bytes that are not
-	// UTF-8. Complete may be called twice, if two processes worked at the same
-	// time: the first cause counts, even if it is nil. For an unknown ID return
-	// any error.
+	// Complete records that a delivery needs no more work. The cause is nil, the
+	// app's error for a rejected delivery, or an error that wraps [ErrGaveUp].
+	// Keep only its text. It may have any bytes; you may replace NUL and bytes
+	// that are not UTF-8. Complete may be called twice, if two processes worked
+	// at the same time: the first cause counts, even if it is nil. For an unknown
+	// ID return any error.
 	Complete(ctx context.Context, id string, cause error) error
 }
 
 // An ImageCreator makes the app's own image when Cloudinary announces one. It
 // is called concurrently, and may be called again for an image that it has made
 // already, even at the same time. So make Image.Key unique, and return nil if
-// the image is there. An error is retried later, by Cloudinary and by
-// [Processor.Resume], unless it is [Permanent].
+// the image is there. If it returns an error that is not [Permanent],
+// Cloudinary and [Processor.Resume] try again later.
 type ImageCreator interface {
 	// CreateImage creates img, or returns nil if it is there already. In a
 	// Handler, ctx ends with [Config].Timeout, and not when the caller hangs up.

@@ -34,58 +34,60 @@ type Config struct {
 
 	// Tokenless means that a notification needs a signature, but no token.
 	//
-	// WARNING: nothing then tells two such handlers apart. If they share a store,
-	// the same body sent to both is one delivery, and the same public ID and
-	// version in two product environments is one image. Give each its own Claims.
+	// WARNING: give each such handler its own Claims. Without them, two handlers
+	// are the same tenant. If they share a store, the same body sent to both is
+	// one delivery. The same public ID and version in two product environments is
+	// one image.
 	Tokenless bool
 
-	// Claims are those of every notification of a Tokenless handler, such as
-	// &Claims{OrganizationID: "acme"}; nil means none. They are copied.
-	// Delivery.ID and Image.Key depend on them.
+	// Claims are the claims that a Tokenless handler gives to every notification,
+	// such as &Claims{OrganizationID: "acme"}; nil means none. Delivery.ID and
+	// Image.Key depend on them. NewHandler copies them.
 	Claims *Claims
 
 	// SecretsFor, if set, returns the API secrets of the product environment that
-	// the claims belong to. Signature.Secrets is empty then. So one handler serves
-	// many environments, and a secret is rotated without a restart. It is called
-	// concurrently, once for each request, after the token was verified and before
-	// the body is read. If the look-up is slow, use a cache. Its context ends with
-	// the request, or after Timeout.
+	// the claims belong to. Then Signature.Secrets must be empty. One handler
+	// serves many environments, and a secret is rotated without a restart.
+	// SecretsFor is called concurrently, once for each request, after the token
+	// was verified and before the body is read. If the look-up is slow, use a
+	// cache. Its context ends with the request, or after Timeout.
 	//
-	// If it returns no secrets and no error, nobody has these claims:
-	// [ErrUnknownTenant], 401. If it returns an error, panics, or returns a secret
-	// that Signature.Secrets may not have: [ErrSecretsFor], 500.
+	// If it returns no secrets and no error, the tenant is unknown. The error is
+	// [ErrUnknownTenant], and the answer 401. If it returns an error, panics, or
+	// returns a secret that Signature.Secrets may not have, the error is
+	// [ErrSecretsFor], and the answer 500.
 	SecretsFor func(ctx context.Context, claims *Claims) ([]string, error)
 
 	// MaxBody is the largest body in bytes; 0 means 4 MiB.
 	MaxBody int64
 
 	// Timeout starts when a request arrives. The body must arrive within it, if
-	// the connection allows a read deadline. If the http.Server's ReadTimeout is
-	// shorter, that counts. Save, CreateImage and Notify share the time that is
-	// left, through their context. Complete has three seconds of its own. 0 means
-	// 15 s, because Cloudinary waits for 20.
+	// the connection allows a read deadline. A shorter ReadTimeout of the
+	// http.Server counts instead. Save, CreateImage and Notify share the time
+	// that is left, through their context. Complete has three seconds of its own.
+	// 0 means 15 s, because Cloudinary waits for 20.
 	Timeout time.Duration
 
-	// SuccessStatus is 201 or 200; 0 means 201, as the recorded system answers.
-	// Cloudinary's documentation says it tries again "if the response is not 200
-	// OK". It is not known whether it tries again after a 201. That would do no
-	// harm.
+	// SuccessStatus is 201 or 200; 0 means 201, the answer of the older receiver
+	// that this package replaces. Cloudinary's documentation says that it tries
+	// again "if the response is not 200 OK". It is not known whether it tries
+	// again after a 201. A repetition does no harm.
 	SuccessStatus int
 
 	// Logger gets one line for each request; nil is silent.
 	Logger *slog.Logger
 
-	// Observe is called once with each request's outcome, for metrics. A panic in
-	// it is contained, and its context is not canceled. If the ResponseWriter can
-	// flush, the answer is sent before Logger and Observe are called. Only the
-	// next request on the same HTTP/1.1 connection, or the end of the HTTP/2
-	// stream, waits for them.
+	// Observe is called once with each request's outcome, for metrics. The
+	// Handler recovers from a panic in it. Its context is never canceled. If the
+	// ResponseWriter can flush, the answer is sent before Logger and Observe are
+	// called. So only the next request on the same HTTP/1.1 connection, or the
+	// end of the HTTP/2 stream, waits for them.
 	Observe func(context.Context, Outcome)
 }
 
 // An Outcome is the result of one request.
 type Outcome struct {
-	Delivery *Delivery // nil if it was not authenticated
+	Delivery *Delivery // nil if the notification was not authenticated
 	Known    State     // the state that Store.Save returned; zero if Save was not called, or failed
 	State    State     // the state now; zero if it was not saved
 	Err      error     // why it was refused or failed: one of this package's sentinels, wrapped
@@ -152,15 +154,16 @@ func (c *Config) check() error {
 	return c.Processor.check()
 }
 
-// ServeHTTP answers one notification. If it was accepted, the body is empty. If
-// not, the body is a fixed text: only the log has the cause. If it was
-// authenticated, X-Delivery-ID names the delivery.
+// ServeHTTP answers one notification. The answer's body is empty if the
+// notification was accepted. Otherwise it is a fixed text, and only the log has
+// the cause. If the notification was authenticated, the answer's X-Delivery-ID
+// header has the delivery's ID.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	ctx := context.WithoutCancel(r.Context()) // a caller that hangs up must not stop the work half done
 	var d *Delivery
 	var result result
-	var failure error // a panic that nothing else contains, as in r.Body
+	var failure error // a panic that nothing else recovers, as in r.Body
 	defer func() {    // deferred, because the app's code may end the goroutine
 		result.err = cmp.Or(result.err, failure)
 		h.finish(ctx, w, start, d, result)
@@ -185,7 +188,8 @@ func (h *Handler) finish(ctx context.Context, w http.ResponseWriter, start time.
 	}
 	if e, ok := errors.AsType[*guard.Error](o.Err); ok && e.Raised == any(http.ErrAbortHandler) {
 		// The app wants net/http to drop the connection, and net/http drops this
-		// status too. Middleware that recovers every panic would answer 200.
+		// status too. Without it, middleware that recovers panics would answer
+		// 200.
 		w.WriteHeader(o.Status)
 		defer panic(http.ErrAbortHandler)
 	} else {
@@ -413,19 +417,18 @@ func readError(err error) error {
 // StatusCode returns the status with which a Handler answers an error of this
 // package; nil is 201. The last column says whether Cloudinary tries again:
 //
-//	201  accepted, or done before          no retry
-//	401  token or signature refused        retries, and fails again
-//	413  too large                         retries, and fails again
-//	400  signed, but not one JSON object   retries, and fails again
-//	400  the body could not be read        retries
-//	408  the body did not arrive in time   retries
+//	201  accepted, or done before          probably not
+//	401  token or signature refused        yes, and it fails again
+//	413  too large                         yes, and it fails again
+//	400  signed, but not one JSON object   yes, and it fails again
+//	400  the body could not be read        yes
+//	408  the body did not arrive in time   yes
 //	405  not a POST
-//	500  anything else                     retries
+//	500  anything else                     yes
 //
-// The app's own errors never choose the status: they are wrapped by the stage
-// that failed, and are a 500 whatever else they wrap. "Retries" means three
-// times: 3 minutes later, then 6, then 9, so about 18 minutes in all, and then
-// never again.
+// An error of the app's own code is always a 500, even if it wraps an error of
+// this package. Cloudinary tries at most three times more: 3 minutes later,
+// then 6, then 9. So it stops after about 18 minutes.
 func StatusCode(err error) int {
 	if err == nil {
 		return http.StatusCreated

@@ -12,11 +12,11 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/guard"
 )
 
-// Permanent marks an error of CreateImage or Notify against which a retry does
-// not help. The delivery is then completed as rejected, with err as its cause,
-// and answered 201. errors.Join(Permanent(a), b) is not permanent, unless b is.
-// Nor is an error that is returned after the context was done. Permanent(nil)
-// is nil.
+// Permanent marks an error of CreateImage or Notify as final: no retry can
+// help. The delivery is then completed as rejected, with err as its cause, and
+// the answer is 201. errors.Join(Permanent(a), b) is not permanent, unless b
+// is. An error that is returned after the context ended is not permanent
+// either. Permanent(nil) is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -25,18 +25,18 @@ func Permanent(err error) error {
 }
 
 const (
-	defaultTimeout  = 15 * time.Second // Cloudinary waits 20 s, by second-hand knowledge
+	defaultTimeout  = 15 * time.Second // others report that Cloudinary waits 20 s
 	completeTimeout = 3 * time.Second  // Complete's own: work that used all its time must still be recorded as done
 	resumeAge       = time.Minute      // more than any request takes
 )
 
 // A Processor does the work for a delivery: it creates the image and notifies
-// the app. It holds no secret and needs no HTTP, so a worker behind a queue
-// uses it alone. It is safe for concurrent use as long as its fields are not
-// changed.
+// the app. It holds no secret and needs no HTTP, so a worker behind a queue can
+// use it without a Handler. It is safe for concurrent use as long as its fields
+// are not changed.
 //
-// A Processor with neither Images nor Notify refuses to work unless it is
-// Deferred, and a Deferred one refuses to Process: both errors wrap
+// A Processor with neither Images nor Notify refuses to work, unless it is
+// Deferred. A Deferred Processor refuses to Process. Both errors wrap
 // [ErrMisconfigured].
 type Processor struct {
 	Store Store // required
@@ -50,40 +50,40 @@ type Processor struct {
 	// same notification.
 	Notify func(context.Context, *Delivery) error
 
-	// Deferred means that workers elsewhere process the saved deliveries. Images
-	// and Notify are nil then.
+	// Deferred means that workers elsewhere process the saved deliveries. Then
+	// Images and Notify must be nil.
 	Deferred bool
 
 	// Timeout limits the work on each delivery in Process and Resume, through its
-	// context; 0 means 15 s. In Accept the caller's context is the limit, and in a
-	// Handler [Config].Timeout. Complete has three seconds of its own.
+	// context; 0 means 15 s. In Accept, the caller's context is the limit. In a
+	// Handler, it is [Config].Timeout. Complete has three seconds of its own.
 	Timeout time.Duration
 
-	// GiveUpAfter is the longest time since receipt for which Resume tries a
-	// delivery again. If it fails after that, it is completed as rejected, with
-	// [ErrGaveUp] and the last error as its cause. So each is tried at least once.
-	// 0: Resume never gives up.
+	// GiveUpAfter is how long Resume tries a delivery again, counted from its
+	// receipt. If CreateImage or Notify fails for an older one, Resume completes
+	// it as rejected, with [ErrGaveUp] and the last error as its cause. So it
+	// tries each at least once. 0 means that Resume never gives up.
 	GiveUpAfter time.Duration
 
 	// Logger gets one line for each delivery that fails or is rejected, and for
-	// each error that a sequence of pending deliveries yields; nil is silent.
-	// Inside a Handler, the Handler writes the line.
+	// each error that a sequence of pending deliveries yields; nil is silent. In
+	// a Handler, only [Config].Logger gets the line.
 	Logger *slog.Logger
 }
 
 // Accept saves a delivery and, unless the Processor is Deferred, processes it.
-// A Handler does the same after authentication. Use Accept for deliveries that
-// did not come through a Handler. It returns the state afterwards: StateDone,
-// StatePending if work remains, or zero if it was not saved. Errors wrap the
-// failed stage, such as [ErrSave] or [ErrCreateImage], and the app's own error.
+// Use it for deliveries that did not come through a Handler. It returns the
+// state afterwards: StateDone, StatePending if work remains, or zero if it was
+// not saved. Errors wrap the error of the failed stage, such as [ErrSave] or
+// [ErrCreateImage], and the app's own error.
 func (p *Processor) Accept(ctx context.Context, d *Delivery) (State, error) {
 	r := p.run(ctx, d, func(r *result) { p.accept(ctx, d, r) })
 	return r.after, r.err
 }
 
-// Process does the work of a saved delivery: CreateImage if it announces an
-// image, Notify, Complete. It returns nil once the delivery is completed, also
-// as rejected. It is for workers that share the receivers' Store.
+// Process does the work for a saved delivery: CreateImage if it announces an
+// image, Notify, Complete. It returns nil if the delivery is completed, even as
+// rejected. It is for workers that share the receivers' Store.
 func (p *Processor) Process(ctx context.Context, d *Delivery) error {
 	return p.run(ctx, d, func(r *result) {
 		if r.err = p.ready(d); r.err == nil {
@@ -94,18 +94,17 @@ func (p *Processor) Process(ctx context.Context, d *Delivery) error {
 	}).err
 }
 
-// Resume processes pending deliveries, which a method of your Store lists. It
-// first saves each delivery once more, to skip those that were completed
-// meanwhile. If the list yields an error or a delivery fails, Resume goes on
-// with the next. All failures are logged, and joined in the error. Resume stops
-// when ctx is done. It does not log successes. If you need their number, count
-// in the sequence that you pass.
+// Resume processes the pending deliveries that a method of your Store lists. It
+// calls Save for each one first, to skip those that were completed meanwhile.
+// If the list yields an error or a delivery fails, Resume goes on with the
+// next. All failures are logged, and joined in the error. Resume stops when ctx
+// ends. It does not log successes. To count deliveries, count them in the
+// sequence that you pass.
 //
-// List only deliveries on which no request can still be working. When an app
+// List only deliveries that no request can still be processing. When an app
 // starts, and no other process uses the store, list those that were received
 // before the start. Later, or if several processes share the store, list those
-// that were received more than a minute ago. [Processor.ResumeEvery] does the
-// latter.
+// that were received more than a minute ago. [Processor.ResumeEvery] does that.
 func (p *Processor) Resume(ctx context.Context, pending iter.Seq2[*Delivery, error]) error {
 	var errs []error
 	listing := p.run(ctx, nil, func(r *result) {
@@ -253,8 +252,8 @@ func (p *Processor) process(ctx context.Context, d *Delivery, r *result) {
 	}
 }
 
-// work tells a rejection, which is final, from a failure, which is retried. The
-// deadline may have caused an error that came after it, so that is a failure.
+// work tells a rejection, which is final, from a failure, which is retried. An
+// error after the deadline is a failure, as the deadline may have caused it.
 func (p *Processor) work(ctx context.Context, stage error, f func() error, r *result) (rejected error) {
 	guard.Run(&r.err, stage, f)
 	if e, ok := r.err.(*guard.Error); ok && e.Permanent && ctx.Err() == nil { //nolint:errorlint // Run wraps it in nothing

@@ -30,8 +30,8 @@ const (
 
 // Claims says who a notification is for: the verified claims of the token in
 // its URL. The registered claims, such as Issuer and ExpiresAt, are those of
-// RFC 7519; exp, nbf and iat are Unix seconds on the wire. Names of claims are
-// exact, here and in [Claims.Decode]: "ALBUM_ID" is not "album_id".
+// RFC 7519; exp, nbf and iat are Unix seconds on the wire. Names of claims must
+// match exactly, here and in [Claims.Decode]: "ALBUM_ID" is not "album_id".
 //
 // Claims has no JSON methods, so an app's own claims type may embed it. For
 // other claims of the token, use [Claims.Decode]. This package does not change
@@ -39,8 +39,8 @@ const (
 type Claims struct {
 	jwt.RegisteredClaims
 
-	// The ids may be strings or numbers in the token. A number is kept as its
-	// text, so that 64-bit ids stay exact. Empty if not there.
+	// In the token, an id may be a string or a number. A number is kept as its
+	// text, so that 64-bit ids stay exact. An id that is not there is empty.
 	OrganizationID string `json:"organization_id,omitempty"`
 	AlbumID        string `json:"album_id,omitempty"`
 	UserID         string `json:"user_id,omitempty"`
@@ -51,7 +51,7 @@ type Claims struct {
 	members claimMembers // of set
 }
 
-// decodeAsV1 are the rules of encoding/json without one: encoding/json also takes
+// decodeAsV1 has the rules of encoding/json except one: encoding/json also takes
 // "ALBUM_ID" for "album_id". Then an app could read another album than this package.
 var decodeAsV1 = json.JoinOptions(jsonv1.DefaultOptionsV1(), json.MatchCaseInsensitiveNames(false),
 	json.WithUnmarshalers(json.UnmarshalFunc(func(value []byte, n *stdjson.Number) error {
@@ -59,11 +59,11 @@ var decodeAsV1 = json.JoinOptions(jsonv1.DefaultOptionsV1(), json.MatchCaseInsen
 	})))
 
 // Decode stores the token's whole claim set in v, a pointer to the app's own
-// type, by the rules of encoding/json, except that names must match exactly. So
-// a field needs a tag, unless its name is spelled as the claim's. Verified
-// claims decode as the token has them, even if the fields were changed. Claims
-// made by hand decode as their fields. The error says which claim does not fit
-// v.
+// type. The rules are those of encoding/json, except that names must match
+// exactly. So a field needs a tag, unless it has the same name as the claim.
+// For verified claims, Decode reads the token, even if the fields were changed.
+// For claims made by hand, it reads the fields. The error says which claim does
+// not fit v.
 func (c *Claims) Decode(v any) error {
 	c, err := c.whole()
 	if err != nil {
@@ -87,7 +87,7 @@ func (c *Claims) whole() (*Claims, error) {
 // scope names the tenant. It is the claim set without the claims that differ from
 // token to token of one tenant. It is JSON without white space, with the names of
 // every object sorted, and the text of numbers as it came, so that two ids above
-// 2^53 stay two. The claims must be whole.
+// 2^53 stay different. The claims must be whole.
 func (c *Claims) scope() string {
 	var buf [256]byte // enough for most, and no allocation
 	scope := append(buf[:0], '{')
@@ -222,17 +222,17 @@ func (m claimMember) store(field any) (wrong string) {
 type TokenVerifier struct {
 	// Keys are the HMAC keys, of at least 32 bytes each. A token is accepted if
 	// any of them signed it, so that a key can be rotated. If there are none, or
-	// one is shorter, everything is refused: golang-jwt itself accepts an empty
-	// key. For a key that is text (valid UTF-8), the rules of
-	// [SignatureVerifier].Secrets hold. A key of random bytes may begin and end
-	// with any byte.
+	// one is shorter, everything is refused, because golang-jwt itself accepts an
+	// empty key. If a key is text (valid UTF-8), the rules of
+	// [SignatureVerifier].Secrets hold for it. A key of random bytes may begin
+	// and end with any byte.
 	//
 	// A key is used as it is, not decoded. A good one is the 44 characters of
 	// "openssl rand -base64 32". Use a separate key for webhook tokens, or an
 	// Audience. Otherwise a session token signed with the same key is accepted.
 	Keys [][]byte
 
-	// Issuer and Audience, if set, must be the token's iss and among its aud.
+	// If set, Issuer must be the token's iss, and Audience must be in its aud.
 	Issuer   string
 	Audience string
 
@@ -258,10 +258,9 @@ type TokenVerifier struct {
 }
 
 // tokenParser fixes the algorithm, so that a token cannot choose how it is checked.
-// It refuses base64 whose unused bits are set, so that a token has one spelling.
-// It has no state and serves all verifiers. Claims are validated later, after the
-// signature was found right, so a wrong signature never comes with a milder reason
-// (CVE-2024-51744).
+// It refuses base64 whose unused bits are set, so that a token has one spelling. It
+// has no state and serves all verifiers. Claims are validated after the signature,
+// so the error for a wrong signature never names a milder reason (CVE-2024-51744).
 var tokenParser = jwt.NewParser(
 	jwt.WithValidMethods([]string{jwt.SigningMethodHS256.Alg()}),
 	jwt.WithStrictDecoding(),
@@ -394,11 +393,12 @@ func (v *TokenVerifier) validate(claims *Claims) error {
 	return nil
 }
 
-// SignToken issues the token for a notification URL: *[Claims], or the app's
-// own type, signed with HS256. The error wraps [ErrNoSecrets] for a key that
-// [TokenVerifier].Keys refuses, and [ErrInvalidToken] for claims that
-// [TokenVerifier.Verify] always refuses: one of the wrong kind, or a token of
-// more than 8 KiB. Any other error comes from encoding the claims.
+// SignToken makes the token for a notification URL. It signs c, a *[Claims] or
+// the app's own type, with HS256. The error wraps [ErrNoSecrets] if
+// [TokenVerifier].Keys refuses the key. It wraps [ErrInvalidToken] if
+// [TokenVerifier.Verify] would always refuse the token: a claim is of the wrong
+// kind, or the token is longer than 8 KiB. Any other error comes from encoding
+// the claims.
 func SignToken(key []byte, c jwt.Claims) (string, error) {
 	if what := keyOddity(key); what != "" {
 		return "", fmt.Errorf("%w: the token key %s", ErrNoSecrets, what)
@@ -414,11 +414,12 @@ func SignToken(key []byte, c jwt.Claims) (string, error) {
 }
 
 // NotificationURL adds the token to the endpoint: the result is the
-// notification_url to upload with. If the endpoint has a query, it is kept as
-// it is. The error is [ErrInvalidURL] if the endpoint is not an absolute http
-// or https URL, has a token or a fragment already, or has "//", "/./" or "/../"
-// in its path, which many servers redirect; and if the token is empty or longer
-// than 8 KiB. Anybody who has the result can use its token, so do not log it.
+// notification_url to upload with. It keeps the endpoint's own query. The error
+// wraps [ErrInvalidURL] if the endpoint is not an absolute http or https URL,
+// or has a token or a fragment already. It also does if the path has "//",
+// "/./" or "/../", because many servers redirect such a path, or if the token
+// is empty or longer than 8 KiB. Anybody who has the result can use its token,
+// so do not log it.
 func NotificationURL(endpoint, token string) (string, error) {
 	refuse := func(why string) (string, error) { return "", fmt.Errorf("%w: %s", ErrInvalidURL, why) }
 	u, err := url.Parse(endpoint)
