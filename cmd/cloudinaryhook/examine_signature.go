@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/md5"  //nolint:gosec // to recognise a wrong hash, not to trust it
+	"crypto/md5"  //nolint:gosec // to recognize a wrong hash, not to trust it
 	"crypto/sha1" //nolint:gosec // as above
 	"crypto/sha256"
 	"crypto/sha512"

@@ -28,7 +28,7 @@ const failedUpload = `{"notification_type":"error","error":{"message":"Invalid i
 	`"notification_context":{"triggered_at":"2025-03-04T09:15:27.204161+00:00","triggered_by":{"source":"api","id":"246813579024681"}}}`
 
 // body returns what is sent: a failed upload, a golden upload with everything on
-// it, or that with a quarter of a megabyte of recognised text.
+// it, or that with a quarter of a megabyte of recognized text.
 func body(name string) ([]byte, error) {
 	full, err := fs.ReadFile(cloudinaryhooktest.Bodies(), "upload-full.json")
 	switch {

@@ -13,7 +13,7 @@ import (
 	"slices"
 )
 
-// Permanent marks an error for which a retry does not help.
+// Permanent marks an error as final: no retry can help.
 type Permanent struct{ Err error }
 
 func (e *Permanent) Error() string { return e.Err.Error() }
@@ -48,8 +48,8 @@ func Ask(f func()) {
 
 // An Error is an error that code of the app returned, or the value of its panic.
 // The app's error may be a nil pointer, panic in each method, or wrap itself. So
-// Seal reads its text and the errors that it wraps once. Later its methods are
-// only called inside Ask.
+// Seal reads its text, and the errors that it wraps, only once. Later its
+// methods are only called inside Ask.
 type Error struct {
 	Permanent bool   // every branch of the error is permanent
 	Raised    any    // the value of a panic
@@ -86,8 +86,8 @@ func Seal(stage error, v any, stack []byte) *Error {
 	return e
 }
 
-// look reports whether every branch of an error is permanent, not only one, as
-// errors.As would.
+// look reports whether every branch of an error is permanent. For errors.As,
+// one branch would be enough.
 func (e *Error) look(err error) bool {
 	if err == nil || len(e.tree) == maxTree {
 		return false

@@ -13,7 +13,7 @@ import (
 // WithoutPeerText returns an error without the URL and without text that the
 // server chose. A server may repeat the URL, and a token in it: net/http quotes
 // a malformed header line or Location. It keeps timeouts, network errors,
-// certificate errors, a cancelled context and a closed connection. Every other
+// certificate errors, a canceled context and a closed connection. Every other
 // error becomes a fixed text, and errors.Is does not find the original.
 func WithoutPeerText(err error) error {
 	if failed, ok := errors.AsType[*url.Error](err); ok {

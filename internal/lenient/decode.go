@@ -45,9 +45,9 @@ func unmarshalFloat(dec *jsontext.Decoder, n *float64) error {
 	return json.Unmarshal(value, n)
 }
 
-// MaxMismatched is how many values of one list or object may fail to fit. A
-// body may have millions of them, and each costs microseconds and memory for
-// its path.
+// MaxMismatched is how many values that do not fit are reported for one list or
+// object. A body may have millions of them, and each costs microseconds and
+// memory for its path.
 const MaxMismatched = 1000
 
 // Decode stores valid JSON in v, a pointer. shapes has functions for the types

@@ -20,12 +20,13 @@ type field struct {
 	inner *Fields // the fields of the struct that it holds or points to
 }
 
-// message is the field of a struct that may come as its message alone.
+// message names a field. A struct with this field may also come as a text,
+// which is then stored in the field.
 var message = []byte("message")
 
-// FieldsOf returns the fields of T that have a JSON name, at most 64 of up to 31
-// bytes, and of the structs within. Their types are string, int64, bool,
-// time.Time, []string, structs and pointers to structs.
+// FieldsOf returns the fields of T, and of the structs within, that have a JSON
+// name. A struct has at most 64 fields, and a name at most 31 bytes. Their types
+// are string, int64, bool, time.Time, []string, structs and pointers to structs.
 func FieldsOf[T any]() *Fields { return fieldsOf(reflect.TypeFor[T]()) }
 
 func fieldsOf(t reflect.Type) *Fields {

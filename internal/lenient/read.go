@@ -41,7 +41,8 @@ func Unquote(quoted jsontext.Value) []byte {
 }
 
 // unquoteInto copies to a buffer that the caller uses again. Bytes that are not
-// UTF-8 and half a surrogate pair are replaced, and the error reports them.
+// UTF-8 and one half of a surrogate pair are replaced, and the error reports
+// them.
 func unquoteInto(buffer *[]byte, quoted jsontext.Value) (text []byte, err error) {
 	if isPlain(quoted) {
 		return quoted[1 : len(quoted)-1], nil

@@ -1,8 +1,8 @@
 // Package secrets reads secrets from a program's environment, in the same way
 // for all programs of this repository, and names the fault of a bad secret.
 //
-// While a secret NAME is rotated, NAME_PREVIOUS holds the old one. Instead,
-// NAME_FILE or NAME_PREVIOUS_FILE may name a file that holds the value.
+// While a secret NAME is rotated, NAME_PREVIOUS holds the old one. A value may
+// also come from a file, which NAME_FILE or NAME_PREVIOUS_FILE names.
 package secrets
 
 import (
