@@ -57,7 +57,7 @@ func withText(upload []byte, size int) []byte {
 	return b.Bytes()
 }
 
-// benchToken has the claims of the recorded system's tokens.
+// benchToken has the claims of the older receiver's tokens.
 func benchToken() string {
 	return rawToken(testKey, hs256, `{"exp":1700014400,"iat":1699999990,"user_id":"64f1c0a2","album_id":"summer-2023","organization_id":"7b1d"}`)
 }

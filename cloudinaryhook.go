@@ -101,7 +101,7 @@ var (
 	ErrSignatureMismatch    = errors.New("cloudinaryhook: signature does not match; usual causes: the body was changed or re-encoded before the check; the secret is that of another product environment, or of another API key (the oldest active one signs, unless one is dedicated to webhooks)")
 	ErrNoSecrets            = errors.New("cloudinaryhook: no usable secret or key")
 	ErrBodyTooLarge         = errors.New("cloudinaryhook: body is too large")
-	ErrBodyConsumed         = errors.New("cloudinaryhook: body was read before the handler; mount it before middleware that parses forms or reads bodies, or have that put the bytes back")
+	ErrBodyConsumed         = errors.New("cloudinaryhook: body was read before the handler; mount it before middleware that parses forms or reads bodies, or let that middleware put the bytes back")
 	ErrBodyTimeout          = errors.New("cloudinaryhook: body did not arrive in time")
 	ErrBodyRead             = errors.New("cloudinaryhook: body could not be read")
 	ErrMalformedBody        = errors.New("cloudinaryhook: body is not exactly one JSON object with unique names")
@@ -311,7 +311,7 @@ func (d *Delivery) UnmarshalJSON(data []byte) error {
 		return fmt.Errorf("%w: %w", ErrInvalidDelivery, err)
 	}
 	if read.ID != wire.ID {
-		return fmt.Errorf("%w: its ID is another one's", ErrInvalidDelivery)
+		return fmt.Errorf("%w: its ID does not fit its body, claims and time", ErrInvalidDelivery)
 	}
 	read.ReceivedAt = wire.ReceivedAt.UTC()
 	*d = *read

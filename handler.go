@@ -136,9 +136,9 @@ func (c *Config) check() error {
 	case c.SecretsFor != nil && len(c.Signature.Secrets) > 0:
 		return wrong("Signature.Secrets and SecretsFor are both set")
 	case (c.Token == nil) != c.Tokenless:
-		return wrong("either Token is set or Tokenless")
+		return wrong("set either Token or Tokenless")
 	case !c.Tokenless && c.Claims != nil:
-		return wrong("Claims are set, and not Tokenless")
+		return wrong("Claims are set, but Tokenless is not")
 	case !c.Tokenless && (c.Token.Leeway < 0 || slices.Contains(c.Token.Require, "")):
 		return wrong("Token has a negative Leeway or requires a claim without a name")
 	case c.Signature.MaxAge < 0 || c.Signature.MaxSkew < 0 || c.MaxBody < 0 || c.Timeout < 0:
@@ -284,7 +284,7 @@ func (h *Handler) verifyHeaders(r *http.Request) (signatureClaim, error) {
 	signatures, timestamps := r.Header[SignatureHeader], r.Header[TimestampHeader] // which are in canonical form
 	switch {
 	case len(signatures) == 0 && len(r.Header[SignatureV2Header]) > 0:
-		return signatureClaim{}, fmt.Errorf("%w: only %s came, which cannot be verified; set the trigger's auth_scheme to default",
+		return signatureClaim{}, fmt.Errorf("%w: only %s came, and nobody outside Cloudinary can verify it; set the trigger's auth_scheme to default",
 			ErrUnsupportedSignature, SignatureV2Header)
 	case len(signatures) == 0 && len(timestamps) > 0:
 		return signatureClaim{}, fmt.Errorf("%w, though %s came; if a trigger's auth_scheme is eddsa_v2, a proxy may have dropped %s, as some drop names with an underscore",

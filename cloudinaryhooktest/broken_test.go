@@ -316,12 +316,12 @@ var brokenStores = []struct {
 			return state, err
 		}
 	}},
-	{"save ignores its context", "CancelledContextIsAnError", func(b *broken) {
+	{"save ignores its context", "CanceledContextIsAnError", func(b *broken) {
 		b.save = func(_ context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 			return b.MemoryStore.Save(context.Background(), d)
 		}
 	}},
-	{completeIgnoresContext, "CancelledContextIsAnError", func(b *broken) {
+	{completeIgnoresContext, "CanceledContextIsAnError", func(b *broken) {
 		b.complete = func(_ context.Context, id string, cause error) error {
 			return b.MemoryStore.Complete(context.Background(), id, cause)
 		}
@@ -550,7 +550,7 @@ var brokenStores = []struct {
 			}
 		}
 	}},
-	{"listing ignores its context", "PendingCancelledIsAnError", func(b *broken) {
+	{"listing ignores its context", "PendingCanceledIsAnError", func(b *broken) {
 		b.pending = func(_ context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 			return b.MemoryStore.Pending(context.Background(), before)
 		}

@@ -107,7 +107,7 @@ var storeClauses = []storeClause{
 	{"SaveGoesByID", testIdentity, true},
 	{"ConcurrentSavesOneIsNew", testConcurrentSaves, true},
 	{"SaveLeavesItsArgument", testArgument, true},
-	{"CancelledContextIsAnError", testCancelled, true},
+	{"CanceledContextIsAnError", testCanceled, true},
 	{"CompleteUnknownIsAnError", testCompleteUnknown, false},
 	{"CompleteTwiceIsNone", testCompleteTwice, false},
 }
@@ -124,7 +124,7 @@ var pendingClauses = []struct {
 	{"PendingHoldsNothingWhileItYields", testWritingInsideTheLoop},
 	{"PendingMayBeLeftEarly", testBreak},
 	{"PendingPages", testPages},
-	{"PendingCancelledIsAnError", testPendingCancelled},
+	{"PendingCanceledIsAnError", testPendingCanceled},
 }
 
 // newDelivery returns a delivery that no store has seen.
@@ -290,16 +290,16 @@ func clone(t *testing.T, d *cloudinaryhook.Delivery) *cloudinaryhook.Delivery {
 	return c
 }
 
-func testCancelled(t *testing.T, s cloudinaryhook.Store) {
+func testCanceled(t *testing.T, s cloudinaryhook.Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	d := newDelivery(t)
 	save(t, s, d, cloudinaryhook.StateNew)
 	cancel()
 	if state, err := s.Save(ctx, newDelivery(t)); err == nil {
-		t.Errorf("Save with a cancelled context got %v and nil, want an error", state)
+		t.Errorf("Save with a canceled context got %v and nil, want an error", state)
 	}
 	if err := s.Complete(ctx, d.ID, nil); err == nil {
-		t.Error("Complete with a cancelled context got nil, want an error")
+		t.Error("Complete with a canceled context got nil, want an error")
 	}
 }
 
@@ -636,7 +636,7 @@ func testPages(t *testing.T, s pendingStore) {
 	}
 }
 
-func testPendingCancelled(t *testing.T, s pendingStore) {
+func testPendingCanceled(t *testing.T, s pendingStore) {
 	save(t, s, newDelivery(t), cloudinaryhook.StateNew)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -645,6 +645,6 @@ func testPendingCancelled(t *testing.T, s pendingStore) {
 		failed = failed || err != nil
 	}
 	if !failed {
-		t.Error("Pending with a cancelled context yielded no error: the caller would think that nothing is pending")
+		t.Error("Pending with a canceled context yielded no error: the caller would think that nothing is pending")
 	}
 }

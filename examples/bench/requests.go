@@ -62,7 +62,7 @@ func withText(upload []byte, size int) []byte {
 	return b.Bytes()
 }
 
-// goodRequest has a token with the claims that the recorded system's have.
+// goodRequest has a token with the claims that the older receiver's have.
 func goodRequest(url string, body []byte) *http.Request {
 	now := time.Now()
 	return cloudinaryhooktest.NewRequest(nil, url, body, cloudinaryhooktest.WithClaims(jwt.MapClaims{
