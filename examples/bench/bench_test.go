@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestMain makes the test's binary the servers that compare starts.
+// TestMain lets compare start this test binary as a server.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "-serve" {
 		main()
@@ -21,8 +21,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestServersAcceptAndRefuse with every body, also those that a slow machine
-// never gets to measure.
+// TestServersAcceptAndRefuse checks every server with every body.
 func TestServersAcceptAndRefuse(t *testing.T) {
 	for _, server := range serverNames {
 		handler, err := newServer(server)
@@ -45,7 +44,7 @@ func TestServersAcceptAndRefuse(t *testing.T) {
 	}
 }
 
-// TestCheckFindsAServerThatRefusesNothing: else it would check nothing.
+// TestCheckFindsAServerThatRefusesNothing: otherwise check would prove nothing.
 func TestCheckFindsAServerThatRefusesNothing(t *testing.T) {
 	handler, err := newServer("empty")
 	if err != nil {
@@ -88,7 +87,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// TestCompare runs the whole of it, as briefly as it goes.
+// TestCompare runs the whole comparison, as briefly as possible.
 func TestCompare(t *testing.T) {
 	for _, program := range []string{"taskset", "chrt", "wrk"} {
 		if _, err := exec.LookPath(program); err != nil && os.Getenv("CI") == "" {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// samples are all of one server with one body.
+// samples has all samples of one server with one body.
 type samples struct {
 	process *process
 	all     []sample
@@ -48,16 +48,17 @@ func compare(ctx context.Context, c *config, stdout, stderr io.Writer) error {
 	fmt.Fprintf(stdout, "%s; servers on core %s, wrk on core %s, kept awake: %v, %d connections; medians of %d turns of %v\n",
 		machine(), c.serverCores, c.clientCores, c.awake, c.connections, c.rounds, c.slice)
 	printShares(stdout, c, rows, "requests per second, as a share of the empty handler", func(s sample) float64 { return s.rate })
-	printShares(stdout, c, rows, "the same by processor time per request, which others on the machine disturb less",
+	printShares(stdout, c, rows, "the same by processor time per request, which other work on the machine disturbs less",
 		func(s sample) float64 { return 1 / float64(s.cpu) })
 	return printDetails(stdout, c, rows)
 }
 
-// keepAwake runs a loop of the lowest priority beside wrk. A server that is
-// slower than wrk lets it sleep, and has to wake it with every answer: some 5 µs
-// in a virtual machine, which the empty server, which is as fast as wrk, does not
-// pay. The loop takes nothing from wrk, but where two cores share one it slows all
-// servers, the empty one included.
+// keepAwake runs a loop of the lowest priority on wrk's cores. If a server is
+// slower than wrk, wrk sleeps, and the server has to wake it with every answer.
+// That costs about 5 µs in a virtual machine. The empty server is as fast as
+// wrk, so it does not pay this. The loop takes no time from wrk, but if two
+// cores are threads of one physical core, it slows all servers, also the empty
+// one.
 func keepAwake(ctx context.Context, cores string) (stop func(), err error) {
 	loop := func(script string) *exec.Cmd {
 		return exec.CommandContext(ctx, "taskset", "-c", cores, "chrt", "--idle", "0", "sh", "-c", script) //nolint:gosec // our own script
@@ -75,8 +76,8 @@ func keepAwake(ctx context.Context, cores string) (stop func(), err error) {
 	}, nil
 }
 
-// startAll starts every server once for every body; rows are by body and server.
-// What stop ends has been started, also where another one could not be.
+// startAll starts every server once for every body. rows are by body and
+// server. If a server cannot be started, stop still ends the others.
 func startAll(ctx context.Context, c *config, dir string) (rows map[string]map[string]*samples, stop func(), err error) {
 	rows = make(map[string]map[string]*samples)
 	stop = func() {
@@ -115,12 +116,12 @@ func startAll(ctx context.Context, c *config, dir string) (rows map[string]map[s
 func takeTurns(ctx context.Context, c *config, rows map[string]map[string]*samples, round int) error {
 	for _, name := range c.bodies {
 		for i := range c.servers {
-			row := rows[name][c.servers[(i+round)%len(c.servers)]] // nobody is always first
+			row := rows[name][c.servers[(i+round)%len(c.servers)]] // so that no server is always first
 			s, err := row.process.drive(ctx, c.clientCores, c.connections, c.slice)
 			if err != nil {
 				return fmt.Errorf("%s, %s: %w", row.process.server, name, err)
 			}
-			if round > 0 { // the first is to warm up
+			if round > 0 { // the first round is to warm up
 				row.all = append(row.all, s)
 			}
 		}
@@ -128,8 +129,8 @@ func takeTurns(ctx context.Context, c *config, rows map[string]map[string]*sampl
 	return nil
 }
 
-// prepare returns a directory for scripts, and an error in words if a program is
-// missing.
+// prepare makes a directory for scripts. If a program is missing, its error
+// names the Debian packages.
 func prepare() (dir string, err error) {
 	for _, program := range []string{"taskset", "chrt", "wrk"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -139,8 +140,8 @@ func prepare() (dir string, err error) {
 	return os.MkdirTemp("", "bench")
 }
 
-// printShares prints the median of each server's share of the empty one in the
-// same round.
+// printShares prints each server's rate as a share of the empty server's rate
+// in the same round. It prints the median of the rounds.
 func printShares(w io.Writer, c *config, rows map[string]map[string]*samples, title string, rate func(sample) float64) {
 	fmt.Fprintf(w, "\n%s\n\n| | %s |\n|---|%s\n", title, strings.Join(c.bodies, " | "), strings.Repeat("--:|", len(c.bodies)))
 	for _, server := range c.servers {
@@ -189,7 +190,8 @@ func medians(all []sample) sample {
 	return sample{median(rates), median(p50), median(p99), median(cpu)}
 }
 
-// machine names the processor, how many cores there are, and Go.
+// machine returns the names of the processor and the Go version, and the number
+// of cores.
 func machine() string {
 	text, _ := os.ReadFile("/proc/cpuinfo")
 	_, rest, _ := strings.Cut(string(text), "model name")

@@ -4,8 +4,8 @@ package main
 
 import "syscall"
 
-// raiseFileLimit allows the connections that are wanted, to wrk and to servers:
-// children inherit it.
+// raiseFileLimit raises the limit of open files, so that wrk and the servers
+// can have enough connections. Child processes inherit the limit.
 func raiseFileLimit() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -1,18 +1,18 @@
-// Bench measures what a notification costs a server, side by side: an empty
-// handler that only reads the body, one that does what no handler can save, this
-// package's, the way with cloudinary-go, and the naive way.
+// Bench measures the cost of a notification for a server. It compares five
+// handlers: an empty one that only reads the body, one with only the steps that
+// every handler needs, this package's, one with cloudinary-go, and a naive one.
 //
-//	go run ./examples/bench            the table of the README, in some three minutes
-//	go run ./examples/bench -awake     the same, and no server pays for waking the client
+//	go run ./examples/bench            the table of docs/performance.md, in about three minutes
+//	go run ./examples/bench -awake     the same, but servers do not pay for waking the client
 //	go run ./examples/bench -scale     1 to 4,096 connections, on one core and on two
 //
-// Each server is a process of its own on one core. On another core wrk sends
-// requests, in turns of a second for each server, so that other work of the
+// Each server runs in its own process on one core. On another core wrk sends
+// requests, to each server in turn for a second, so that other work on the
 // machine affects all servers equally. Before that, each server must accept a
 // good request and refuse five bad ones. The empty one accepts all.
 //
-// It needs Linux, taskset (util-linux) and wrk. Compare the shares: a single
-// absolute number says more about the machine.
+// It needs Linux, taskset (util-linux) and wrk. Compare the shares: an absolute
+// number depends mostly on the machine.
 package main
 
 import (
@@ -27,7 +27,7 @@ import (
 	"time"
 )
 
-// config is what flags say.
+// config holds the settings from flags.
 type config struct {
 	serve       string
 	profile     string
@@ -70,25 +70,25 @@ func parseConfig(args []string, stderr io.Writer) (*config, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&c.serve, "serve", "", "run only this server (`name`) until standard input ends, and measure nothing")
-	flags.StringVar(&c.profile, "profile", "", "write a processor profile for each server and body into this `directory`; with -serve, into this file")
+	flags.StringVar(&c.profile, "profile", "", "write a CPU profile for each server and body into this `directory`; with -serve, into this file")
 	flags.BoolVar(&c.scale, "scale", false, "measure this package's handler with 1, 16, 256 and 4,096 connections on one and two cores")
-	servers := flags.String("servers", strings.Join(serverNames, ","), "which servers to measure, as `names`; empty must be among them")
-	bodies := flags.String("bodies", "small,typical,big", "which bodies to send, as `names`")
-	flags.IntVar(&c.rounds, "rounds", 9, "how `many` turns each server has with each body, after one to warm up")
-	flags.DurationVar(&c.slice, "slice", time.Second, "how `long` a turn is, in whole seconds")
-	flags.IntVar(&c.connections, "connections", 16, "how `many` connections wrk keeps busy")
-	flags.StringVar(&c.serverCores, "server-cores", "0", "the `cores` of the server, as taskset takes them")
+	servers := flags.String("servers", strings.Join(serverNames, ","), "`names` of the servers to measure, separated by commas; the first must be empty")
+	bodies := flags.String("bodies", "small,typical,big", "`names` of the bodies to send, separated by commas")
+	flags.IntVar(&c.rounds, "rounds", 9, "`number` of turns of each server with each body, after one to warm up")
+	flags.DurationVar(&c.slice, "slice", time.Second, "`duration` of a turn, in whole seconds")
+	flags.IntVar(&c.connections, "connections", 16, "`number` of connections that wrk keeps busy")
+	flags.StringVar(&c.serverCores, "server-cores", "0", "the `cores` of the server, in the form of taskset")
 	flags.StringVar(&c.clientCores, "client-cores", "1", "the `cores` of wrk")
-	flags.BoolVar(&c.awake, "awake", false, "keep the client's core from sleeping; on a virtual machine the server pays for waking it")
+	flags.BoolVar(&c.awake, "awake", false, "keep the client's core awake; on a virtual machine the server would pay for waking it")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
 	c.servers, c.bodies = strings.Split(*servers, ","), strings.Split(*bodies, ",")
 	if c.servers[0] != "empty" && c.serve == "" {
-		return nil, errors.New("-servers must begin with empty, which the others are compared with")
+		return nil, errors.New("-servers must begin with empty, because the others are compared with it")
 	}
 	if c.rounds < 1 || c.slice < time.Second || c.slice%time.Second != 0 || c.connections < 1 {
-		return nil, errors.New("-rounds and -connections must be positive, and -slice whole seconds")
+		return nil, errors.New("-rounds and -connections must be positive, and -slice must be whole seconds")
 	}
 	return c, nil
 }

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// A process is a server in a process of its own, with the script that drives it.
+// A process is a server in its own process, with the wrk script for it.
 type process struct {
 	server string
 	url    string
@@ -26,7 +26,8 @@ type process struct {
 }
 
 // start starts a server on these cores, checks it, and writes wrk's script for
-// one body into dir. With a profile, the server writes one.
+// one body into dir. If profile is not "", the server writes a CPU profile to
+// that file.
 func start(ctx context.Context, server, cores, profile, dir string, body []byte) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -69,14 +70,14 @@ func (p *process) stop() {
 	_ = p.cmd.Wait()
 }
 
-// A sample is what one turn of one server gave.
+// A sample is the result of one turn of one server.
 type sample struct {
 	rate     float64 // requests a second
 	p50, p99 time.Duration
 	cpu      time.Duration // of the server, per request
 }
 
-// drive has wrk keep the server busy for one turn.
+// drive runs wrk against the server for one turn.
 func (p *process) drive(ctx context.Context, cores string, connections int, turn time.Duration) (sample, error) {
 	before, err := cpuTime(p.pid)
 	if err != nil {
@@ -117,8 +118,9 @@ func parseResult(out string, cpu time.Duration) (sample, error) {
 	}, nil
 }
 
-// cpuTime is what a process has used of the processor so far, in nanoseconds:
-// /proc/PID/stat counts in hundredths of a second.
+// cpuTime returns the processor time that a process has used so far. It reads
+// schedstat, which counts nanoseconds; /proc/PID/stat only counts hundredths of
+// a second.
 func cpuTime(pid int) (total time.Duration, err error) {
 	paths, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil || len(paths) == 0 {
@@ -139,7 +141,8 @@ func cpuTime(pid int) (total time.Duration, err error) {
 	return total, nil
 }
 
-// peakMemory is the most physical memory that a process ever had, in bytes.
+// peakMemory returns the largest physical memory that a process has had, in
+// bytes.
 func peakMemory(pid int) (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) //nolint:gosec // in /proc
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 )
 
-// failedUpload is a small notification: an upload went wrong.
+// failedUpload is a small notification: an upload has failed.
 const failedUpload = `{"notification_type":"error","error":{"message":"Invalid image file","status":400,"request_id":"1f0a2b3c4d5e6f708192a3b4c5d6e7f8"},` +
 	`"timestamp":"2025-03-04T09:15:27+00:00","request_id":"1f0a2b3c4d5e6f708192a3b4c5d6e7f8","signature_key":"246813579024681",` +
 	`"params":{"faces":"1","colors":"1","image_metadata":"1","phash":"1","type":"authenticated","tags":"pier,sea","public_id":"summer/pier",` +
@@ -27,8 +27,9 @@ const failedUpload = `{"notification_type":"error","error":{"message":"Invalid i
 	`"upload_preset":"holidays","notification_url":"https://app.example/api/v1/cloudinary?lang=en"},` +
 	`"notification_context":{"triggered_at":"2025-03-04T09:15:27.204161+00:00","triggered_by":{"source":"api","id":"246813579024681"}}}`
 
-// body returns what is sent: a failed upload, a golden upload with everything on
-// it, or that with a quarter of a megabyte of recognized text.
+// body returns the body to send: a failed upload, a golden upload with all
+// optional members, or that upload with a quarter of a megabyte of recognized
+// text.
 func body(name string) ([]byte, error) {
 	full, err := fs.ReadFile(cloudinaryhooktest.Bodies(), "upload-full.json")
 	switch {
@@ -44,8 +45,8 @@ func body(name string) ([]byte, error) {
 	return nil, fmt.Errorf("no body is called %q", name)
 }
 
-// withText gives an upload the annotations of Cloudinary's OCR add-on, which
-// make the largest bodies there are: a word and a box each.
+// withText adds annotations of Cloudinary's OCR add-on to an upload, each with
+// a word and a box. They make the largest bodies.
 func withText(upload []byte, size int) []byte {
 	var b bytes.Buffer
 	b.WriteString(`{"ocr":{"adv_ocr":{"status":"complete","data":[{"textAnnotations":[`)
@@ -62,7 +63,7 @@ func withText(upload []byte, size int) []byte {
 	return b.Bytes()
 }
 
-// goodRequest has a token with the claims that the older receiver's have.
+// goodRequest has a token with the same claims as the tokens of the older receiver.
 func goodRequest(url string, body []byte) *http.Request {
 	now := time.Now()
 	return cloudinaryhooktest.NewRequest(nil, url, body, cloudinaryhooktest.WithClaims(jwt.MapClaims{
@@ -71,9 +72,10 @@ func goodRequest(url string, body []byte) *http.Request {
 	}))
 }
 
-// check has a server accept a good request and, unless it is the empty one,
-// refuse bad ones: what refuses nothing is fast. The bad ones are small, because
-// who is refused before all of a large body was sent may see a reset and no answer.
+// check tests that a server accepts a good request and refuses bad ones; the
+// empty server accepts all. Without this check, a server that refuses nothing
+// would look fast. The bad requests are small: if a server refuses a large body
+// before all of it is sent, the client may see a reset and no answer.
 func check(client *http.Client, server, url string, body []byte) error {
 	small := []byte(failedUpload)
 	changed := bytes.Replace(small, []byte("1"), []byte("2"), 1)
@@ -116,8 +118,9 @@ func check(client *http.Client, server, url string, body []byte) error {
 // result is the line that the script below prints.
 const result = "RESULT %d %d %d %d %d"
 
-// writeScript writes what wrk runs: it posts one signed body again and again,
-// and prints requests, microseconds, two percentiles of latency, and failures.
+// writeScript writes a script for wrk. The script posts one signed body again
+// and again, and prints requests, microseconds, two percentiles of latency, and
+// failures.
 func writeScript(dir string, r *http.Request, body []byte) (path string, err error) {
 	bodyPath := filepath.Join(dir, "body.json")
 	if err := os.WriteFile(bodyPath, body, 0o600); err != nil { //nolint:gosec // in a directory of our own

@@ -30,8 +30,8 @@ import (
 
 var serverNames = []string{"empty", "primitives", "cloudinaryhook", "cloudinary-go", "naive"}
 
-// newServer returns one of the handlers. None of them stores anything: what is
-// measured is the way of a request up to the app's own work.
+// newServer returns one of the handlers. None of them stores anything: bench
+// measures a request up to the app's own work.
 func newServer(name string) (http.Handler, error) {
 	switch name {
 	case "empty":
@@ -48,8 +48,8 @@ func newServer(name string) (http.Handler, error) {
 	return nil, fmt.Errorf("no server is called %q", name)
 }
 
-// serve answers on a port that the system chooses, which it prints, until stdin
-// ends: with the one who started it, however that ended.
+// serve prints its URL, with a port that the system has chosen, and answers
+// until stdin ends. So the server also ends if its parent process is killed.
 func serve(name, profile string, stdin io.Reader, stdout io.Writer) error {
 	handler, err := newServer(name)
 	if err != nil {
@@ -82,15 +82,15 @@ func serve(name, profile string, stdin io.Reader, stdout io.Writer) error {
 	return nil
 }
 
-// empty is the floor: what net/http costs by itself.
+// empty is the lower limit: the cost of net/http alone.
 func empty(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	w.WriteHeader(http.StatusCreated)
 }
 
-// newPrimitives is what cannot be saved, and nothing else: the signature's
-// digest, golang-jwt with one parser and a type, the digest that tells
-// deliveries apart, one look over the JSON. It decodes nothing.
+// newPrimitives does only the steps that every handler needs: the digest of the
+// signature, golang-jwt with one parser and a type, the digest for the
+// delivery's ID, and one pass over the JSON. It decodes nothing.
 func newPrimitives() http.Handler {
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"HS256"}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -159,7 +159,7 @@ func (s *countingStore) Complete(context.Context, string, error) error {
 	return nil
 }
 
-// upload is what an app would decode with encoding/json.
+// upload has the fields that an app would decode with encoding/json.
 type upload struct {
 	NotificationType string    `json:"notification_type"`
 	RequestID        string    `json:"request_id"`
@@ -186,8 +186,8 @@ type claims struct {
 
 func key(*jwt.Token) (any, error) { return []byte(cloudinaryhooktest.DefaultKey), nil }
 
-// newSDK is the way with Cloudinary's own package: its verifier, golang-jwt with
-// one parser and a type, encoding/json with a type.
+// newSDK uses Cloudinary's own package: its verifier, golang-jwt with one
+// parser and a type, and encoding/json with a type.
 func newSDK() (http.Handler, error) {
 	sdk, err := cloudinary.NewFromParams("cloud", "key", cloudinaryhooktest.DefaultSecret)
 	if err != nil {
@@ -218,7 +218,7 @@ func newSDK() (http.Handler, error) {
 	}), nil
 }
 
-// naive is what one writes first.
+// naive is a first attempt, as many people would write it.
 func naive(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

@@ -70,8 +70,8 @@ func (l *link) pass() {
 	defer l.gate.RUnlock()
 }
 
-// copy holds back what comes while the link is cut, and closes no connection
-// then: neither end is told, as with a broken cable.
+// copy holds back data while the link is cut. It does not close the connection,
+// so neither end notices, as with a broken cable.
 func (l *link) copy(to, from net.Conn) {
 	defer to.Close()
 	buf := make([]byte, 64<<10)
@@ -84,13 +84,13 @@ func (l *link) copy(to, from net.Conn) {
 	}
 }
 
-// A testCluster is three nodes, each a process of its own with files on disk.
+// A testCluster has three nodes. Each is a process with files on disk.
 type testCluster struct {
 	t         *testing.T
 	nodes     []node
 	processes []*program
 	links     []*link
-	clients   []jetstream.JetStream // to each node alone
+	clients   []jetstream.JetStream // one for each node
 	conns     []*connection
 }
 
@@ -103,7 +103,7 @@ func startTestCluster(t *testing.T) *testCluster {
 	c := &testCluster{t: t, nodes: nodes, processes: make([]*program, len(nodes))}
 	for i := range nodes {
 		nodes[i].routes = nil
-		nodes[i].advertise = "127.0.0.1:1" // nobody is there, and so no way around the links
+		nodes[i].advertise = "127.0.0.1:1" // nobody listens there, so all traffic must go through the links
 		for j := range nodes {
 			if i != j {
 				l := newLink(t, i, j, nodes[j].routeAddr)
@@ -126,7 +126,7 @@ func startTestCluster(t *testing.T) *testCluster {
 	return c
 }
 
-// open makes the streams, and returns when each node has them.
+// open creates the streams, and returns when each node has them.
 func (c *testCluster) open(config clusterConfig) {
 	c.t.Helper()
 	c.ask("the streams", func(ctx context.Context, js jetstream.JetStream) error { return openStreams(ctx, js, config) })
@@ -139,7 +139,7 @@ func (c *testCluster) start(i int) {
 	c.processes[i].expect(c.t, "nats://")
 }
 
-// ask puts a question to one node after the other, until one gives the answer.
+// ask asks one node after the other until one answers.
 func (c *testCluster) ask(what string, f func(context.Context, jetstream.JetStream) error) {
 	c.t.Helper()
 	next := 0
@@ -164,7 +164,7 @@ func (c *testCluster) leader() int {
 	return leader
 }
 
-// cut separates a node from the others, and leaves it its clients.
+// cut separates a node from the other nodes. It stays connected to its clients.
 func (c *testCluster) cut(i int) (heal func()) {
 	var cut []*link
 	for _, l := range c.links {
@@ -182,7 +182,7 @@ func (c *testCluster) cut(i int) (heal func()) {
 	return heal
 }
 
-// startReceiver runs a receiver that gives up early, so that the test sees it
+// startReceiver runs a receiver with a short timeout, so that the test sees it
 // refuse, and returns its URL.
 func startReceiver(t *testing.T, nc *connection, secret string, tokenKey []byte) string {
 	t.Helper()
@@ -196,8 +196,8 @@ func startReceiver(t *testing.T, nc *connection, secret string, tokenKey []byte)
 	return s.URL + hookPath
 }
 
-// TestCluster is the promise: whatever was answered 201 has its image, though
-// one node after the other is killed or cut off.
+// TestCluster tests the promise: every notification that was answered 201 has
+// its image, although one node after the other is killed or cut off.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	c := startTestCluster(t)
@@ -207,7 +207,7 @@ func TestCluster(t *testing.T) {
 	all := urls(c.nodes)
 	for range 2 {
 		w := newTestWorker(db, db)
-		w.maxTries = 1000 // the machine may be slow; nothing here is poison
+		w.maxTries = 1000 // the machine may be slow, and no message here is bad
 		startWorker(t, w, dial(t, all))
 	}
 	secret, tokenKey := newSecrets()
@@ -234,7 +234,8 @@ func TestCluster(t *testing.T) {
 	checkResult(t, l, db)
 }
 
-// trouble is what may befall a cluster. Each time it goes on answering 201.
+// trouble lists faults of a cluster. After each of them, receivers must go on
+// answering 201.
 func (c *testCluster) trouble(l *load, secret string, tokenKey []byte) {
 	started := time.Now()
 	more := func(after string) {
@@ -242,7 +243,7 @@ func (c *testCluster) trouble(l *load, secret string, tokenKey []byte) {
 		before := l.acknowledged()
 		wait(c.t, "acknowledgements "+after, func(context.Context) error {
 			if now := l.acknowledged(); now < before+100 {
-				return fmt.Errorf("%d came", now-before)
+				return fmt.Errorf("only %d were acknowledged", now-before)
 			}
 			return nil
 		})
@@ -271,8 +272,9 @@ func (c *testCluster) trouble(l *load, secret string, tokenKey []byte) {
 	c.ask("its return", allCurrent)
 }
 
-// refuse sends to a receiver that reaches the cut-off node alone: it must not
-// acknowledge anything. The same notifications then come to other receivers.
+// refuse sends to a receiver that reaches only the cut-off node. It must not
+// acknowledge anything. Later the same notifications are sent to other
+// receivers.
 func (c *testCluster) refuse(l *load, cut int, secret string, tokenKey []byte) {
 	c.t.Helper()
 	hook := startReceiver(c.t, c.conns[cut], secret, tokenKey)
@@ -310,14 +312,14 @@ func checkResult(t *testing.T, l *load, db *database.DB) {
 		t.Errorf("%s, want nothing but 201 and 500", got)
 	}
 	if r.acknowledged < 500 || r.images < r.acknowledged || r.refusals == 0 {
-		t.Errorf("acknowledged %d, %d images, %d refusals: the test was too kind to show anything", r.acknowledged, r.images, r.refusals)
+		t.Errorf("acknowledged %d, %d images, %d refusals: too few for the test to prove anything", r.acknowledged, r.images, r.refusals)
 	}
 }
 
-// TestAcknowledgedMeansSynced watches a node's system calls: of messages that
-// are sent one by one, each is synced to its disk. Without SyncAlways it would
-// be one sync every two minutes, and the two others do not help: all three may
-// lose their power at the same time.
+// TestAcknowledgedMeansSynced watches a node's system calls: if messages are
+// sent one by one, the node syncs each of them to disk. Without SyncAlways it
+// would sync only every two minutes. The two other nodes would not help,
+// because all three may lose power at the same time.
 func TestAcknowledgedMeansSynced(t *testing.T) {
 	t.Parallel()
 	strace, err := exec.LookPath("strace")
@@ -335,7 +337,8 @@ func TestAcknowledgedMeansSynced(t *testing.T) {
 	for i, n := range nodes {
 		command := append([]string{binary}, n.args()...)
 		if i == 0 {
-			// -D has strace be a child of the node, which is then the process to kill.
+			// With -D, strace is a child of the node, so the process to kill is the
+			// node.
 			command = append([]string{strace, "-D", "-f", "-e", "trace=fsync,fdatasync", "-o", trace}, command...)
 		}
 		start(t, command[0], nil, command[1:]...).expect(t, "nats://")
@@ -349,7 +352,7 @@ func TestAcknowledgedMeansSynced(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return bytes.Count(data, []byte("sync(")) // once each, whether resumed or not
+		return bytes.Count(data, []byte("sync(")) // each call has this once, even if strace prints it in two parts
 	}
 	before := syncs()
 	const count = 100
@@ -358,7 +361,7 @@ func TestAcknowledgedMeansSynced(t *testing.T) {
 	}
 	wait(t, "each one to be synced", func(ctx context.Context) error {
 		if got := syncs() - before; got < count {
-			return fmt.Errorf("%d were, of %d", got, count)
+			return fmt.Errorf("only %d of %d were synced", got, count)
 		}
 		return nil
 	})

@@ -26,7 +26,7 @@ func runDeadLetters(t *testing.T, q *queue, args ...string) (out string, err err
 	return stdout.String(), err
 }
 
-// bury puts a letter among the dead ones, as a worker does.
+// bury publishes a dead letter, as a worker does.
 func bury(t *testing.T, q *queue, data []byte, cause string) {
 	t.Helper()
 	letter := nats.NewMsg(deadSubject)
@@ -37,7 +37,7 @@ func bury(t *testing.T, q *queue, data []byte, cause string) {
 	}
 }
 
-// TestNoDeadLetters: there is no stream yet, it is new, or it has been emptied.
+// TestNoDeadLetters: the stream does not exist yet, is new, or was emptied.
 func TestNoDeadLetters(t *testing.T) {
 	tests := map[string]func(t *testing.T, q *queue) error{
 		"no stream": func(t *testing.T, q *queue) error { return q.js.DeleteStream(t.Context(), deadName) },
@@ -66,7 +66,8 @@ func TestNoDeadLetters(t *testing.T) {
 	}
 }
 
-// TestSomeDeadLetters: numbers say which are discarded or put back; the others stay.
+// TestSomeDeadLetters: with numbers, only these letters are discarded or put
+// back.
 func TestSomeDeadLetters(t *testing.T) {
 	q := openQueue(t)
 	for i := range 5 {
@@ -107,8 +108,8 @@ func TestSomeDeadLetters(t *testing.T) {
 	}
 }
 
-// TestOutsideTextIsQuoted: names and causes come from elsewhere, and must write
-// neither lines nor commands to the terminal of who lists them.
+// TestOutsideTextIsQuoted: other people write names and causes. They must not
+// be able to write lines or commands to the terminal.
 func TestOutsideTextIsQuoted(t *testing.T) {
 	q := openQueue(t)
 	const attack = "\x1b]0;owned\a\u202e\u0085 number=7"
@@ -135,8 +136,9 @@ func TestOutsideTextIsQuoted(t *testing.T) {
 	}
 }
 
-// TestRequeue: what died once may die again, and live in the end; it is never in
-// neither place.
+// TestRequeue: a message may become a dead letter again after it was put back,
+// and succeed in the end. At every moment it is in at least one of the two
+// streams.
 func TestRequeue(t *testing.T) {
 	q := openQueue(t)
 	d := announced(t, "dead")

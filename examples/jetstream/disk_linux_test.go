@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestFullDisks: nodes that can write no more acknowledge no more, a receiver is
-// not ready then, and what was acknowledged is there when they are restarted. A
-// limit on the size of their files stands for the full disk.
+// TestFullDisks: nodes with full disks acknowledge nothing, and the receiver is
+// not ready. After a restart the nodes still have everything that they had
+// acknowledged. A limit on the size of their files plays the full disk.
 func TestFullDisks(t *testing.T) {
 	t.Parallel()
 	c := startTestCluster(t)
@@ -49,7 +49,7 @@ func TestFullDisks(t *testing.T) {
 	c.ask("what was acknowledged", func(ctx context.Context, js jetstream.JetStream) error {
 		info, err := streamInfo(ctx, js)
 		if err == nil && info.State.Msgs < saved+1 {
-			err = fmt.Errorf("there are %d of %d", info.State.Msgs, saved+1)
+			err = fmt.Errorf("the stream has %d of %d messages", info.State.Msgs, saved+1)
 		}
 		return err
 	})

@@ -40,7 +40,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "go build: %v\n%s", err, out)
 		os.Exit(1)
 	}
-	// The long tests wait for elections and do little else meanwhile.
+	// The long tests run at the same time, because most of the time they wait for
+	// elections.
 	if err := flag.Set("test.parallel", "6"); err != nil {
 		panic(err)
 	}
@@ -51,10 +52,10 @@ func TestMain(m *testing.M) {
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// one is what a cluster of one node can keep.
+// one is the configuration for a cluster of one node.
 var one = clusterConfig{replicas: 1, maxBytes: 64 << 20}
 
-// startAlone runs a node without others, which starts at once.
+// startAlone runs a single node. It is ready at once.
 func startAlone(t *testing.T) node {
 	t.Helper()
 	n := node{name: "alone", dir: t.TempDir(), clientAddr: "127.0.0.1:-1", lazySync: true}
@@ -94,7 +95,7 @@ func mustQueue(t *testing.T, nc *connection, try time.Duration) *queue {
 	return q
 }
 
-// openQueue is a queue on a node that stands alone, with both streams.
+// openQueue returns a queue on a single node, with both streams.
 func openQueue(t *testing.T) *queue {
 	t.Helper()
 	q := mustQueue(t, dial(t, startAlone(t).url()), publishTry)
@@ -104,7 +105,7 @@ func openQueue(t *testing.T) *queue {
 	return q
 }
 
-// announced is a new delivery that announces an image.
+// announced returns a new delivery that announces an image.
 func announced(t *testing.T, publicID string) *cloudinaryhook.Delivery {
 	t.Helper()
 	body, err := sender.FreshBody("upload-simple", publicID)
@@ -144,7 +145,8 @@ func openDB(t *testing.T) *database.DB {
 	return db
 }
 
-// newTestHandler is a receiver's, for requests of cloudinaryhooktest.
+// newTestHandler returns a receiver's handler for requests of
+// cloudinaryhooktest.
 func newTestHandler(t *testing.T, store cloudinaryhook.Store, timeout time.Duration) http.Handler {
 	t.Helper()
 	r := receiver{secrets: []string{cloudinaryhooktest.DefaultSecret}, keys: [][]byte{[]byte(cloudinaryhooktest.DefaultKey)}}
@@ -155,7 +157,7 @@ func newTestHandler(t *testing.T, store cloudinaryhook.Store, timeout time.Durat
 	return handler
 }
 
-// wait is until, for a test.
+// wait is until for tests.
 func wait(t *testing.T, what string, f func(context.Context) error) {
 	t.Helper()
 	if err := until(t.Context(), f); err != nil {
@@ -163,7 +165,8 @@ func wait(t *testing.T, what string, f func(context.Context) error) {
 	}
 }
 
-// deadLetters are all of them, oldest first, once there are so many.
+// deadLetters waits until there are n dead letters, and returns them, oldest
+// first.
 func deadLetters(t *testing.T, js jetstream.JetStream, n uint64) []*jetstream.RawStreamMsg {
 	t.Helper()
 	stream, err := js.Stream(t.Context(), deadName)
@@ -173,7 +176,7 @@ func deadLetters(t *testing.T, js jetstream.JetStream, n uint64) []*jetstream.Ra
 	wait(t, "dead letters", func(ctx context.Context) error {
 		info, err := stream.Info(ctx)
 		if err == nil && info.State.Msgs < n {
-			err = fmt.Errorf("there are %d, want %d", info.State.Msgs, n)
+			err = fmt.Errorf("there are %d dead letters, want %d", info.State.Msgs, n)
 		}
 		return err
 	})
@@ -188,18 +191,18 @@ func deadLetters(t *testing.T, js jetstream.JetStream, n uint64) []*jetstream.Ra
 	return all
 }
 
-// A program is the real one, as a process of its own.
+// A program is the real program in its own process.
 type program struct {
 	cmd *exec.Cmd
 	log *lines
 }
 
-// start runs the program until it is told to end, or the test ends.
+// start runs the program until the test stops it or ends.
 func start(t *testing.T, name string, env []string, args ...string) *program {
 	t.Helper()
 	p := &program{cmd: exec.Command(name, args...), log: &lines{seen: make(chan string, 1000)}}
 	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.WaitDelay = 10 * time.Second // for whoever else has its output
+	p.cmd.WaitDelay = 10 * time.Second // its child processes may keep its output open
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -208,13 +211,14 @@ func start(t *testing.T, name string, env []string, args ...string) *program {
 	return p
 }
 
-// kill is what a lack of memory does to a process, and returns when it is gone.
+// kill kills the process, as the system does if memory is short. It returns
+// when the process is gone.
 func (p *program) kill() {
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 }
 
-// expect waits for a line that has this text in it, and returns the rest of it.
+// expect waits for a line with this text, and returns the rest of the line.
 func (p *program) expect(t *testing.T, text string) string {
 	t.Helper()
 	timeout := time.After(time.Minute)
@@ -232,7 +236,7 @@ func (p *program) expect(t *testing.T, text string) string {
 	}
 }
 
-// lines is a writer that hands on what it gets line by line.
+// lines is a writer that passes its input on line by line.
 type lines struct {
 	seen chan string
 	rest []byte

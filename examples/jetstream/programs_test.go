@@ -25,7 +25,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
-// stop asks the program to end, and returns all it has said.
+// stop asks the program to end, and returns its whole output.
 func (p *program) stop(t *testing.T) string {
 	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -37,8 +37,8 @@ func (p *program) stop(t *testing.T) string {
 	return p.log.all.String()
 }
 
-// TestPrograms runs receivers and workers as one would: as processes, of which
-// the workers have no secret.
+// TestPrograms runs receivers and workers as in production: as processes, with
+// no secret in the workers.
 func TestPrograms(t *testing.T) {
 	tests := map[string]func(t *testing.T) (db string){
 		"SQLite":   func(t *testing.T) string { return filepath.Join(t.TempDir(), "images.db") },
@@ -124,7 +124,7 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// status waits until the answer has it.
+// status waits until the answer has this status.
 func status(t *testing.T, url string, want int) {
 	t.Helper()
 	wait(t, url, func(context.Context) error {
@@ -146,7 +146,7 @@ func waitFor(t *testing.T, url, want string) {
 	})
 }
 
-// value is a metric's, or 0 if there is none.
+// value returns the value of a metric, or 0 if there is none.
 func value(t *testing.T, url, metric string) (n int) {
 	t.Helper()
 	_, body := get(t, url)
@@ -156,8 +156,8 @@ func value(t *testing.T, url, metric string) (n int) {
 	return n
 }
 
-// TestNoPasswordInMessages: URLs with a password are given in the wrong place,
-// malformed, or with one that the node does not take.
+// TestNoPasswordInMessages: no message holds the password of a URL that is in
+// the wrong place or malformed, or whose password the node refuses.
 func TestNoPasswordInMessages(t *testing.T) {
 	guarded := startNode(t, node{name: "guarded", dir: t.TempDir(), clientAddr: "127.0.0.1:-1", password: "right"})
 	const password = "hunter2"
@@ -184,7 +184,8 @@ func TestNoPasswordInMessages(t *testing.T) {
 	}
 }
 
-// TestNoRoom: the message names the setting, which the node's own error does not.
+// TestNoRoom: the message names the setting, because the node's own error does
+// not.
 func TestNoRoom(t *testing.T) {
 	small := startNode(t, node{name: "small", dir: t.TempDir(), clientAddr: "127.0.0.1:-1", maxStore: 10 << 30})
 	env := map[string]string{secrets.APISecret: "s", secrets.TokenKey: strings.Repeat("k", 32)}
@@ -243,7 +244,7 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
-// TestDemo runs it as a reader would.
+// TestDemo runs the demo as a user would.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -259,7 +260,7 @@ func TestDemo(t *testing.T) {
 		`node [abc], the leader of the stream, is killed`, `node [abc], a follower, is killed`,
 		`(?s)is started again.*has caught up.*is started again.*has caught up`,
 		`sent [1-9]\d*, acknowledged [1-9]\d*, lost 0, doubled 0;`,
-		`longest gap without a 201 ([2-9]|\d\d)[.\d]*s`, // a node that hands over leaves none
+		`longest gap without a 201 ([2-9]|\d\d)[.\d]*s`, // if the node handed over properly, there would be no gap
 	} {
 		if !regexp.MustCompile(want).Match(out) {
 			t.Errorf("the demo does not say %q:\n%s", want, out)
@@ -270,7 +271,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// TestBench is the whole of it, with little to measure.
+// TestBench runs the whole bench with few messages.
 func TestBench(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), binary, "bench", "-messages", "100", "-rounds", "1").CombinedOutput()
@@ -281,7 +282,7 @@ func TestBench(t *testing.T) {
 	for _, want := range []string{
 		`synced in ` + number, `receiver: ` + number + `.s of CPU`, `(?m)^ +128 +` + number + ` +` + number + ` +0?\.?\d`,
 		`storage: [5-9]\d{3} bytes`, `out again +` + number,
-		`nodes: -?\d[\d.]*.+ of CPU`, // a difference, and with so few messages any
+		`nodes: -?\d[\d.]*.+ of CPU`, // the value is a difference; with so few messages it may be anything
 	} {
 		if !regexp.MustCompile(want).Match(out) {
 			t.Errorf("the measurement does not say %q:\n%s", want, out)
@@ -289,7 +290,7 @@ func TestBench(t *testing.T) {
 	}
 }
 
-// TestREADMEConfiguration: what the README has users run keeps the promise.
+// TestREADMEConfiguration: the configuration in the README keeps the promise.
 func TestREADMEConfiguration(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	if err != nil {

@@ -59,7 +59,8 @@ func TestSave(t *testing.T) {
 	}
 }
 
-// TestDeferredStore: the queue keeps what a Deferred receiver needs of a Store.
+// TestDeferredStore: the queue keeps the contract of a Store behind a Deferred
+// receiver.
 func TestDeferredStore(t *testing.T) {
 	cloudinaryhooktest.TestDeferredStore(t, func(t *testing.T) cloudinaryhook.Store { return openQueue(t) })
 }
@@ -73,7 +74,7 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// swallow answers no publish, like a node that was cut off from the others.
+// swallow answers no publish, like a node that is cut off from the others.
 func swallow(t *testing.T, nc *connection) {
 	t.Helper()
 	if _, err := nc.Subscribe(subject, func(*nats.Msg) {}); err != nil {
@@ -84,7 +85,7 @@ func swallow(t *testing.T, nc *connection) {
 	}
 }
 
-// openSmallQueue is soon full.
+// openSmallQueue returns a queue with little room.
 func openSmallQueue(t *testing.T) *queue {
 	t.Helper()
 	small := one
@@ -96,11 +97,11 @@ func openSmallQueue(t *testing.T) *queue {
 	return q
 }
 
-// refusals are the ways in which a cluster may not take a delivery.
+// refusals lists the ways in which a cluster may refuse a delivery.
 var refusals = []struct {
 	name string
 	open func(t *testing.T) *queue
-	body string // if not a usual one
+	body string // "": the usual one
 	want error
 }{
 	{"the stream is full", func(t *testing.T) *queue {
@@ -111,7 +112,7 @@ var refusals = []struct {
 			}
 		}
 	}, "", &jetstream.APIError{ErrorCode: 10077}},
-	{"nobody leads the stream", func(t *testing.T) *queue {
+	{"the stream has no leader", func(t *testing.T) *queue {
 		return mustQueue(t, dial(t, startAlone(t).url()), 100*time.Millisecond)
 	}, "", context.DeadlineExceeded},
 	{"nobody answers", func(t *testing.T) *queue {
@@ -139,7 +140,8 @@ var refusals = []struct {
 	}, `{"request_id":"` + strings.Repeat("x", 1<<20) + `"}`, errTooLarge},
 }
 
-// TestSaveRefused: without the cluster's word there is neither a state nor a 201.
+// TestSaveRefused: without the cluster's confirmation, Save returns no state,
+// and the receiver does not answer 201.
 func TestSaveRefused(t *testing.T) {
 	for _, tt := range refusals {
 		t.Run(tt.name, func(t *testing.T) {
@@ -155,7 +157,7 @@ func TestSaveRefused(t *testing.T) {
 				t.Errorf("Save got %v and %v, want no state and %v", state, err, tt.want)
 			}
 			if err := q.ready(); (err == nil) != errors.Is(tt.want, errTooLarge) {
-				t.Errorf("afterwards ready got %v, want an error unless it was that delivery's fault", err)
+				t.Errorf("afterwards ready got %v, want an error unless the fault was in the delivery", err)
 			}
 			w := httptest.NewRecorder()
 			newTestHandler(t, q, 500*time.Millisecond).ServeHTTP(w, cloudinaryhooktest.NewRequest(t, hookPath, d.Body))
@@ -166,8 +168,8 @@ func TestSaveRefused(t *testing.T) {
 	}
 }
 
-// TestReadyAgain: what failed is forgotten with the next notification, or after a
-// while, since a receiver that is not ready gets none.
+// TestReadyAgain: a receiver is ready again after the next saved notification,
+// or after a while, because a receiver that is not ready gets no notifications.
 func TestReadyAgain(t *testing.T) {
 	q := openQueue(t)
 	q.failed.Store(time.Now().Add(-failureCounts).UnixNano())
@@ -184,7 +186,8 @@ func TestReadyAgain(t *testing.T) {
 	}
 }
 
-// TestFullStreamKeepsTheOld: what was answered 201 must not make room.
+// TestFullStreamKeepsTheOld: a full stream must not delete notifications that
+// were answered 201.
 func TestFullStreamKeepsTheOld(t *testing.T) {
 	q := openSmallQueue(t)
 	saved := uint64(0)
@@ -200,8 +203,7 @@ func TestFullStreamKeepsTheOld(t *testing.T) {
 	}
 }
 
-// TestLeave: a node that does not answer is left for another one, within the
-// time of one Save.
+// TestLeave: if a node does not answer, Save changes to another node in time.
 func TestLeave(t *testing.T) {
 	silent, good := startAlone(t), startAlone(t)
 	swallow(t, dial(t, silent.url()))
@@ -264,15 +266,15 @@ func TestCheckStream(t *testing.T) {
 	}
 }
 
-// TestOpenStreams leaves alone what an operator has tuned, and refuses what would
-// lose notifications.
+// TestOpenStreams: openStreams does not change a stream that an operator has
+// tuned, and refuses one that could lose notifications.
 func TestOpenStreams(t *testing.T) {
 	js, err := jetstream.New(dial(t, startAlone(t).url()).Conn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var opening sync.WaitGroup
-	for range 4 { // all receivers may start at once
+	for range 4 { // several receivers may start at the same time
 		opening.Go(func() {
 			if err := openStreams(t.Context(), js, one); err != nil {
 				t.Error(err)

@@ -18,8 +18,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
-// waitState waits until the watcher has seen this: nil is a cluster that can be
-// used.
+// waitState waits until the watcher has this state. nil means that the cluster
+// can be used.
 func waitState(t *testing.T, w *watcher, want error) {
 	t.Helper()
 	wait(t, fmt.Sprintf("the watcher to see %v", want), func(context.Context) error {
@@ -38,8 +38,8 @@ func startWatcher(t *testing.T, conn *connection, js jetstream.JetStream, c clus
 	return w
 }
 
-// TestFullIsNotReady: a receiver says so before the stream refuses the largest
-// notification, and is ready again once workers have made room.
+// TestFullIsNotReady: a receiver is not ready before the stream would refuse
+// the largest notification. It is ready again when workers have made room.
 func TestFullIsNotReady(t *testing.T) {
 	small := clusterConfig{replicas: 1, maxBytes: 2 * largestMessage}
 	q := mustQueue(t, dial(t, startAlone(t).url()), publishTry)
@@ -59,8 +59,8 @@ func TestFullIsNotReady(t *testing.T) {
 	waitState(t, w, nil)
 }
 
-// TestNoQuorumIsNotReady: with one node of three left, and with a leader that is
-// cut off and still answers its clients.
+// TestNoQuorumIsNotReady: a receiver is not ready if only one of three nodes is
+// left, or if its node is a leader that is cut off but still answers clients.
 func TestNoQuorumIsNotReady(t *testing.T) {
 	t.Parallel()
 	c := startTestCluster(t)
@@ -92,8 +92,9 @@ func waitTrouble(t *testing.T, w *watcher) {
 	})
 }
 
-// TestDeleted: what somebody deletes while receivers and workers run is made
-// again. As long as it cannot be, they are not ready, and say why in a few lines.
+// TestDeleted: if somebody deletes the stream or the consumer, running
+// receivers and workers make it again. While they cannot, they are not ready,
+// and log the reason in a few lines.
 func TestDeleted(t *testing.T) {
 	t.Parallel()
 	n := startAlone(t)
@@ -136,12 +137,12 @@ func TestDeleted(t *testing.T) {
 	worker.expect(t, "the stream was deleted")
 	through(30)
 
-	// Another stream takes the subject, so that this one cannot be made.
+	// Another stream takes the subject, so that the programs cannot make this one.
 	if err := js.DeleteStream(t.Context(), streamName); err != nil {
 		t.Fatal(err)
 	}
 	wait(t, "a stream in the way", func(ctx context.Context) error {
-		_ = js.DeleteStream(ctx, streamName) // the programs may have been faster
+		_ = js.DeleteStream(ctx, streamName) // the programs may have made it already
 		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "OTHER", Subjects: []string{subject}})
 		return err
 	})
@@ -162,7 +163,8 @@ func TestDeleted(t *testing.T) {
 	}
 }
 
-// TestConsumerIsNotLowered: workers of another configuration share the consumer.
+// TestConsumerIsNotLowered: a worker must not make AckWait shorter, because
+// workers with another configuration share the consumer.
 func TestConsumerIsNotLowered(t *testing.T) {
 	tests := []struct {
 		name          string
@@ -199,8 +201,9 @@ func TestConsumerIsNotLowered(t *testing.T) {
 	}
 }
 
-// TestLongWork: work that takes longer than the consumer waits is not given to a
-// worker with another -timeout meanwhile; work that does not end is.
+// TestLongWork: if work takes longer than AckWait, no other worker gets the
+// message, even one with another -timeout. If the work never ends, another
+// worker gets it.
 func TestLongWork(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -230,7 +233,7 @@ func TestLongWork(t *testing.T) {
 			startWorker(t, first, q.conn)
 			mustSave(t, q, announced(t, "long"))
 			<-begun
-			startWorker(t, newTestWorker(store, creator), dial(t, q.conn.ConnectedUrl())) // and its timeout is another
+			startWorker(t, newTestWorker(store, creator), dial(t, q.conn.ConnectedUrl())) // with another timeout
 			select {
 			case <-again:
 			case <-time.After(3 * first.ackWait):

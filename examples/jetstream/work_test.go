@@ -19,8 +19,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 )
 
-// images counts how often the image of each public ID was created. Its fields
-// say which fail.
+// images counts the CreateImage calls for each public ID. Its fields name the
+// ones that fail.
 type images struct {
 	fail func(img *cloudinaryhook.Image, times int) error
 
@@ -55,7 +55,7 @@ func (i *images) count() (made int) {
 	return len(i.made)
 }
 
-// newTestWorker hurries.
+// newTestWorker returns a worker with short pauses.
 func newTestWorker(store cloudinaryhook.Store, creator cloudinaryhook.ImageCreator) *worker {
 	return &worker{
 		processor:   &cloudinaryhook.Processor{Store: store, Images: creator},
@@ -90,8 +90,8 @@ func waitEmpty(t *testing.T, js jetstream.JetStream) {
 	wait(t, "an empty stream", func(ctx context.Context) error { return isEmpty(ctx, js) })
 }
 
-// TestOneBadImage: what fails, for whatever reason, does not hold up the rest,
-// and ends among the dead letters with its cause.
+// TestOneBadImage: a delivery that fails, for any reason, does not delay the
+// others, and becomes a dead letter with its cause.
 func TestOneBadImage(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -156,7 +156,8 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// TestUndecodable: such messages are nobody's delivery, and no retry mends them.
+// TestUndecodable: messages that are not deliveries become dead letters at
+// once, because a retry does not help.
 func TestUndecodable(t *testing.T) {
 	q := openQueue(t)
 	forged, err := announced(t, "forged").MarshalJSON()
@@ -190,8 +191,7 @@ func TestUndecodable(t *testing.T) {
 	}
 }
 
-// TestPoison: a message that ends the process of whoever takes it is not taken
-// again for ever.
+// TestPoison: a message that crashes every worker is not tried for ever.
 func TestPoison(t *testing.T) {
 	q := openQueue(t)
 	mustSave(t, q, announced(t, "poison"))
@@ -204,7 +204,7 @@ func TestPoison(t *testing.T) {
 	for range w.maxTries {
 		msg, err := consumer.Next(jetstream.FetchMaxWait(time.Minute))
 		if err == nil {
-			err = msg.Nak() // as if AckWait were over
+			err = msg.Nak() // as if AckWait had passed
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -218,7 +218,8 @@ func TestPoison(t *testing.T) {
 	}
 }
 
-// TestNoPlaceForTheDead: a message leaves the stream only for another place.
+// TestNoPlaceForTheDead: if the dead letter cannot be published, the message
+// stays in the stream.
 func TestNoPlaceForTheDead(t *testing.T) {
 	q := openQueue(t)
 	if err := q.js.DeleteStream(t.Context(), deadName); err != nil {
@@ -245,8 +246,8 @@ func TestNoPlaceForTheDead(t *testing.T) {
 	deadLetters(t, q.js, 1)
 }
 
-// TestBeyondTheWindow: a duplicate that the stream no longer knows is a new
-// message, and the worker's store knows it.
+// TestBeyondTheWindow: after the dedupe window a duplicate is a new message,
+// but the worker's store recognizes it.
 func TestBeyondTheWindow(t *testing.T) {
 	q := openQueue(t)
 	short := one.streams()[0]
@@ -274,7 +275,7 @@ func TestBeyondTheWindow(t *testing.T) {
 }
 
 // hangVariable makes the test binary a worker that takes messages and never
-// answers for them. It is the URL of the cluster.
+// acknowledges them. Its value is the URL of the cluster.
 const hangVariable = "JETSTREAM_TEST_HANG"
 
 func hang(url string) {
@@ -291,7 +292,8 @@ func hang(url string) {
 	os.Exit(1)
 }
 
-// TestKilledWorker: the messages of a worker that died in mid-work go to another.
+// TestKilledWorker: if a worker dies during its work, another worker gets its
+// messages.
 func TestKilledWorker(t *testing.T) {
 	t.Parallel()
 	n := startAlone(t)
@@ -321,7 +323,8 @@ func TestKilledWorker(t *testing.T) {
 	}
 }
 
-// TestWorkerLeaves: a worker that a node no longer answers goes to another.
+// TestWorkerLeaves: if a node no longer answers, the worker changes to another
+// node.
 func TestWorkerLeaves(t *testing.T) {
 	t.Parallel()
 	n := startAlone(t)
@@ -334,7 +337,7 @@ func TestWorkerLeaves(t *testing.T) {
 	creator := newImages(nil)
 	nc := dial(t, ways, nats.DontRandomize(), nats.IgnoreDiscoveredServers())
 	w := newTestWorker(new(cloudinaryhooktest.MemoryStore), creator)
-	w.maxTries = 100 // those into the dead connection count
+	w.maxTries = 100 // deliveries into the dead connection count as tries
 	startWorker(t, w, nc)
 	mustSave(t, q, announced(t, "before"))
 	waitEmpty(t, q.js)
@@ -348,7 +351,7 @@ func TestWorkerLeaves(t *testing.T) {
 	}
 }
 
-// TestStop: a worker that is told to stop finishes what it has begun.
+// TestStop: a worker that is stopped finishes its current work.
 func TestStop(t *testing.T) {
 	q := openQueue(t)
 	begun, finish := make(chan struct{}), make(chan struct{})
@@ -367,7 +370,7 @@ func TestStop(t *testing.T) {
 	}()
 	select {
 	case <-stopped:
-		t.Error("the worker stopped in mid-work")
+		t.Error("the worker stopped during its work")
 	case <-time.After(50 * time.Millisecond):
 	}
 	close(finish)

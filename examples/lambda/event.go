@@ -10,20 +10,21 @@ import (
 	"strings"
 )
 
-// An event is one of an HTTP request, as one of these makes it, or of a schedule:
+// An event is about an HTTP request, or comes from a schedule. These services
+// make events of HTTP requests:
 //
-//   - API Gateway's payload 1.0: its query is decoded
-//   - a load balancer's, the same but for the query, which is as it came
-//   - API Gateway's payload 2.0 and a function URL's
+//   - API Gateway with payload 1.0: the query is decoded
+//   - a load balancer: the same, but the query is not decoded
+//   - API Gateway with payload 2.0, and a function URL
 //
-// It has the members that the hook needs. Converters for all of HTTP exist, but the
-// bytes of query and body matter here.
+// The type has the members that the hook needs. There are libraries that
+// convert all of HTTP, but here the exact bytes of query and body matter.
 type event struct {
 	Headers         map[string]string `json:"headers"`
 	Body            string            `json:"body"`
 	IsBase64Encoded bool              `json:"isBase64Encoded"`
 	RequestContext  struct {
-		ELB  *struct{} `json:"elb"` // a load balancer's
+		ELB  *struct{} `json:"elb"` // set by a load balancer
 		HTTP struct {
 			Method string `json:"method"`
 		} `json:"http"` // 2.0
@@ -31,12 +32,12 @@ type event struct {
 
 	RawQueryString string `json:"rawQueryString"` // 2.0
 
-	HTTPMethod                      string              `json:"httpMethod"` // 1.0 and a load balancer's, as are all that follow
+	HTTPMethod                      string              `json:"httpMethod"` // this and the following: 1.0 and load balancer
 	MultiValueHeaders               map[string][]string `json:"multiValueHeaders"`
 	QueryStringParameters           map[string]string   `json:"queryStringParameters"`
 	MultiValueQueryStringParameters map[string][]string `json:"multiValueQueryStringParameters"`
 
-	Source string `json:"source"` // a schedule's
+	Source string `json:"source"` // of a schedule
 }
 
 func (e *event) method() string {
@@ -62,7 +63,7 @@ func (e *event) request(ctx context.Context) (*http.Request, error) {
 	for name, value := range e.Headers {
 		r.Header.Set(name, value)
 	}
-	for name, values := range e.MultiValueHeaders { // API Gateway sends both
+	for name, values := range e.MultiValueHeaders { // API Gateway sends both kinds of headers
 		r.Header[http.CanonicalHeaderKey(name)] = values
 	}
 	return r, nil
@@ -91,7 +92,7 @@ func (e *event) query() string {
 	return strings.Join(parameters, "&")
 }
 
-// A recorder keeps what the hook answers.
+// A recorder keeps the hook's answer.
 type recorder struct {
 	header http.Header
 	status int
@@ -104,7 +105,8 @@ func (w *recorder) WriteHeader(status int) { w.status = status }
 
 func (w *recorder) Write(p []byte) (int, error) { return w.body.Write(p) }
 
-// A response is what all of them take. The hook's answers are text.
+// A response is in the form that all of these services take. The hook's answers
+// are text.
 type response struct {
 	StatusCode        int                 `json:"statusCode"`
 	Headers           map[string]string   `json:"headers,omitempty"`
@@ -113,8 +115,8 @@ type response struct {
 	IsBase64Encoded   bool                `json:"isBase64Encoded"`
 }
 
-// response has multi-value headers if the event had them: a load balancer takes no
-// others then.
+// response returns multi-value headers if the event had them: a load balancer
+// accepts only those then.
 func (w *recorder) response(e *event) response {
 	answer := response{StatusCode: w.status, Body: w.body.String()}
 	if e.MultiValueHeaders != nil {

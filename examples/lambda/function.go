@@ -15,7 +15,8 @@ import (
 
 const (
 	// reserve is the part of the function's time that the hook does not get: 3 s
-	// for Store.Complete, which has them beyond Timeout, and 1 s for the answer.
+	// for Store.Complete, which may take them after Timeout, and 1 s for the
+	// answer.
 	reserve = 4 * time.Second
 
 	// maxTimeout is the handler's default: Cloudinary waits 20 s.
@@ -28,8 +29,8 @@ type function struct {
 	pending func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]
 }
 
-// Invoke makes it a lambda.Handler. Errors quote nothing of the event: it holds a
-// token and a body, and Lambda logs errors.
+// Invoke implements lambda.Handler. Its errors quote no part of the event: the
+// event holds a token and a body, and Lambda logs errors.
 func (f *function) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
 	deadline, ok := ctx.Deadline() // of the function
 	timeout := min(maxTimeout, time.Until(deadline)-reserve)
@@ -64,14 +65,14 @@ func (f *function) receive(ctx context.Context, e *event, timeout time.Duration)
 	w := recorder{header: make(http.Header)}
 	hook.ServeHTTP(&w, r)
 	if w.status == http.StatusUnauthorized && !e.IsBase64Encoded && strings.Contains(e.Body, "\uFFFD") {
-		slog.WarnContext(ctx, "the body has lost bytes on its way: it must come in base64, for example by binaryMediaTypes */*")
+		slog.WarnContext(ctx, "the body has lost bytes on the way: it must come as base64; for a REST API, set binaryMediaTypes to */*")
 	}
 	return json.Marshal(w.response(e))
 }
 
 // resume retries the deliveries that failed before. If the time is over, the
 // next schedule does the rest. It leaves out deliveries of the last minute,
-// because a request may still work on them.
+// because a request may still be working on them.
 func (f *function) resume(ctx context.Context, deadline time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()

@@ -34,10 +34,10 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/postgrestest"
 )
 
-// A kind makes an event of a request, as one of the services does.
+// A kind makes an event from a request, as one of the services does.
 type kind struct {
 	name string
-	last bool // of repeated headers it keeps the last
+	last bool // it keeps only the last of repeated headers
 	make func(r *http.Request, body string, base64 bool) any
 }
 
@@ -80,7 +80,8 @@ func last(values map[string][]string) map[string]string {
 	return single
 }
 
-// joined has names in lower case and values with commas in between, as 2.0 has them.
+// joined writes names in lower case and joins values with commas, as payload
+// 2.0 does.
 func joined(header http.Header) map[string]string {
 	single := make(map[string]string)
 	for name, values := range header {
@@ -139,8 +140,9 @@ func invoke(t *testing.T, f *function, event any) (response, error) {
 	return answer, nil
 }
 
-// TestBodies: every body is saved byte for byte, whichever way it comes. Only what
-// JSON text cannot carry is refused without base64, and the log says why.
+// TestBodies: every body is saved byte for byte, with every service. Without
+// base64, only a body that JSON text cannot carry is refused, and the log says
+// why.
 func TestBodies(t *testing.T) {
 	bodies := cloudinaryhooktest.Bodies()
 	names, err := fs.Glob(bodies, "*.json")
@@ -196,13 +198,13 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// TestRefusals: the hook sees what makes it refuse a request, whichever way it comes.
+// TestRefusals: the hook refuses bad requests from every service.
 func TestRefusals(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(*http.Request)
 		want   int
-		last   int // where only the last of repeated values is seen
+		last   int // if the service passes only the last of repeated values
 	}{
 		{"GET", func(r *http.Request) { r.Method = http.MethodGet }, 405, 405},
 		{"no token", func(r *http.Request) { r.URL.RawQuery = "" }, 401, 401},
@@ -232,7 +234,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestErrors: what is no event is an error, which quotes nothing of it.
+// TestErrors: a payload that is not an event is an error, and the error does
+// not quote it.
 func TestErrors(t *testing.T) {
 	for name, event := range map[string]any{
 		"a list":            []string{"secret"},
@@ -292,7 +295,8 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// TestSchedule: a schedule's event does what failed before, as far as the time goes.
+// TestSchedule: a schedule's event retries the deliveries that failed before,
+// within its time.
 func TestSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store, created, failure := new(cloudinaryhooktest.MemoryStore), 0, errors.New("no time")
@@ -315,7 +319,7 @@ func TestSchedule(t *testing.T) {
 		}
 		failure = nil
 		schedule := events.EventBridgeEvent{Source: "aws.events", DetailType: "Scheduled Event"}
-		for _, want := range []int{0, 1, 1} { // what just came may still be worked on
+		for _, want := range []int{0, 1, 1} { // a request may still be working on a new delivery
 			if _, err := invoke(t, f, schedule); err != nil {
 				t.Error(err)
 			}
@@ -327,7 +331,7 @@ func TestSchedule(t *testing.T) {
 	})
 }
 
-// mainVariable has this test binary be the program.
+// mainVariable makes this test binary the program.
 const mainVariable = "LAMBDA_TEST_MAIN"
 
 func TestMain(m *testing.M) {
@@ -338,7 +342,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A runtimeAPI is what Lambda has for a program to fetch events from and to answer to.
+// A runtimeAPI plays Lambda's API, from which a program fetches events and to
+// which it sends its answers.
 type runtimeAPI struct {
 	events  chan any
 	answers chan string // "response" or "error", and the data

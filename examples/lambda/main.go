@@ -13,11 +13,12 @@
 //		--timeout 20 --role "$ROLE_ARN" --environment file://environment.json
 //
 // environment.json sets CLOUDINARY_API_SECRET, CLOUDINARYHOOK_TOKEN_KEY and
-// DATABASE_URL. While one of the first two is rotated, the same name with _PREVIOUS
-// at its end has the old one.
+// DATABASE_URL. While one of the first two is rotated, the same name with
+// _PREVIOUS at its end holds the old value.
 //
-// Then give it an address: a function URL (with the authentication type NONE, for the
-// hook authenticates), or a route of API Gateway or of a load balancer.
+// Then give the function an address: a function URL (with the authentication
+// type NONE, because the hook authenticates), or a route of API Gateway or of a
+// load balancer.
 //
 // Cloudinary waits 20 seconds, so the timeout is 20 seconds. The hook itself
 // takes at most 15 seconds, and leaves the function at least 4. With Lambda's
@@ -28,9 +29,9 @@
 //
 // # The body's bytes
 //
-// An event is JSON, and JSON text cannot have bytes that are not UTF-8, such as
-// a file name in Latin-1. They are replaced, and the signature does not match:
-// 401. The body must come in base64:
+// An event is JSON, and JSON text cannot hold bytes that are not UTF-8, such as
+// a file name in Latin-1. AWS replaces them, so the signature does not match:
+// 401. The body must come as base64:
 //
 //   - REST API (payload 1.0): set binaryMediaTypes to */*. Nothing is binary by
 //     default. (aws apigateway update-rest-api --rest-api-id "$API_ID"
@@ -41,7 +42,7 @@
 //     some others. Recorded notifications say application/x-www-form-urlencoded,
 //     which is not among them.
 //
-// The log says so when a body that is refused has lost bytes.
+// If a refused body has lost bytes, the log says so.
 //
 // # The rest
 //
@@ -76,7 +77,7 @@ import (
 
 func main() {
 	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // Lambda gives the start no more
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // Lambda's limit for the start
 	f, err := open(ctx, os.Getenv)
 	cancel()
 	if err != nil {
@@ -86,7 +87,7 @@ func main() {
 	lambda.Start(f)
 }
 
-// open connects to the database, and makes the tables if they are missing.
+// open connects to the database, and creates the tables if they are missing.
 func open(ctx context.Context, getenv func(string) string) (*function, error) {
 	apiSecrets, err := secrets.Required(getenv, secrets.APISecret)
 	if err != nil {
@@ -124,11 +125,11 @@ func open(ctx context.Context, getenv func(string) string) (*function, error) {
 		},
 		pending: store.Pending,
 	}
-	_, err = cloudinaryhook.NewHandler(f.config) // a mistake shows at the start
+	_, err = cloudinaryhook.NewHandler(f.config) // finds a wrong setting at the start
 	return f, err
 }
 
-// images is what the app does with an image: it has a row, once.
+// images is the app's own part: it inserts one row for each image.
 type images struct{ db *sql.DB }
 
 func (i images) CreateImage(ctx context.Context, img *cloudinaryhook.Image) error {

@@ -20,7 +20,7 @@ func newChi(hook http.Handler, logs io.Writer) server {
 		middleware.RequestID,
 		middleware.RequestLogger(&middleware.DefaultLogFormatter{Logger: log.New(logs, "", log.LstdFlags), NoColor: true}),
 		middleware.Recoverer,
-		middleware.Timeout(20*time.Second), // cancels the context; the hook detaches its work from that
+		middleware.Timeout(20*time.Second), // cancels the context; the hook's work goes on all the same
 		middleware.Compress(5),
 		middleware.RequestSize(bodyLimit),
 	)

@@ -21,7 +21,7 @@ func newEcho(hook http.Handler, logs io.Writer) server {
 		middleware.Recover(),
 		middleware.ContextTimeout(20*time.Second),
 		middleware.Gzip(),
-		middleware.BodyLimit(bodyLimit), // above the hook's: echo answers in its own words
+		middleware.BodyLimit(bodyLimit), // above the hook's limit, so that the hook answers and not echo
 	)
 	e.Any(hookPath, echo.WrapHandler(hidetoken.ShowTo(hook)))
 	return newServer(hidetoken.From(otelhttp.NewHandler(e, "app")))

@@ -13,9 +13,9 @@ import (
 	recoverer "github.com/gofiber/fiber/v3/middleware/recover"
 )
 
-// newFiber needs no hidetoken, as long as the logger's format has ${path}, as
-// the default one, and not ${url} or ${queryParams}. The body is read before the
-// hook is called, within ReadTimeout and up to BodyLimit.
+// newFiber needs no hidetoken as long as the logger's format has ${path}, like
+// the default format, and neither ${url} nor ${queryParams}. Fiber reads the
+// body before it calls the hook, within ReadTimeout and up to BodyLimit.
 func newFiber(hook http.Handler, logs io.Writer) server {
 	app := fiber.New(fiber.Config{ReadTimeout: 15 * time.Second, BodyLimit: bodyLimit})
 	app.Use(logger.New(logger.Config{Stream: logs, DisableColors: true}))

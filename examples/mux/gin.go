@@ -16,7 +16,7 @@ func newGin(hook http.Handler, logs io.Writer) server {
 	r := gin.New()
 	r.Use(
 		gin.LoggerWithWriter(logs),
-		gin.RecoveryWithWriter(logs), // writes the whole request down when a handler aborts
+		gin.RecoveryWithWriter(logs), // logs the whole request when a handler aborts
 		gzip.Gzip(gzip.DefaultCompression),
 	)
 	r.Any(hookPath, gin.WrapH(hidetoken.ShowTo(hook)))

@@ -1,10 +1,11 @@
 // Mux mounts the hook on every common router and framework, behind the usual
-// middleware. Each has one file. docs/routers.md says where they differ.
+// middleware. Each of them has its own file. docs/routers.md lists the
+// differences.
 //
 //	CLOUDINARY_API_SECRET=… CLOUDINARYHOOK_TOKEN_KEY=… go run ./examples/mux chi
 //
-// Its store is in memory, so its 201 is no promise; examples/gallery has a real
-// one.
+// Its store is in memory, so a 201 does not mean that the notification is
+// durable. examples/gallery has a durable store.
 package main
 
 import (
@@ -29,18 +30,18 @@ import (
 const (
 	hookPath = "/api/v1/cloudinary"
 
-	// bodyLimit is that of the app's middleware. It is above the hook's own
+	// bodyLimit is the limit of the app's middleware. It is above the hook's own
 	// limit of 4 MiB, so that the hook decides and answers.
 	bodyLimit = 8 << 20
 )
 
-// A server is an *http.Server, or as good as one.
+// A server is an *http.Server, or a framework's own server.
 type server interface {
 	Serve(l net.Listener) error
 	Shutdown(ctx context.Context) error
 }
 
-// A router makes an app of a hook, and writes its access log to log.
+// A router makes an app with the hook. The app writes its access log to log.
 type router struct {
 	name string
 	new  func(hook http.Handler, log io.Writer) server
@@ -123,8 +124,8 @@ func serve(s server, addr string) error {
 	return s.Shutdown(ctx)
 }
 
-// newServer has a ReadTimeout: behind a middleware whose ResponseWriter cannot
-// be unwrapped, the hook cannot set a read deadline of its own.
+// newServer sets a ReadTimeout: behind middleware whose ResponseWriter cannot
+// be unwrapped, the hook cannot set its own read deadline.
 func newServer(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second}
 }

@@ -28,7 +28,7 @@ import (
 
 const maxBody = 16 << 10
 
-// spans records what all routers' otelhttp says of requests.
+// spans records the spans of all routers' otelhttp.
 var spans = tracetest.NewSpanRecorder()
 
 func TestMain(m *testing.M) {
@@ -96,7 +96,7 @@ func start(t testing.TB, s server) string {
 	return "http://" + l.Addr().String() + hookPath
 }
 
-// A golden request, and what it must be answered everywhere.
+// A golden request, and the answer that every router must give.
 type golden struct {
 	name   string
 	method string // "": POST
@@ -104,7 +104,7 @@ type golden struct {
 	opts   []cloudinaryhooktest.Option
 	change func(*http.Request)
 	status int
-	fiber  int // if fiber's nature makes another answer
+	fiber  int // fiber's status, if it differs
 }
 
 func goldenRequests(t testing.TB) []golden {
@@ -147,7 +147,7 @@ func goldenRequests(t testing.TB) []golden {
 	}
 }
 
-// An answer is what all routers must agree on.
+// An answer has the parts in which all routers must agree.
 type answer struct {
 	Status int
 	Body   string
@@ -183,8 +183,8 @@ func (g *golden) send(t *testing.T, url string) answer {
 }
 
 // TestRouters sends the same requests to the bare hook and to each router, over
-// sockets: the answers and what is stored must be the same, and no log and no
-// trace may hold a token.
+// sockets. The answers and the stored deliveries must be the same, and no log
+// and no trace may hold a token.
 func TestRouters(t *testing.T) {
 	requests := goldenRequests(t)
 	for _, router := range routers {
@@ -212,9 +212,9 @@ func TestRouters(t *testing.T) {
 					}
 				})
 			}
-			if router.name != "fiber" { // which has accepted more
+			if router.name != "fiber" { // fiber has accepted more
 				if diff := cmp.Diff(bodies(bareStore), bodies(store)); diff != "" {
-					t.Errorf("what is stored differs (-bare +router):\n%s", diff)
+					t.Errorf("the stored deliveries differ (-bare +router):\n%s", diff)
 				}
 			}
 			noTokens(t, log.String(), len(requests))
@@ -230,7 +230,8 @@ func bodies(store *cloudinaryhooktest.MemoryStore) (all []string) {
 	return all
 }
 
-// noTokens also sees that the log is one: a log of nothing leaks nothing.
+// noTokens also checks that the log has all requests, because an empty log
+// holds no token either.
 func noTokens(t *testing.T, log string, requests int) {
 	t.Helper()
 	if n := strings.Count(log, hookPath); n < requests {
@@ -254,8 +255,8 @@ func noTokensInSpans(t *testing.T, router string, requests int) {
 	}
 }
 
-// TestRedirects: where a router redirects a path with two slashes, as net/http's
-// and gorilla's do, the new Location has no token, and neither have the logs.
+// TestRedirects: net/http's mux and gorilla redirect a path with two slashes.
+// The new Location has no token, and the logs have none.
 func TestRedirects(t *testing.T) {
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for _, router := range routers {
@@ -279,15 +280,14 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-// dropsConnection says where a panic with http.ErrAbortHandler reaches net/http.
-// The recoverers of the others answer.
+// dropsConnection names the routers in which a panic with http.ErrAbortHandler
+// reaches net/http. In the others, a recoverer answers.
 var dropsConnection = map[string]bool{
 	"net/http": true, "net/http with TimeoutHandler": true, "chi": true, "echo": true,
 }
 
-// TestAbort: an app that panics with http.ErrAbortHandler never has a
-// notification acknowledged, whatever a recoverer makes of it, and what that
-// writes down has no token.
+// TestAbort: if an app panics with http.ErrAbortHandler, the notification is
+// never acknowledged, with any recoverer, and the recoverer's log has no token.
 func TestAbort(t *testing.T) {
 	for _, router := range routers {
 		t.Run(router.name, func(t *testing.T) {
@@ -310,16 +310,16 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-// readDeadline says where the hook can set a read deadline: where all
-// ResponseWriters on the way can be unwrapped.
+// readDeadline names the routers in which the hook can set a read deadline,
+// because all ResponseWriters can be unwrapped.
 var readDeadline = map[string]bool{
 	"net/http": true, "chi": true, "gorilla": true, "echo": true,
 	"net/http with TimeoutHandler": false, "gin": false, "fiber": false,
 }
 
-// TestSlowBody: a body that stops arriving is answered in time, by the hook's
-// Timeout where it has a read deadline, and elsewhere by the server's
-// ReadTimeout.
+// TestSlowBody: if a body stops arriving, the client gets an answer in time.
+// The hook's Timeout ends the wait if the hook can set a read deadline, and
+// otherwise the server's ReadTimeout.
 func TestSlowBody(t *testing.T) {
 	for _, router := range routers {
 		t.Run(router.name, func(t *testing.T) {
@@ -333,12 +333,12 @@ func TestSlowBody(t *testing.T) {
 			case *http.Server:
 				s.ReadTimeout = 300 * time.Millisecond
 				if readDeadline[router.name] {
-					s.ReadTimeout = 0 // the hook's own must do
+					s.ReadTimeout = 0 // only the hook's own deadline is left
 				}
 			case fiberServer:
 				s.app.Server().ReadTimeout = 300 * time.Millisecond
 			}
-			// TimeoutHandler gives up when the connection does, and may be first.
+			// TimeoutHandler also stops when the connection ends, and may be first.
 			got := slowAnswer(t, start(t, s))
 			if status := got[:min(len(got), 13)]; status != "HTTP/1.1 408 " && (status != "HTTP/1.1 503 " || router.name != "net/http with TimeoutHandler") {
 				t.Errorf("got %q, want 408", got)
@@ -350,12 +350,12 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
-// slowAnswer sends a request without the end of its body, and returns what
-// comes.
+// slowAnswer sends a request without the end of its body, and returns the
+// answer.
 func slowAnswer(t *testing.T, url string) string {
 	t.Helper()
 	r := cloudinaryhooktest.NewRequest(t, url, []byte(`{"request_id":"slow"}`))
-	r.Header.Set("Accept-Encoding", "gzip") // some wrap the ResponseWriter only then
+	r.Header.Set("Accept-Encoding", "gzip") // some middleware wraps the ResponseWriter only in this case
 	var raw bytes.Buffer
 	if err := r.Write(&raw); err != nil {
 		t.Fatal(err)
@@ -401,7 +401,7 @@ func BenchmarkRouters(b *testing.B) {
 	}
 }
 
-// TestUsage: what can be given is told before any secret is needed.
+// TestUsage: the program lists its routers before it needs a secret.
 func TestUsage(t *testing.T) {
 	for arg, want := range map[string]error{"-h": flag.ErrHelp, "no such router": nil} {
 		var stderr strings.Builder

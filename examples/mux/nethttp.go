@@ -14,13 +14,13 @@ import (
 
 func newNetHTTP(hook http.Handler, log io.Writer) server {
 	mux := http.NewServeMux()
-	mux.Handle(hookPath, hidetoken.ShowTo(hook)) // "POST "+hookPath would have the mux answer other methods
+	mux.Handle(hookPath, hidetoken.ShowTo(hook)) // with "POST "+hookPath the mux itself would answer other methods
 	return newServer(hidetoken.From(aroundNetHTTP(mux, log)))
 }
 
 // newNetHTTPWithTimeout has a TimeoutHandler in front of the whole app. Its
-// time must be above the hook's, which is Config.Timeout and three seconds, or
-// it answers 503 while the work goes on.
+// time must be longer than the hook's, which is Config.Timeout plus three
+// seconds. Otherwise it answers 503 while the work goes on.
 func newNetHTTPWithTimeout(hook http.Handler, log io.Writer) server {
 	mux := http.NewServeMux()
 	mux.Handle(hookPath, hidetoken.ShowTo(hook))

@@ -1,4 +1,4 @@
-// Receiver is the program of the README, with a main function around it.
+// Receiver is the program in the README, with a main function.
 //
 //	export DATABASE_URL=postgres://… CLOUDINARY_API_SECRET=… CLOUDINARYHOOK_TOKEN_KEY=$(openssl rand -base64 32)
 //	go run ./examples/receiver

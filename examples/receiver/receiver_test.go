@@ -13,7 +13,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/postgrestest"
 )
 
-// TestREADME: the README shows the program as it is here.
+// TestREADME: the README shows exactly this program.
 func TestREADME(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {

@@ -36,7 +36,7 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("upload", flag.ContinueOnError)
-	endpoint := flags.String("url", "", "the app's hook, with the URL that Cloudinary can reach")
+	endpoint := flags.String("url", "", "the `URL` of the app's hook, as Cloudinary can reach it")
 	organization := flags.String("organization", "", "the organization that the image is for")
 	album := flags.String("album", "", "the album that the image is for")
 	if err := flags.Parse(args); err != nil {
@@ -58,11 +58,12 @@ func run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// upload uploads a file, and has Cloudinary notify the endpoint. It returns the
-// asset's public ID. The image itself is made when the notification comes: that
-// is the moment from which Cloudinary has the file for good.
+// upload uploads a file, and asks Cloudinary to notify the endpoint. It returns
+// the asset's public ID. The app creates the image when the notification comes,
+// because only then does Cloudinary have the file for good.
 func upload(ctx context.Context, cld *cloudinary.Cloudinary, file, endpoint string, key []byte, claims cloudinaryhook.Claims) (string, error) {
-	// Room for Cloudinary's work, and for its retries, which take about 18 minutes.
+	// Long enough for Cloudinary's work and for its retries, which take about 18
+	// minutes.
 	claims.ExpiresAt = jwt.NewNumericDate(time.Now().Add(2 * time.Hour))
 	token, err := cloudinaryhook.SignToken(key, &claims)
 	if err != nil {
@@ -76,7 +77,7 @@ func upload(ctx context.Context, cld *cloudinary.Cloudinary, file, endpoint stri
 	switch {
 	case err != nil:
 		return "", err
-	case result.Error.Message != "": // the SDK does not make an error of it
+	case result.Error.Message != "": // the SDK does not return it as an error
 		return "", errors.New(result.Error.Message)
 	}
 	return result.PublicID, nil

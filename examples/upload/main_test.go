@@ -28,7 +28,7 @@ const (
 	key    = "a token key of its own, 32 bytes at least"
 )
 
-// A fakeCloudinary takes uploads as Cloudinary does, and keeps their parameters.
+// A fakeCloudinary accepts uploads like Cloudinary, and keeps their parameters.
 type fakeCloudinary struct {
 	*httptest.Server
 	params url.Values
@@ -61,7 +61,7 @@ func (f *fakeCloudinary) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprint(w, `{"public_id":"beach","version":1741079726}`)
 }
 
-// notify does what Cloudinary does when an upload is finished.
+// notify sends a notification, as Cloudinary does when an upload is finished.
 func (f *fakeCloudinary) notify(t *testing.T) int {
 	t.Helper()
 	body := []byte(`{"notification_type":"upload","request_id":"1","public_id":"beach","version":1741079726,` +
@@ -81,7 +81,7 @@ func (f *fakeCloudinary) notify(t *testing.T) int {
 	return resp.StatusCode
 }
 
-// newApp is the receiving side; it writes each image to images.
+// newApp starts the receiver. It writes each image to images.
 func newApp(t *testing.T, images *[]cloudinaryhook.Image) *httptest.Server {
 	t.Helper()
 	hook, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
@@ -123,8 +123,8 @@ func newSDK(t *testing.T, f *fakeCloudinary, secret string) *cloudinary.Cloudina
 	return cld
 }
 
-// TestFromUploadToImage: the SDK carries the URL with its token through, and what
-// comes back on it makes an image in the album that the upload was for.
+// TestFromUploadToImage: the SDK passes on the URL with its token, and the
+// notification to this URL creates an image in the album of the upload.
 func TestFromUploadToImage(t *testing.T) {
 	for _, query := range []string{"", "?region=eu"} {
 		t.Run("endpoint"+query, func(t *testing.T) {

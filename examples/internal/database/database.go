@@ -25,7 +25,7 @@ import (
 
 const connectTimeout = 5 * time.Second
 
-var errEarlier = errors.New("an earlier gallery made it, and this one cannot read it: name another database, or move it away")
+var errEarlier = errors.New("an earlier version of the gallery made this database, and this version cannot read it: name another database, or move this one away")
 
 // A DB keeps deliveries and images. Lists are newest first. It is safe for
 // concurrent use.
@@ -35,9 +35,9 @@ type DB struct {
 	pool *pgxpool.Pool // nil on SQLite
 }
 
-// Open opens the Postgres database of a URL that begins with postgres:// or
-// postgresql://, or else the SQLite database in a file, and brings its schema up
-// to date. No error holds the URL.
+// Open opens a database and brings its schema up to date. The name is a URL
+// that begins with postgres:// or postgresql://, or else the path of an SQLite
+// file. No error holds the URL.
 func Open(ctx context.Context, name string) (*DB, error) {
 	scheme, _, isURL := strings.Cut(name, "://")
 	var err error
@@ -48,7 +48,7 @@ func Open(ctx context.Context, name string) (*DB, error) {
 		dialect = sqlstore.Postgres
 		db.pool, db.db, err = openPostgres(ctx, name)
 	case isURL:
-		err = errors.New("a URL begins with postgres:// or postgresql://")
+		err = errors.New("the URL must begin with postgres:// or postgresql://")
 	default:
 		db.db, err = openSQLite(name)
 	}
@@ -77,8 +77,8 @@ func (db *DB) open(ctx context.Context, dialect sqlstore.Dialect) (err error) {
 	return db.createImages(ctx, dialect)
 }
 
-// has asks for a table. To read from one that is missing would be an error in
-// Postgres' log.
+// has reports whether a table exists. Reading from a missing table would write
+// an error to Postgres' log.
 func (db *DB) has(ctx context.Context, dialect sqlstore.Dialect, table string) (has bool) {
 	statement := "SELECT to_regclass($1) IS NOT NULL"
 	if dialect == sqlstore.SQLite {
@@ -91,13 +91,13 @@ func (db *DB) has(ctx context.Context, dialect sqlstore.Dialect, table string) (
 //go:embed schema.sql
 var schema string
 
-// createImages makes the table of images and the indexes that pages need, once.
-// Galleries that start at the same time wait for each other.
+// createImages creates the table of images and the indexes for the pages, if
+// they are missing. Galleries that start at the same time wait for each other.
 func (db *DB) createImages(ctx context.Context, dialect sqlstore.Dialect) error {
 	if db.has(ctx, dialect, "images") {
-		return nil // and the user needs no right to create tables
+		return nil // then the database user needs no right to create tables
 	}
-	tx, err := db.db.BeginTx(ctx, nil) // on SQLite with the write lock
+	tx, err := db.db.BeginTx(ctx, nil) // on SQLite this takes the write lock
 	if err != nil {
 		return err
 	}
@@ -113,19 +113,19 @@ func (db *DB) createImages(ctx context.Context, dialect sqlstore.Dialect) error 
 	return tx.Commit()
 }
 
-// openPostgres connects to the database of a URL, as
-// postgres://user@host/database. Errors hold no password; the URL's is better
-// left to PGPASSWORD or a password file, which are read too.
+// openPostgres connects to the database of a URL such as
+// postgres://user@host/database. Errors hold no password. It is better to give
+// the password in PGPASSWORD or in a password file, which are read too.
 func openPostgres(ctx context.Context, url string) (*pgxpool.Pool, *sql.DB, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		// The error quotes what it could not understand, a password maybe.
+		// The error quotes the part that it could not parse, which may be a password.
 		return nil, nil, errors.New("its URL or the environment's PG variables cannot be read; a password's special characters are written as %XX")
 	}
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = connectTimeout
 	}
-	config.MaxConns = max(config.MaxConns, 2) // the store's own, and one to read
+	config.MaxConns = max(config.MaxConns, 2) // one for the store, and one for reading
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, nil, err
@@ -133,7 +133,7 @@ func openPostgres(ctx context.Context, url string) (*pgxpool.Pool, *sql.DB, erro
 	return pool, stdlib.OpenDBFromPool(pool), nil
 }
 
-// openSQLite opens the file, or creates it.
+// openSQLite opens the file. It creates the file if it does not exist.
 func openSQLite(path string) (*sql.DB, error) {
 	if path == "" || path == ":memory:" {
 		return nil, fmt.Errorf("%w: it is in memory", sqlstore.ErrNotDurable)
@@ -141,28 +141,28 @@ func openSQLite(path string) (*sql.DB, error) {
 	if err := createPrivate(path); err != nil {
 		return nil, withoutPath(err)
 	}
-	// synchronous=FULL syncs the write-ahead log at each commit: what was
-	// answered 201 survives the loss of power.
+	// synchronous=FULL syncs the write-ahead log at each commit, so that a
+	// notification that was answered 201 survives a power failure.
 	const options = "?_txlock=immediate&_pragma=busy_timeout(4000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)"
 	db, err := sql.Open("sqlite", "file:"+strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)+options)
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(max(2, runtime.GOMAXPROCS(0))) // one of them writes; more readers would take the processor from it
+	db.SetMaxOpenConns(max(2, runtime.GOMAXPROCS(0))) // one connection writes; more readers would take processor time from it
 	return db, nil
 }
 
-// createPrivate creates the file, if it is not there, so that nobody else can read
-// it: bodies name people. SQLite gives the files beside it the same mode. It does
-// not touch one that is there: closing it would end SQLite's locks on it, if this
-// process has it open.
+// createPrivate creates the file if it does not exist. No other user can read
+// it, because bodies name people. SQLite gives its other files the same mode.
+// It does not open a file that exists: if this process has the file open
+// already, closing it would end SQLite's locks.
 func createPrivate(path string) error {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // whoever runs the program names the file
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // the user names the file
 	if errors.Is(err, fs.ErrExist) {
 		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		// A link to a file that is not there. Only without O_EXCL is it followed.
+		// This is a link to a missing file. O_EXCL does not follow links.
 		file, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600) //nolint:gosec // as above
 	}
 	if err != nil {
@@ -171,13 +171,13 @@ func createPrivate(path string) error {
 	return file.Close()
 }
 
-// whyNot adds the operating system's reason to an error of SQLite, which says no
-// more than "unable to open database file": the file or its folder, where SQLite
-// makes others beside it, cannot be written.
+// whyNot adds the operating system's reason to an error of SQLite, which only
+// says "unable to open database file". The reason is that the program cannot
+// write to the file, or to its folder, where SQLite creates more files.
 func whyNot(path string, err error) error {
 	file, reason := os.OpenFile(path, os.O_RDWR, 0) //nolint:gosec // as above
 	if reason == nil {
-		_ = file.Close() // no locks end: this program could not open it
+		_ = file.Close() // this ends no locks, because this program could not open the database
 		if file, reason = os.CreateTemp(filepath.Dir(path), "gallery"); reason == nil {
 			_ = errors.Join(file.Close(), os.Remove(file.Name()))
 			return err
@@ -187,8 +187,8 @@ func whyNot(path string, err error) error {
 	return fmt.Errorf("%w: %w", withoutPath(reason), err)
 }
 
-// withoutPath leaves out the name, which may be a URL that lacks its scheme, with
-// a password in it.
+// withoutPath removes the name from an error: it may be a URL without its
+// scheme, and hold a password.
 func withoutPath(err error) error {
 	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		return path.Err
@@ -196,7 +196,7 @@ func withoutPath(err error) error {
 	return err
 }
 
-// Close ends the connections. It finishes work that has begun first.
+// Close finishes the work that has begun, and then closes the connections.
 func (db *DB) Close() (err error) {
 	if db.Store != nil {
 		err = db.Store.Close()
@@ -210,15 +210,16 @@ func (db *DB) Close() (err error) {
 	return err
 }
 
-// maxAlbumID is in bytes; the store's column album_id holds no more.
+// maxAlbumID is the limit in bytes. The store's column album_id cannot hold
+// more.
 const maxAlbumID = 1000
 
-var errAlbum = fmt.Errorf("the token names no album, or one of more than %d bytes", maxAlbumID)
+var errAlbum = fmt.Errorf("the token has no album_id, or one of more than %d bytes", maxAlbumID)
 
 // CreateImage implements [cloudinaryhook.ImageCreator]. The row shares the
-// commit of deliveries that are saved at the same time. An image without an
-// album that can be looked for has no place here, and trying again would not
-// give it one.
+// commit of deliveries that are saved at the same time. If the album ID is
+// missing or too long, the error is Permanent, because a retry would not change
+// that.
 func (db *DB) CreateImage(ctx context.Context, announced *cloudinaryhook.Image) error {
 	if n := len(announced.Claims.AlbumID); n == 0 || n > maxAlbumID {
 		return cloudinaryhook.Permanent(errAlbum)

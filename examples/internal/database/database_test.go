@@ -20,7 +20,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
 )
 
-// databases are what every test below runs on; newName makes an empty one.
+// databases lists the kinds of database for the tests. newName makes an empty
+// one.
 var databases = []struct {
 	name    string
 	newName func(testing.TB) string
@@ -29,7 +30,7 @@ var databases = []struct {
 	{"Postgres", func(tb testing.TB) string { return postgres(tb).Database(tb) }},
 }
 
-// One Postgres server serves all tests, each with a database of its own.
+// One Postgres server serves all tests. Each test has its own database.
 var server struct {
 	once sync.Once
 	*postgrestest.Server
@@ -117,9 +118,9 @@ func saved(t *testing.T, db *DB, body string) *cloudinaryhook.Delivery {
 	return d
 }
 
-// TestAlbumIDs: the verifier refuses tokens without an album, but a delivery may
-// come another way, and no retry would give it one. The longest is of letters
-// that do not compress.
+// TestAlbumIDs: the verifier refuses tokens without an album, but a delivery
+// may come another way. A retry does not help then, so it is rejected. The
+// longest ID has letters that do not compress.
 func TestAlbumIDs(t *testing.T) {
 	var long strings.Builder
 	for long.Len() < maxAlbumID {
@@ -237,8 +238,8 @@ func TestLists(t *testing.T) {
 	})
 }
 
-// TestOddText: what a text column cannot hold is no reason to lose a
-// notification. The delivery itself is kept byte for byte.
+// TestOddText: a text that a column cannot hold must not lose a notification.
+// The delivery itself is kept byte for byte.
 func TestOddText(t *testing.T) {
 	onEach(t, func(t *testing.T, db *DB) {
 		body := "{\"notification_type\":\"upload\",\"request_id\":\"r\\u0000\",\"public_id\":\"a\\u0000b\",\"version\":1,\"original_filename\":\"caf\xe9\"," +
@@ -255,7 +256,7 @@ func TestOddText(t *testing.T) {
 		}
 		row, whole, err := db.Delivery(t.Context(), d.ID)
 		if err != nil || string(whole.Body) != body || row.PublicID != "a\ufffdb" || row.RequestID != "r\ufffd" {
-			t.Errorf("the delivery got %+v, body %q and %v, want the body as it came", row, whole.Body, err)
+			t.Errorf("the delivery got %+v, body %q and %v, want the original body", row, whole.Body, err)
 		}
 		images, err := db.Images(t.Context(), claims.AlbumID, Position{}, 10)
 		if err != nil || len(images) != 1 || images[0].PublicID != "a\ufffdb" || images[0].OriginalFilename != "caf\ufffd" {
@@ -267,7 +268,8 @@ func TestOddText(t *testing.T) {
 	})
 }
 
-// TestOpenAtOnce: several instances that start on an empty database.
+// TestOpenAtOnce: several instances start on an empty database at the same
+// time.
 func TestOpenAtOnce(t *testing.T) {
 	for _, d := range databases {
 		t.Run(d.name, func(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
 )
 
-// TestPasswordIsNotSaid: errors end up in logs.
+// TestPasswordIsNotSaid: errors hold no password, because they are logged.
 func TestPasswordIsNotSaid(t *testing.T) {
 	right, err := url.Parse(postgres(t).Database(t))
 	if err != nil {
@@ -51,14 +51,15 @@ func TestPasswordIsNotSaid(t *testing.T) {
 			}
 			for _, password := range []string{secret, postgres(t).Password} {
 				if strings.Contains(fmt.Sprintf("%v %+v %#v", err, err, err), password) {
-					t.Errorf("the error says the password: %v", err)
+					t.Errorf("the error holds the password: %v", err)
 				}
 			}
 		})
 	}
 }
 
-// TestNotDurableIsRefused: a 201 would promise what a crash undoes.
+// TestNotDurableIsRefused: with such a database, a crash could lose a
+// notification that was answered 201.
 func TestNotDurableIsRefused(t *testing.T) {
 	address := postgres(t).Database(t)
 	if db, err := Open(t.Context(), address+"&synchronous_commit=off"); !errors.Is(err, sqlstore.ErrNotDurable) {
@@ -69,7 +70,7 @@ func TestNotDurableIsRefused(t *testing.T) {
 	}
 }
 
-// TestPagesUseIndexes: no page may cost a walk through all rows, nor a sort of them.
+// TestPagesUseIndexes: no page may read or sort all rows.
 func TestPagesUseIndexes(t *testing.T) {
 	after := Position{1, "a"}
 	type queryOf func() (statement string, args []any)
@@ -105,19 +106,19 @@ func TestPagesUseIndexes(t *testing.T) {
 				statement, args := tt.query()
 				plan := explain(t, db, statement, args)
 				if !strings.Contains(plan, tt.index) || walks.MatchString(plan) {
-					t.Errorf("the plan of %s is\n%s\nwant one by the index %s, without a sort", statement, plan, tt.index)
+					t.Errorf("the plan of %s is\n%s\nwant one that uses the index %s, without a sort", statement, plan, tt.index)
 				}
 			})
 		})
 	}
 }
 
-// walks are what plans say of a sort, of all rows of a table, or of rows that are
-// read to be thrown away. SQLite scans an index up to a LIMIT, which is right.
+// walks matches plans that sort, read all rows of a table, or read rows that
+// they do not need. It is fine if SQLite scans an index up to a LIMIT.
 var walks = regexp.MustCompile(`Sort|B-TREE FOR ORDER|Seq Scan|SCAN (images|deliveries)\n|Filter:`)
 
-// explain is how the database would do a query if its tables were large: small
-// ones are read whole, rightly.
+// explain returns the database's plan for a query on large tables. Small tables
+// are read as a whole, which is right.
 func explain(t *testing.T, db *DB, statement string, args []any) string {
 	t.Helper()
 	tx, err := db.db.BeginTx(t.Context(), nil)
@@ -158,7 +159,8 @@ func explain(t *testing.T, db *DB, statement string, args []any) string {
 	return plan.String()
 }
 
-// TestEarlierGalleryIsRefused: its tables have other columns.
+// TestEarlierGalleryIsRefused: the database of an earlier version has other
+// columns.
 func TestEarlierGalleryIsRefused(t *testing.T) {
 	for _, d := range databases {
 		t.Run(d.name, func(t *testing.T) {
@@ -184,8 +186,8 @@ func TestEarlierGalleryIsRefused(t *testing.T) {
 	}
 }
 
-// TestImagesAreCountedSoFar: the page of a gallery with many images must not
-// wait for a count of them all.
+// TestImagesAreCountedSoFar: the count of images stops at a limit, so that the
+// page does not wait for it.
 func TestImagesAreCountedSoFar(t *testing.T) {
 	onEach(t, func(t *testing.T, db *DB) {
 		insert := func(n int) {
@@ -217,8 +219,8 @@ func TestUnusableFile(t *testing.T) {
 	}
 }
 
-// TestFilesArePrivate: bodies name people, and other users of the machine need
-// not read them. A file that is there keeps its mode.
+// TestFilesArePrivate: bodies name people, so other users of the machine must
+// not read the files. An existing file keeps its mode.
 func TestFilesArePrivate(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have no mode on Windows")
@@ -232,7 +234,7 @@ func TestFilesArePrivate(t *testing.T) {
 	defer db.Close()
 	saved(t, db, `{}`)
 	files, err := os.ReadDir(folder)
-	if err != nil || len(files) != 3 { // with -wal and -shm
+	if err != nil || len(files) != 3 { // the database, -wal and -shm
 		t.Fatalf("got %v and %v, want three files", files, err)
 	}
 	for _, file := range files {

@@ -16,7 +16,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
 )
 
-// An Image is a row of an album. Fields are named as in Cloudinary's bodies.
+// An Image is an image in an album. The fields have the same names as in
+// Cloudinary's bodies.
 type Image struct {
 	Key              string `json:"key"`
 	DeliveryID       string `json:"delivery_id"`
@@ -38,10 +39,10 @@ type Image struct {
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// Position is where the list of images goes on after this one.
+// Position returns the place in the list of images after this one.
 func (i Image) Position() Position { return Position{i.CreatedAt.UnixNano(), i.Key} }
 
-// newImage is the row of an image that Cloudinary announced.
+// newImage makes a row of an image that Cloudinary announced.
 func newImage(img *cloudinaryhook.Image) Image {
 	return Image{
 		Key: img.Key, DeliveryID: img.Delivery.ID,
@@ -52,12 +53,13 @@ func newImage(img *cloudinaryhook.Image) Image {
 	}
 }
 
-// maxSource is the longest URL, in bytes, that a page may have to hold.
+// maxSource is the longest URL on a page, in bytes.
 const maxSource = 2000
 
-// Source is where a browser may load the image from, or "". The URL is a
-// payload's, so nothing but another host over http or https is let through. It
-// is not rewritten to ask for a smaller image: an account may refuse that.
+// Source returns the URL from which a browser may load the image, or "". The
+// URL is from a payload, so Source accepts only http and https URLs with a
+// host. It does not ask for a smaller image, because an account may refuse
+// that.
 func (i Image) Source() string {
 	for _, source := range []string{i.SecureURL, i.URL} {
 		u, err := url.Parse(source)
@@ -68,7 +70,7 @@ func (i Image) Source() string {
 	return ""
 }
 
-// A Filter leaves out what is not of an album or a type; empty: any.
+// A Filter selects rows by album and type. An empty field selects all.
 type Filter struct {
 	AlbumID string
 	Type    string
@@ -87,24 +89,24 @@ type Delivery struct {
 	SignedAt       time.Time `json:"signed_at"`
 	OrganizationID string    `json:"organization_id"`
 	AlbumID        string    `json:"album_id"`
-	Saves          int64     `json:"saves"` // how often it was received
+	Saves          int64     `json:"saves"` // how often the delivery was received
 }
 
-// Position is where the list of deliveries goes on after this one.
+// Position returns the place in the list of deliveries after this one.
 func (d Delivery) Position() Position { return Position{d.ReceivedAt.UnixNano(), d.ID} }
 
-// A Position is a place in a list, which is the newest first: after the row of
-// this time and key. The zero value is before the first. Rows that come later
-// change nothing of what follows it.
+// A Position is a place in a list that is newest first: after the row with this
+// time and key. The zero value is before the first row. New rows do not change
+// the rows after a position.
 type Position struct {
 	Time int64 // Unix nanoseconds
 	Key  string
 }
 
-// String is what ParsePosition reads.
+// String returns a text for ParsePosition.
 func (p Position) String() string { return fmt.Sprintf("%d.%s", p.Time, p.Key) }
 
-// ParsePosition reads what String has written. An empty text is the zero value.
+// ParsePosition reads the text of String. An empty text is the zero value.
 func ParsePosition(text string) (Position, error) {
 	if text == "" {
 		return Position{}, nil
@@ -112,12 +114,12 @@ func ParsePosition(text string) (Position, error) {
 	number, key, ok := strings.Cut(text, ".")
 	nanoseconds, err := strconv.ParseInt(number, 10, 64)
 	if !ok || err != nil || nanoseconds <= 0 {
-		return Position{}, errors.New("it is not a position in a list")
+		return Position{}, errors.New("the text is not a position in a list")
 	}
 	return Position{nanoseconds, key}, nil
 }
 
-// args are those of a condition (time, key) < ($1, $2).
+// args returns the arguments for a condition (time, key) < ($1, $2).
 func (p Position) args() []any {
 	if p == (Position{}) {
 		p.Time = math.MaxInt64
@@ -125,29 +127,29 @@ func (p Position) args() []any {
 	return []any{p.Time, text(p.Key)}
 }
 
-// MaxImages is how far Stats counts images. Counting on would cost more with
-// each image.
+// MaxImages is how far Stats counts images. Without a limit, counting would
+// take longer with each image.
 const MaxImages = 10_000
 
-// Stats are counts of rows. Rejected deliveries are completed ones.
+// Stats are counts of rows. A rejected delivery is a completed one.
 type Stats struct {
 	Deliveries int64 `json:"deliveries"`
 	Pending    int64 `json:"pending"`
 	Rejected   int64 `json:"rejected"`
-	Images     int64 `json:"images"` // MaxImages at most
+	Images     int64 `json:"images"` // at most MaxImages
 
-	// OldestPending is when the pending delivery that waits longest was
-	// received; zero if there is none.
+	// OldestPending is when the oldest pending delivery was received. It is zero
+	// if there is none.
 	OldestPending time.Time `json:"-"`
 }
 
-// text is what a text column of any database takes. A payload's strings may hold
-// NUL, and bytes that are no UTF-8; the delivery itself is kept as bytes.
+// text replaces NUL and invalid UTF-8, which a payload's strings may hold and a
+// text column refuses. The delivery itself is kept as bytes.
 func text(s string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", "\ufffd"), "\ufffd")
 }
 
-// Images lists those of an album, or of all if albumID is empty.
+// Images lists the images of an album, or of all albums if albumID is empty.
 func (db *DB) Images(ctx context.Context, albumID string, after Position, limit int) ([]Image, error) {
 	statement, args := imagesQuery(albumID, after, limit)
 	return query(ctx, db.db, func(rows *sql.Rows, i *Image) error {
@@ -159,7 +161,8 @@ func (db *DB) Images(ctx context.Context, albumID string, after Position, limit 
 	}, statement, args...)
 }
 
-// imagesQuery makes two queries, since one for both would use no album's index.
+// imagesQuery returns one of two queries: a single query for both cases would
+// not use the index on album_id.
 func imagesQuery(albumID string, after Position, limit int) (statement string, args []any) {
 	statement, args = `
 		SELECT key, delivery_id, organization_id, album_id, asset_id, public_id, version,
@@ -174,7 +177,8 @@ func imagesQuery(albumID string, after Position, limit int) (statement string, a
 const deliveryColumns = `id, notification_type, public_id, request_id, CASE WHEN completed_at IS NULL THEN 'pending' ELSE 'done' END,
 	coalesce(cause, ''), received_at, signed_at, organization_id, album_id, saves - resumes`
 
-// scanInto returns where to scan deliveryColumns, and what sets the times then.
+// scanInto returns the variables for deliveryColumns, and a function that sets
+// the times after the scan.
 func (d *Delivery) scanInto() (fields []any, setTimes func()) {
 	var receivedAt, signedAt int64
 	fields = []any{&d.ID, &d.Type, &d.PublicID, &d.RequestID, &d.State, &d.Cause, &receivedAt, &signedAt, &d.OrganizationID, &d.AlbumID, &d.Saves}
@@ -183,7 +187,7 @@ func (d *Delivery) scanInto() (fields []any, setTimes func()) {
 	}
 }
 
-// Deliveries lists those that a filter leaves.
+// Deliveries lists the deliveries that a filter selects.
 func (db *DB) Deliveries(ctx context.Context, only Filter, after Position, limit int) ([]Delivery, error) {
 	statement, args := deliveriesQuery(only, after, limit)
 	return query(ctx, db.db, func(rows *sql.Rows, d *Delivery) error {
@@ -193,8 +197,8 @@ func (db *DB) Deliveries(ctx context.Context, only Filter, after Position, limit
 	}, statement, args...)
 }
 
-// deliveriesQuery names only what is filtered by, so that there is an index for
-// it.
+// deliveriesQuery has conditions only for the fields that are set, so that the
+// database can use an index.
 func deliveriesQuery(only Filter, after Position, limit int) (statement string, args []any) {
 	statement, args = "SELECT "+deliveryColumns+" FROM deliveries WHERE (received_at, id) < ($1, $2)", append(after.args(), limit)
 	equal := func(column, value string) {
@@ -210,8 +214,8 @@ func deliveriesQuery(only Filter, after Position, limit int) (statement string, 
 	return statement + " ORDER BY received_at DESC, id DESC LIMIT $3", args
 }
 
-// Delivery is one of them, whole; the error wraps [sqlstore.ErrNotFound] if there
-// is none.
+// Delivery returns one delivery, as a row and as a whole. If it does not exist,
+// the error wraps [sqlstore.ErrNotFound].
 func (db *DB) Delivery(ctx context.Context, id string) (row Delivery, whole *cloudinaryhook.Delivery, err error) {
 	fields, setTimes := row.scanInto()
 	var data []byte
@@ -227,27 +231,27 @@ func (db *DB) Delivery(ctx context.Context, id string) (row Delivery, whole *clo
 	return row, whole, json.Unmarshal(data, whole)
 }
 
-// Each is answered from an index alone.
+// The database answers each of these from an index alone.
 const (
 	latestAlbums = "SELECT album_id FROM images ORDER BY created_at DESC, key DESC LIMIT 1000"
 	latestTypes  = "SELECT notification_type FROM deliveries ORDER BY received_at DESC, id DESC LIMIT 1000"
 	imagesCount  = "SELECT count(*) FROM (SELECT 1 FROM images LIMIT $1) AS counted"
 )
 
-// Albums lists those of the last thousand images, to filter by.
+// Albums lists the album IDs of the last thousand images, for the filter.
 func (db *DB) Albums(ctx context.Context) ([]string, error) {
 	return query(ctx, db.db, func(rows *sql.Rows, name *string) error { return rows.Scan(name) },
 		"SELECT DISTINCT album_id FROM ("+latestAlbums+") AS latest ORDER BY 1")
 }
 
-// Types lists those of the last thousand deliveries, to filter by; "" if there
-// is one without.
+// Types lists the types of the last thousand deliveries, for the filter. It
+// includes "" if one of them has no type.
 func (db *DB) Types(ctx context.Context) ([]string, error) {
 	return query(ctx, db.db, func(rows *sql.Rows, name *string) error { return rows.Scan(name) },
 		"SELECT DISTINCT notification_type FROM ("+latestTypes+") AS latest ORDER BY 1")
 }
 
-// Stats counts what there is. It costs the same however much that is.
+// Stats returns the counts. It takes the same time however many rows there are.
 func (db *DB) Stats(ctx context.Context) (Stats, error) {
 	s, err := db.Store.Stats(ctx)
 	if err != nil {
@@ -258,7 +262,8 @@ func (db *DB) Stats(ctx context.Context) (Stats, error) {
 	return all, err
 }
 
-// query collects rows, never nil, so that JSON says [] and not null.
+// query collects rows. The result is never nil, so that its JSON is [] and not
+// null.
 func query[T any](ctx context.Context, db *sql.DB, scan func(*sql.Rows, *T) error, statement string, args ...any) ([]T, error) {
 	rows, err := db.QueryContext(ctx, statement, args...)
 	if err != nil {

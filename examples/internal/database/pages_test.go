@@ -13,8 +13,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
 )
 
-// TestPositions: page by page a list is what it is as a whole, although rows come
-// between, and many share a time.
+// TestPositions: the pages of a list together are the whole list, although new
+// rows come in between and many rows share a time.
 func TestPositions(t *testing.T) {
 	onEach(t, func(t *testing.T, db *DB) {
 		processor := &cloudinaryhook.Processor{Store: db, Images: db}
@@ -42,7 +42,7 @@ func TestPositions(t *testing.T) {
 		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(wantRows, rows[1:]); diff != "" { // but for the one that came before the first page
+		if diff := cmp.Diff(wantRows, rows[1:]); diff != "" { // without the row that came before the first page
 			t.Errorf("deliveries differ (-want +got):\n%s", diff)
 		}
 		if diff := cmp.Diff(wantImages, images[len(images)-len(wantImages):]); diff != "" {
@@ -51,7 +51,7 @@ func TestPositions(t *testing.T) {
 	})
 }
 
-// all follows a list to its end.
+// all reads all pages of a list.
 func all[T interface{ Position() Position }](t *testing.T, page func(after Position) ([]T, error)) (rows []T, err error) {
 	t.Helper()
 	var after Position
@@ -81,8 +81,8 @@ func TestParsePosition(t *testing.T) {
 	}
 }
 
-// TestNotInMemory: what is kept in memory is not kept, and no file of that name is
-// left behind.
+// TestNotInMemory: Open refuses a database in memory, and leaves no file of
+// that name.
 func TestNotInMemory(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, name := range []string{":memory:", ""} {
@@ -95,7 +95,8 @@ func TestNotInMemory(t *testing.T) {
 	}
 }
 
-// TestLinkToNoFile: the file that a link leads to is private too.
+// TestLinkToNoFile: if the name is a link to a missing file, the new file is
+// private too.
 func TestLinkToNoFile(t *testing.T) {
 	folder := t.TempDir()
 	link, path := filepath.Join(folder, "link.db"), filepath.Join(folder, "gallery.db")

@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestWhyNot: an error says what is amiss with the file, which SQLite does not.
+// TestWhyNot: an error names the problem with the file, because SQLite does
+// not.
 func TestWhyNot(t *testing.T) {
 	asNobody(t)
-	folder, err := os.MkdirTemp("/tmp", "permission") // others' folders may be closed to nobody
+	folder, err := os.MkdirTemp("/tmp", "permission") // the user nobody may have no access to other folders
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,15 +38,15 @@ func TestWhyNot(t *testing.T) {
 		{"no file in a folder that may not be written", filepath.Join(closed, "other.db"), fs.ErrPermission},
 	}
 	for _, tt := range tests {
-		db, err := Open(t.Context(), tt.path) // no subtest: its thread would be another
+		db, err := Open(t.Context(), tt.path) // not a subtest: it would run on another thread
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%s: Open got %v and %v, want an error that wraps %q", tt.name, db, err, tt.want)
 		}
 	}
 }
 
-// asNobody has this thread open files as a user who may not open all, as root may.
-// The thread ends with the test.
+// asNobody makes this thread open files as the user nobody, because root may
+// open all files. The thread ends with the test.
 func asNobody(t *testing.T) {
 	t.Helper()
 	if os.Geteuid() != 0 {

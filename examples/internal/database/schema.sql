@@ -1,9 +1,10 @@
 -- For Postgres and SQLite. The deliveries are sqlstore's table.
 
--- The primary key is what makes one image of any number of CreateImage calls.
+-- Because of the primary key, any number of CreateImage calls for an image make
+-- one row.
 CREATE TABLE IF NOT EXISTS images (
 	key               TEXT PRIMARY KEY,
-	delivery_id       TEXT NOT NULL, -- may be pruned before the image is gone
+	delivery_id       TEXT NOT NULL, -- the delivery may be pruned before the image is deleted
 	organization_id   TEXT NOT NULL,
 	album_id          TEXT NOT NULL,
 	asset_id          TEXT NOT NULL,
@@ -21,8 +22,9 @@ CREATE TABLE IF NOT EXISTS images (
 	created_at        BIGINT NOT NULL -- Unix nanoseconds
 );
 
--- What the pages list, newest first. The last column of the first index of each
--- table has the names to filter by read from it alone.
+-- Indexes for the lists of the pages, newest first. The first index of each
+-- table also has the column with the names for the filter, so that they are
+-- read from the index alone.
 CREATE INDEX IF NOT EXISTS images_created ON images (created_at, key, album_id);
 CREATE INDEX IF NOT EXISTS images_album ON images (album_id, created_at, key);
 

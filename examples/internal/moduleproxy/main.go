@@ -1,6 +1,6 @@
-// Moduleproxy writes the modules of this repository, as they stand in a commit,
-// into a folder that the go command can use as a module proxy. It shows what a
-// user would get if that commit were released now.
+// Moduleproxy writes the modules of this repository, at one commit, into a
+// folder that the go command can use as a module proxy. With it you can test
+// what users would get if that commit were released now.
 //
 //	go run ./examples/internal/moduleproxy -version v0.1.0 -to /tmp/proxy
 //	GOPROXY=file:///tmp/proxy,$(go env GOPROXY) GONOSUMDB=github.com/cloudinaryhook go install …
@@ -32,7 +32,8 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
-	// The folder that holds .git, from another work tree of the repository too.
+	// The folder that holds .git. This also works in another work tree of the
+	// repository.
 	dotGit, err := git("rev-parse", "--path-format=absolute", "--git-common-dir")
 	if err != nil {
 		log.Fatal(err)

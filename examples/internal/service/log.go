@@ -12,10 +12,11 @@ import (
 
 const (
 	sumUpEvery = 10 * time.Second
-	writtenAll = 5 // how many lines of one kind are written in that time; the rest is counted
+	writtenAll = 5 // how many lines of one kind are written in that time; the others are only counted
 )
 
-// A Log is what flags say about a program's log.
+// A Log holds the settings of a program's log. The zero value logs text from
+// level info on.
 type Log struct {
 	Level slog.Level
 	JSON  bool
@@ -23,7 +24,7 @@ type Log struct {
 
 // Register adds the flags -log-level and -log-format.
 func (l *Log) Register(flags *flag.FlagSet) {
-	flags.TextVar(&l.Level, "log-level", slog.LevelInfo, "`level` from which lines are logged: debug, info, warn or error")
+	flags.TextVar(&l.Level, "log-level", slog.LevelInfo, "lowest `level` of the lines to log: debug, info, warn or error")
 	flags.Func("log-format", "`format` of the log: text or json (default text)", func(format string) error {
 		if l.JSON = format == "json"; !l.JSON && format != "text" {
 			return errors.New("it must be text or json")
@@ -32,12 +33,12 @@ func (l *Log) Register(flags *flag.FlagSet) {
 	})
 }
 
-// Open makes the log, which sums up failures of one kind: those of the same level,
-// message and cause. The function cause gives each error one of a bounded set of
-// names. Call stop at the end of the program: it writes what was not yet summed up.
+// Open makes the log. It sums up failures of one kind, which have the same
+// level, message and cause. The function cause names an error, out of a fixed
+// set of names. Call stop at the end of the program: it writes the last sums.
 func (l *Log) Open(ctx context.Context, w io.Writer, cause func(error) string) (logger *slog.Logger, stop func()) {
 	h := l.handler(w, cause)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // what is in flight at the end is logged too
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // so that requests after the end of ctx are logged too
 	var summing sync.WaitGroup
 	summing.Go(func() { Every(ctx, sumUpEvery, func() { h.sumUp(ctx) }) })
 	return slog.New(h), func() {
@@ -56,23 +57,24 @@ func (l *Log) handler(w io.Writer, cause func(error) string) *summingHandler {
 	return &summingHandler{lines, &lineCounts{cause: cause, counts: make(map[lineKind]int)}}
 }
 
-// A summingHandler writes the first lines of each kind and counts the others. A
-// database that is away, or a stranger's flood, would otherwise write hundreds
-// of lines a second, which fill a disk and hide all other lines. Lines below a
-// warning are never left out.
+// A summingHandler writes the first lines of each kind and counts the others.
+// Otherwise an outage of the database or a flood of forged requests would write
+// hundreds of lines a second, fill the disk and hide all other lines. It always
+// writes lines below the level warn.
 type summingHandler struct {
 	slog.Handler
 	*lineCounts
 }
 
-// lineCounts are those since the last sumUp.
+// lineCounts counts the lines since the last sumUp.
 type lineCounts struct {
 	cause  func(error) string
 	mu     sync.Mutex
 	counts map[lineKind]int
 }
 
-// A lineKind has a bounded set of values, all of them ours.
+// A lineKind has a bounded number of values: senders of requests cannot add new
+// ones.
 type lineKind struct {
 	level          slog.Level
 	message, cause string
@@ -96,7 +98,8 @@ func (h *summingHandler) WithGroup(name string) slog.Handler {
 	return &summingHandler{h.Handler.WithGroup(name), h.lineCounts}
 }
 
-// kindOf tells lines by their message and by the cause of their error.
+// kindOf returns a line's kind: its level, its message and the cause of its
+// error.
 func (c *lineCounts) kindOf(line slog.Record) lineKind {
 	kind := lineKind{level: line.Level, message: line.Message}
 	line.Attrs(func(a slog.Attr) bool {
@@ -108,7 +111,7 @@ func (c *lineCounts) kindOf(line slog.Record) lineKind {
 	return kind
 }
 
-// count says whether the line is to be written.
+// count counts a line, and reports whether to write it.
 func (c *lineCounts) count(kind lineKind) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -116,7 +119,7 @@ func (c *lineCounts) count(kind lineKind) bool {
 	return c.counts[kind] <= writtenAll
 }
 
-// sumUp says how many lines were left out, and begins to count again.
+// sumUp logs how many lines were left out, and begins to count again.
 func (h *summingHandler) sumUp(ctx context.Context) {
 	h.mu.Lock()
 	counts := h.counts

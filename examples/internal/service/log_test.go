@@ -14,8 +14,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
 
-// logLines are those of a log in JSON, by level, message and the attribute n or
-// left_out.
+// logLines returns a short text for each line of a JSON log: its level, its
+// message and the attributes with, cause and left_out, if it has them.
 func logLines(t *testing.T, log *bytes.Buffer) (all []string) {
 	t.Helper()
 	for line := range strings.Lines(log.String()) {
@@ -45,8 +45,9 @@ func cause(err error) string {
 	return "other"
 }
 
-// TestFloodsAreSummedUp: of one kind a few lines are written, and how many more
-// there were; another kind, and what is no failure, is written all the same.
+// TestFloodsAreSummedUp: the log has a few lines of one kind, and then the
+// number of the others. Lines of another kind, and lines that are not failures,
+// are still written.
 func TestFloodsAreSummedUp(t *testing.T) {
 	var log bytes.Buffer
 	handler := (&Log{JSON: true}).handler(&log, cause)
@@ -79,6 +80,6 @@ func TestLogLevelAndFormat(t *testing.T) {
 	logger.Info("one")
 	logger.WithGroup("g").Warn("two", "a", 1)
 	if got := log.String(); strings.Contains(got, "one") || !strings.Contains(got, `level=WARN msg=two g.a=1`) {
-		t.Errorf("got %q, want the warning alone, as text", got)
+		t.Errorf("got %q, want only the warning, as text", got)
 	}
 }

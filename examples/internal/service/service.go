@@ -1,5 +1,5 @@
-// Package service has what the example programs need to run as services: a log
-// that sums up repeated failures, health checks, and an end in steps.
+// Package service helps the example programs to run as services: it has a log
+// that sums up repeated failures, health checks, and a graceful shutdown.
 package service
 
 import (
@@ -14,35 +14,38 @@ import (
 
 const readyTimeout = time.Second
 
-// ShutdownTimeout is how long Serve waits for requests in flight; they have 18 s
-// at most.
+// ShutdownTimeout is how long Serve waits for current requests. They take at
+// most 18 s.
 const ShutdownTimeout = 20 * time.Second
 
 // A Service answers HTTP behind a load balancer.
 type Service struct {
 	Logger *slog.Logger
 
-	// Ready says in a fixed text what keeps the program from its work now, and
-	// the error behind it, which is logged. It has a second.
+	// Ready returns nil if the program can do its work now. Otherwise it returns a
+	// fixed text for the answer, and an error for the log. Its ctx ends after a
+	// second.
 	Ready func(context.Context) (problem string, err error)
 
-	// Drain is how long the program answers as before after it was told to end,
-	// while it already says that it is not ready.
+	// Drain is how long the program goes on answering after its ctx has ended,
+	// while /readyz already answers 503. 0: not at all.
 	Drain time.Duration
 
-	// OnShutdown is called when no new connections are taken. Nil: nothing is.
+	// OnShutdown, if it is set, is called when the servers stop taking new
+	// connections.
 	OnShutdown func()
 
 	stopping atomic.Bool
 }
 
-// A Site is an address and what is served there.
+// A Site is an address and the handler for it.
 type Site struct {
 	Listener net.Listener
 	Handler  http.Handler
 }
 
-// Listen listens on each address that is not empty.
+// Listen listens on each address that is not empty. If one fails, it closes the
+// others.
 func Listen(addrs ...string) (listeners []net.Listener, err error) {
 	for _, addr := range addrs {
 		if addr == "" {
@@ -58,7 +61,7 @@ func Listen(addrs ...string) (listeners []net.Listener, err error) {
 	return listeners, nil
 }
 
-// CloseAll closes what Listen has opened.
+// CloseAll closes the listeners of Listen.
 func CloseAll(listeners []net.Listener) {
 	for _, listener := range listeners {
 		_ = listener.Close()
@@ -71,13 +74,13 @@ func (s *Service) RegisterHealth(mux *http.ServeMux) {
 	mux.HandleFunc("GET /readyz", s.serveReady)
 }
 
-// serveAlive asks nobody: a database or a cluster that is away is no reason to
-// start the program again.
+// serveAlive does not ask a database or a cluster: if these are down,
+// restarting the program does not help.
 func (s *Service) serveAlive(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// serveReady says whether work should be sent here.
+// serveReady answers whether a load balancer should send requests here.
 func (s *Service) serveReady(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if s.stopping.Load() {
@@ -94,9 +97,10 @@ func (s *Service) serveReady(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte("ready\n"))
 }
 
-// Serve answers until ctx ends, and then does as a load balancer needs it: it is
-// not ready, goes on for the time that the balancer takes to notice, and only then
-// takes no new connections. It returns when what is in flight has ended.
+// Serve answers until ctx ends, and then shuts down in the way that a load
+// balancer needs: /readyz answers 503, everything else goes on for the time
+// Drain, and only then Serve stops taking new connections. It returns when the
+// current requests are finished.
 func (s *Service) Serve(ctx context.Context, sites ...Site) error {
 	servers := make([]*http.Server, len(sites))
 	failed := make(chan error, len(sites))
@@ -129,7 +133,8 @@ func (s *Service) Serve(ctx context.Context, sites ...Site) error {
 	return shutDown(context.WithoutCancel(ctx), servers)
 }
 
-// shutDown lets what is in flight end: Cloudinary would try again what is cut off.
+// shutDown lets current requests finish: if they were cut off, Cloudinary would
+// send the notifications again.
 func shutDown(ctx context.Context, servers []*http.Server) error {
 	ctx, cancel := context.WithTimeout(ctx, ShutdownTimeout)
 	defer cancel()
