@@ -98,8 +98,8 @@ func (p *poller) run(ctx context.Context) error {
 	}
 }
 
-// round posts messages at the same time, since their order means nothing, and acknowledges those that the app has
-// answered with 2xx.
+// round posts messages at the same time, since their order means nothing, and
+// acknowledges those that the app has answered with 2xx.
 func (p *poller) round(ctx context.Context, messages []poll.Message) (acknowledged int, err error) {
 	var mu sync.Mutex
 	var handles []string

@@ -16,8 +16,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 )
 
-// TestHosts: a web site whose name leads here by DNS rebinding reads nothing, and
-// Cloudinary may use any name.
+// TestHosts: a web site whose name points here (DNS rebinding) cannot read the
+// pages, but Cloudinary may use any name for the hook.
 func TestHosts(t *testing.T) {
 	private := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
 	public := start(t, testEnv(), "-public", "-db", filepath.Join(t.TempDir(), "gallery.db"))
@@ -25,7 +25,7 @@ func TestHosts(t *testing.T) {
 	_, port, _ := strings.Cut(strings.TrimPrefix(private.url, "http://"), ":")
 	tests := []struct {
 		host string
-		want int // of pages, unless -public
+		want int // status of the pages without -public
 	}{
 		{"localhost", 200},
 		{"LOCALHOST:" + port, 200},
@@ -78,7 +78,7 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// TestAdmin: with -admin the hook's address shows nothing of what was received.
+// TestAdmin: with -admin, the hook's address has no pages.
 func TestAdmin(t *testing.T) {
 	p := start(t, testEnv(), "-admin", "127.0.0.1:0", "-db", filepath.Join(t.TempDir(), "gallery.db"))
 	line := <-p.output // gallery: takes notifications at URL, …
@@ -106,15 +106,15 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
-// TestDrain: from SIGTERM on it is not ready, and answers all the same until a
-// load balancer has noticed.
+// TestDrain: after SIGTERM the gallery is not ready, but goes on answering
+// until a load balancer has noticed that.
 func TestDrain(t *testing.T) {
 	p := start(t, testEnv(), "-drain", "1h", "-db", filepath.Join(t.TempDir(), "gallery.db"))
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	p.waitForStatus(t, "/readyz", http.StatusServiceUnavailable)
-	fresh := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // a connection of its own
+	fresh := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // a new connection
 	resp, err := fresh.Do(cloudinaryhooktest.NewRequest(t, p.hook(), golden(t, "upload-simple.json")))
 	if err != nil {
 		t.Fatal(err)
@@ -128,8 +128,8 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestCounted: the deliveries of a sequence, and not its errors, are counted once
-// it ends, however it ends.
+// TestCounted: counted counts the deliveries of a sequence but not its errors,
+// also if the loop ends early.
 func TestCounted(t *testing.T) {
 	broken := errors.New("broken")
 	sequence := func(yield func(*cloudinaryhook.Delivery, error) bool) {
@@ -138,7 +138,7 @@ func TestCounted(t *testing.T) {
 	tests := []struct {
 		name string
 		all  iter.Seq2[*cloudinaryhook.Delivery, error]
-		stop int // after how many; 0: never
+		stop int // the loop ends after this number; 0: never
 		want []int
 	}{
 		{"all", sequence, 0, []int{2}},
@@ -155,7 +155,7 @@ func TestCounted(t *testing.T) {
 				}
 			}
 			if diff := cmp.Diff(tt.want, told); diff != "" {
-				t.Errorf("what was told differs (-want +got):\n%s", diff)
+				t.Errorf("the reported counts differ (-want +got):\n%s", diff)
 			}
 		})
 	}

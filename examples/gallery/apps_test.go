@@ -24,9 +24,9 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
-// inProcess is the app in this process, with a creator that fails as a test
-// needs it: for images whose public IDs begin with "stuck", "refused" or, at the
-// first attempt, "again".
+// inProcess runs the app in this process. Its creator fails for images whose
+// public IDs begin with "stuck" or "refused", and at the first attempt for
+// "again".
 func inProcess(t *testing.T) (*program, *monitor) {
 	t.Helper()
 	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "gallery.db"))
@@ -43,7 +43,7 @@ func inProcess(t *testing.T) (*program, *monitor) {
 			return errors.New("the thumbnail service does not answer")
 		case strings.HasPrefix(img.PublicID, "refused then stuck") && before:
 			return errors.New("the thumbnail service does not answer")
-		case strings.HasPrefix(img.PublicID, "refused once") && before: // what was amiss was mended
+		case strings.HasPrefix(img.PublicID, "refused once") && before: // the fault was fixed meanwhile
 		case strings.HasPrefix(img.PublicID, "refused"):
 			return cloudinaryhook.Permanent(errors.New("the album is closed"))
 		}
@@ -68,7 +68,7 @@ func inProcess(t *testing.T) (*program, *monitor) {
 	return &program{url: server.URL}, monitor
 }
 
-// An imageHost stands in for Cloudinary's, and counts what it is asked for.
+// An imageHost plays Cloudinary's image server, and counts requests.
 type imageHost struct {
 	*httptest.Server
 	mu    sync.Mutex
@@ -92,7 +92,7 @@ func newImageHost(t *testing.T) *imageHost {
 	return h
 }
 
-// landscape draws hills under a sky, each name its own.
+// landscape draws hills under a sky. Each name has another drawing.
 func landscape(name string) image.Image {
 	seed := 7.0
 	for _, c := range []byte(name) {
@@ -128,14 +128,14 @@ func shade(brightness, saturation, hue float64) color.NRGBA {
 	return color.NRGBA{part(0), part(1. / 3), part(2. / 3), 255}
 }
 
-// uploaded is a body that announces an image.
+// uploaded returns a body that announces an image.
 func uploaded(publicID, url string, width int) []byte {
 	return fmt.Appendf(nil, `{"notification_type":"upload","request_id":%[1]q,"public_id":%[1]q,"version":1,"format":"jpg",`+
 		`"width":%[2]d,"height":1200,"bytes":%[3]d,"resource_type":"image","secure_url":%[4]q}`, publicID, width, width*271, url)
 }
 
-// fill brings what a day may bring: images, other types, failures, and an hour
-// of it to draw.
+// fill sends the notifications of a typical day: images, other types, failures,
+// and an hour of them for the drawing.
 func fill(t *testing.T, p *program, m *monitor, host string) {
 	t.Helper()
 	albums := []cloudinaryhook.Claims{
@@ -156,7 +156,7 @@ func fill(t *testing.T, p *program, m *monitor, host string) {
 	for i, name := range names {
 		url := fmt.Sprintf("%s/v1/%s.jpg", host, name)
 		if name == "front-light" {
-			url = "http://127.0.0.1:1/gone.jpg" // nobody listens there
+			url = "http://127.0.0.1:1/gone.jpg" // no server is there
 		}
 		p.post(t, uploaded(name, url, 1600+i*16), cloudinaryhooktest.WithClaims(&albums[i*5/2%3]))
 	}
@@ -172,7 +172,7 @@ func fill(t *testing.T, p *program, m *monitor, host string) {
 	rememberAnHour(m)
 }
 
-// rememberAnHour has the monitor believe that it was there an hour ago.
+// rememberAnHour makes the monitor look as if it had started an hour ago.
 func rememberAnHour(m *monitor) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -15,7 +15,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// A tab is a page in a real headless Chromium, which CI installs.
+// A tab is a page in a real headless Chromium. CI installs Chromium.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
@@ -33,13 +33,13 @@ func newTab(t *testing.T) *tab {
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // Chromium's has no use for root
+		options = append(options, chromedp.NoSandbox) // Chromium's sandbox does not work as root
 	}
-	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...) // with a profile of its own, which goes with it
+	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...) // with its own temporary profile
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
 	t.Cleanup(cancel)
-	if err := chromedp.Do(ctx); err != nil { // starts it, and ties it to this context
+	if err := chromedp.Do(ctx); err != nil { // starts the browser, and ends it with this context
 		t.Fatal(err)
 	}
 	b := &tab{t, ctx}
@@ -53,18 +53,18 @@ func newTab(t *testing.T) *tab {
 	return b
 }
 
-// another is one more tab of the same browser.
+// another opens one more tab in the same browser.
 func (b *tab) another() *tab {
 	b.t.Helper()
 	ctx, cancel := chromedp.NewContext(b.ctx)
 	b.t.Cleanup(cancel)
-	if err := chromedp.Do(ctx); err != nil { // opens it, and ties it to this context
+	if err := chromedp.Do(ctx); err != nil { // opens the tab, and closes it with this context
 		b.t.Fatal(err)
 	}
 	return &tab{b.t, ctx}
 }
 
-// in is the same tab for a subtest.
+// in returns the same tab for a subtest.
 func (b *tab) in(t *testing.T) *tab { return &tab{t, b.ctx} }
 
 // do runs actions one after the other.
@@ -77,7 +77,7 @@ func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// command is an action that sends one command of the DevTools protocol.
+// command returns an action that sends one command of the DevTools protocol.
 func command[P, R any](c cdp.Command[P, R], params P) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		_, err := cdp.Call(ctx, target, c, params)
@@ -96,14 +96,14 @@ func (b *tab) size(width, height int64) {
 	b.do(chromedp.EmulateViewport(width, height))
 }
 
-// feature emulates what CSS's media queries ask for.
+// feature emulates a media feature of CSS.
 func (b *tab) feature(name, value string) {
 	b.t.Helper()
 	b.do(command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: name, Value: value}}}))
 }
 
-// wait waits until the JavaScript expression is true. While a page is being
-// loaded there may be none to ask.
+// wait waits until the JavaScript expression is true. It ignores errors,
+// because a page may be loading.
 func (b *tab) wait(expression string) {
 	b.t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
@@ -123,8 +123,8 @@ func (b *tab) wait(expression string) {
 	}
 }
 
-// evaluate returns the value of a JavaScript expression, or what its promise
-// comes to.
+// evaluate returns the value of a JavaScript expression. It waits for a
+// promise.
 func evaluate[T any](b *tab, expression string) T {
 	b.t.Helper()
 	awaited := func(p *runtime.EvaluateParams) { p.AwaitPromise = new(true) }
@@ -135,21 +135,21 @@ func evaluate[T any](b *tab, expression string) T {
 	return v
 }
 
-// check fails the test where the page is wider than the window, tried what its
-// Content-Security-Policy forbids, or has an error in its script.
+// check fails the test if the page is wider than the window, violates its
+// Content-Security-Policy, or has an error in its script.
 func (b *tab) check() {
 	b.t.Helper()
 	if over := evaluate[int](b, `document.documentElement.scrollWidth - document.documentElement.clientWidth`); over > 0 {
 		widest := evaluate[string](b, `[...document.querySelectorAll("*")].findLast((e) => e.getBoundingClientRect().right > innerWidth).outerHTML.slice(0, 200)`)
 		b.t.Errorf("the page is %d pixels wider than the window, by %s", over, widest)
 	}
-	if troubles := evaluate[[]string](b, `window.troubles ?? []`); len(troubles) > 0 { // none without script
+	if troubles := evaluate[[]string](b, `window.troubles ?? []`); len(troubles) > 0 { // not set without script
 		b.t.Errorf("the page has %q, want no troubles", troubles)
 	}
 }
 
-// axe fails the test for what axe-core finds amiss: contrast, names, roles,
-// headings, landmarks. CI installs it.
+// axe fails the test if axe-core finds a fault: contrast, names, roles,
+// headings, landmarks. CI installs axe-core.
 func (b *tab) axe() {
 	b.t.Helper()
 	source, err := os.ReadFile(filepath.Join(os.Getenv("CLOUDINARYHOOK_NODE_MODULES"), "axe-core", "axe.min.js"))
@@ -157,7 +157,7 @@ func (b *tab) axe() {
 		if os.Getenv("CI") != "" {
 			b.t.Fatal(err)
 		}
-		b.t.Log("not asking axe: CLOUDINARYHOOK_NODE_MODULES names no node_modules folder with the package axe-core")
+		b.t.Log("axe does not run: CLOUDINARYHOOK_NODE_MODULES names no node_modules folder with the package axe-core")
 		return
 	}
 	b.do(chromedp.Evaluate[chromedp.Void](string(source)))
@@ -182,7 +182,7 @@ func (b *tab) keep(name string) {
 	b.save(name, chromedp.FullScreenshot(100))
 }
 
-// keepView is keep for what is in the window.
+// keepView is like keep, but only for the visible part of the page.
 func (b *tab) keepView(name string) {
 	b.t.Helper()
 	b.save(name, chromedp.CaptureScreenshot())

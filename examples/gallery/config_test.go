@@ -73,13 +73,13 @@ func TestParseConfig(t *testing.T) {
 			if got.demo {
 				defer got.cleanUp()
 				if len(got.secrets) != 1 || len(got.secrets[0]) < 20 || len(got.keys) != 1 || len(got.keys[0]) < 32 {
-					t.Errorf("the demo's secrets are %q and %q, want them made up", got.secrets, got.keys)
+					t.Errorf("the demo's secrets are %q and %q, want new random ones", got.secrets, got.keys)
 				}
 				got.secrets, got.keys = nil, nil
 			}
 			want := &config{addr: "127.0.0.1:8080", db: "gallery.db", keep: 720 * time.Hour, giveUp: 168 * time.Hour,
 				secrets: []string{"new"}, keys: [][]byte{[]byte(key)}}
-			if got.temporary != "" { // its name is made up
+			if got.temporary != "" { // its name is random
 				want.temporary, want.db = got.temporary, filepath.Join(got.temporary, "gallery.db")
 			}
 			tt.want(want)
@@ -90,8 +90,8 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
-// TestPasswordIsNotSaid: what a program writes is kept in logs, and read by more
-// people than may read the database.
+// TestPasswordIsNotSaid: the output holds no password, because more people can
+// read logs than the database.
 func TestPasswordIsNotSaid(t *testing.T) {
 	const password = "hunter2"
 	for name, args := range map[string][]string{
@@ -110,7 +110,7 @@ func TestPasswordIsNotSaid(t *testing.T) {
 				t.Fatal("run got nil, want an error")
 			}
 			if said := fmt.Sprint(&output, err); strings.Contains(said, password) {
-				t.Errorf("the program says the password: %s", said)
+				t.Errorf("the output holds the password: %s", said)
 			}
 		})
 	}

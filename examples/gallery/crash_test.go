@@ -13,11 +13,11 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/postgrestest"
 )
 
-// A testDatabase is one that galleries are started on.
+// A testDatabase is a database for galleries.
 type testDatabase struct {
 	url    string               // for -db
-	server *postgrestest.Server // nil: it has none
-	check  func(t *testing.T)   // whether it is sound, by its own means
+	server *postgrestest.Server // nil: SQLite, which has no server
+	check  func(t *testing.T)   // checks the database with its own tools
 }
 
 var testDatabases = map[string]func(*testing.T) *testDatabase{
@@ -68,7 +68,7 @@ func (db *testDatabase) crash(t *testing.T) {
 	}
 }
 
-// connect is for what no gallery does.
+// connect connects for statements that no gallery sends.
 func (db *testDatabase) connect(t *testing.T) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), db.url)
@@ -79,7 +79,8 @@ func (db *testDatabase) connect(t *testing.T) *pgx.Conn {
 	return conn
 }
 
-// endLeases saves waiting for those of killed galleries to run out.
+// endLeases ends the leases of killed galleries, so that the test need not wait
+// for them.
 func (db *testDatabase) endLeases(t *testing.T) {
 	t.Helper()
 	if _, err := db.connect(t).Exec(t.Context(), "UPDATE deliveries SET leased_until = NULL"); err != nil {
@@ -87,8 +88,9 @@ func (db *testDatabase) endLeases(t *testing.T) {
 	}
 }
 
-// TestCrashes: what was answered 201 is there, once, whenever the programs died:
-// in the larger size each of them ten times.
+// TestCrashes: every notification that was answered 201 is there exactly once,
+// although the programs crash. In the larger size each of them crashes ten
+// times.
 func TestCrashes(t *testing.T) {
 	rounds := size(15, 3)
 	for name, newDatabase := range testDatabases {
@@ -119,8 +121,8 @@ func TestCrashes(t *testing.T) {
 	}
 }
 
-// TestTwoGalleries: one of two dies, and the other and its successor do what is
-// left.
+// TestTwoGalleries: one of two galleries dies. The other one and a new one
+// finish its work.
 func TestTwoGalleries(t *testing.T) {
 	db := newPostgres(t)
 	rng := newRNG(t)
@@ -130,7 +132,7 @@ func TestTwoGalleries(t *testing.T) {
 	for range rounds {
 		load.acknowledge(200 + rng.IntN(100))
 		one.kill()
-		load.acknowledge(100) // with a dead one still in the load's list
+		load.acknowledge(100) // the dead gallery is still in the load's list
 		one, other = other, start(t, testEnv(), "-db", db.url)
 		load.moveTo(one.hook(), other.hook())
 	}
@@ -147,8 +149,8 @@ func newRNG(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// finish starts a gallery once more, which does what is pending, and checks the
-// whole.
+// finish starts a gallery again, waits until it has processed the pending
+// deliveries, and checks everything.
 func finish(t *testing.T, db *testDatabase, load *load, atLeast int) {
 	t.Helper()
 	if db.server != nil {
@@ -163,7 +165,7 @@ func finish(t *testing.T, db *testDatabase, load *load, atLeast int) {
 	}
 	defer opened.Close()
 	if got := load.check(opened); got.acknowledged < atLeast {
-		t.Errorf("%d were acknowledged, want %d at least", got.acknowledged, atLeast)
+		t.Errorf("%d were acknowledged, want at least %d", got.acknowledged, atLeast)
 	}
 	db.check(t)
 }

@@ -16,9 +16,9 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
-// A moody creator takes up to 200 ms, fails at a fifth of its calls and panics at
-// some, half of these after it has made the image. Which, depends on the public
-// ID and on how often it was asked: each run is the same.
+// A moody creator takes up to 200 ms. It fails in a fifth of its calls and
+// panics in some, in half of these after it has made the image. This depends
+// only on the public ID and the number of the call, so each run is the same.
 type moody struct {
 	cloudinaryhook.ImageCreator
 
@@ -66,8 +66,8 @@ func (m *moody) rng(publicID string) *rand.Rand {
 	return rand.New(rand.NewPCG(h.Sum64(), m.calls[publicID]))
 }
 
-// TestMoodyCreator: Cloudinary's retries do most of what a creator failed at,
-// and Resume does the rest.
+// TestMoodyCreator: if a creator fails, Cloudinary's retries succeed for most
+// images, and Resume does the rest.
 func TestMoodyCreator(t *testing.T) {
 	notifications := size(10_000, 1000)
 	db, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "gallery.db"))
@@ -96,7 +96,7 @@ func TestMoodyCreator(t *testing.T) {
 	}
 	rounds := 0
 	for ; stats.Pending > 0; rounds++ {
-		_ = processor.Resume(t.Context(), db.Pending(t.Context(), time.Now())) // what fails again stays pending
+		_ = processor.Resume(t.Context(), db.Pending(t.Context(), time.Now())) // a delivery that fails again stays pending
 		if stats, err = db.Stats(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -104,9 +104,9 @@ func TestMoodyCreator(t *testing.T) {
 	t.Logf("the creator failed %d times and panicked %d times; Resume ran %d times", creator.failed, creator.panics, rounds)
 	load.check(db)
 	if rounds == 0 {
-		t.Error("there was nothing left for Resume to do")
+		t.Error("no delivery was left for Resume")
 	}
 	if stats.Images != int64(notifications) || stats.Rejected > 0 {
-		t.Errorf("%d notifications left %+v, want an image of each", notifications, stats)
+		t.Errorf("after %d notifications the stats are %+v, want an image for each", notifications, stats)
 	}
 }

@@ -45,9 +45,9 @@ func TestDeliveryPage(t *testing.T) {
 	}
 }
 
-// TestWhyNoImage: there is a reason exactly where the library finds no image.
+// TestWhyNoImage: there is a reason if and only if the library finds no image.
 func TestWhyNoImage(t *testing.T) {
-	bodies := map[string]string{ // and what the reason says
+	bodies := map[string]string{ // each with a part of the reason
 		`{"notification_type":"upload","public_id":"a"}`:                                                   "",
 		`{"public_id":"a","version":1,"format":"jpg"}`:                                                     "",
 		`{"public_id":"mine","type":"upload"}`:                                                             "version and a format",
@@ -85,8 +85,8 @@ func TestWhyNoImage(t *testing.T) {
 	}
 }
 
-// TestTokensAreMasked: a token is told in all the ways in which its parameter's
-// name can be written, and what is around it stays where that is safe.
+// TestTokensAreMasked: a token is masked in every spelling of its parameter's
+// name. The text around it stays if that is safe.
 func TestTokensAreMasked(t *testing.T) {
 	tests := []struct{ body, want string }{
 		{`{"a":"x?token=SECRET&b=1"}`, `{"a":"x?token=•••&b=1"}`},
@@ -147,7 +147,7 @@ func TestListing(t *testing.T) {
 	}
 }
 
-// TestIndent: as json.Indent does it.
+// TestIndent: the result is the same as with json.Indent.
 func TestIndent(t *testing.T) {
 	bodies := []string{`{}`, `[]`, `[[],{}, [ ] ,{ }]`, `{"a":"},]{[:\"\\","b\\":{"c":[1, 2 ,"\u003d"]}}`, ` "x" `, "[1,\n\t2]", `-1.5e3`}
 	files, err := fs.Glob(cloudinaryhooktest.Bodies(), "*.json")
@@ -168,7 +168,7 @@ func TestIndent(t *testing.T) {
 	}
 }
 
-// TestListingOfDeepBodies: indentation must not make gigabytes of megabytes.
+// TestListingOfDeepBodies: indentation must not turn megabytes into gigabytes.
 func TestListingOfDeepBodies(t *testing.T) {
 	const size = 4 << 20
 	for name, body := range map[string]string{
@@ -185,14 +185,14 @@ func TestListingOfDeepBodies(t *testing.T) {
 			l := newListing("body", []byte(body))
 			runtime.ReadMemStats(&after)
 			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 8*size {
-				t.Errorf("a body of %d bytes had %d bytes allocated, want eight times as much at most", len(body), allocated)
+				t.Errorf("a body of %d bytes allocated %d bytes, want at most eight times its size", len(body), allocated)
 			}
 			var shown int
 			for _, p := range l.Pieces {
 				shown += len(p.Text)
 			}
 			if !l.Cut || shown < shownBody || shown > 2*shownBody {
-				t.Errorf("%d bytes are shown, cut: %v, want %d and that it is cut", shown, l.Cut, shownBody)
+				t.Errorf("%d bytes are shown, cut: %v, want %d and true", shown, l.Cut, shownBody)
 			}
 		})
 	}

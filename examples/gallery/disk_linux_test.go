@@ -13,14 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A disk can be filled, so that files have next to no room to grow, and freed.
+// A disk can be filled, so that files have almost no room to grow, and freed
+// again.
 type disk struct {
 	folder string
 	fill   func(t *testing.T, p *program, db *testDatabase)
 	free   func(t *testing.T, p *program)
 }
 
-// newTmpfs mounts a disk of 128 megabytes, which takes permission.
+// newTmpfs mounts a disk of 128 megabytes. It needs permission to mount.
 func newTmpfs(t *testing.T) (*disk, error) {
 	const bytes, room = 128 << 20, 128 << 10
 	folder, err := os.MkdirTemp("", "disk")
@@ -46,7 +47,7 @@ func newTmpfs(t *testing.T) (*disk, error) {
 			t.Helper()
 			err := os.WriteFile(ballast, make([]byte, bytes), 0o600)
 			if !errors.Is(err, syscall.ENOSPC) {
-				t.Fatalf("filling the disk got %v, want that no space is left", err)
+				t.Fatalf("filling the disk got %v, want ENOSPC", err)
 			}
 			info, err := os.Stat(ballast)
 			if err == nil {
@@ -65,13 +66,13 @@ func newTmpfs(t *testing.T) (*disk, error) {
 	}, nil
 }
 
-// newLimited limits the size of the gallery's files, which needs no permission
-// and is an error of writing too, though not the same.
+// newLimited limits the size of the gallery's files. It needs no permission.
+// Writing fails too, but with another error.
 func newLimited(t *testing.T) (*disk, error) {
 	limit := func(t *testing.T, p *program, bytes uint64) {
 		t.Helper()
 		err := unix.Prlimit(p.cmd.Process.Pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: unix.RLIM_INFINITY}, nil)
-		if err != nil && !errors.Is(err, syscall.ESRCH) { // a program that has ended has no limit
+		if err != nil && !errors.Is(err, syscall.ESRCH) { // the program may have ended
 			t.Fatal(err)
 		}
 	}
@@ -82,7 +83,7 @@ func newLimited(t *testing.T) (*disk, error) {
 	}, nil
 }
 
-// newFailing has strace fail what a server writes to its tables.
+// newFailing makes a server's writes to its tables fail, by strace.
 func newFailing(*testing.T) (*disk, error) {
 	var tr *tracer
 	return &disk{
@@ -102,8 +103,8 @@ func newFailing(*testing.T) (*disk, error) {
 	}, nil
 }
 
-// TestFullDisk: while a disk is full, senders are told to try again; what they
-// were told before and after is true; and nobody has to start anything again.
+// TestFullDisk: while the disk is full, senders get 500. Every 201 before and
+// after is kept. Nobody has to restart anything.
 func TestFullDisk(t *testing.T) {
 	tests := []struct {
 		name        string
@@ -119,7 +120,7 @@ func TestFullDisk(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d, err := tt.newDisk(t)
 			if errors.Is(err, fs.ErrPermission) {
-				t.Skip("mounting is not permitted here; the subtests that need none run all the same")
+				t.Skip("mounting is not permitted here; the other subtests run all the same")
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -134,7 +135,7 @@ func TestFullDisk(t *testing.T) {
 			load.acknowledge(100)
 			d.fill(t, p, db)
 			load.fail(100)
-			p.kill() // a crash on top: nothing is on the disk but what was acknowledged, and what is pending
+			p.kill() // also a crash: only acknowledged and pending deliveries are on the disk
 			d.free(t, p)
 			p = start(t, testEnv(), "-db", db.url)
 			load.moveTo(p.hook())
@@ -154,8 +155,8 @@ func newPostgresIn(t *testing.T, folder string) *testDatabase {
 	return newPostgres(t)
 }
 
-// TestFullLog: Postgres ends when its log finds no room. Whoever looks after the
-// server starts it again; the gallery needs nobody.
+// TestFullLog: Postgres ends if there is no room for its log. An operator must
+// restart the server, but not the gallery.
 func TestFullLog(t *testing.T) {
 	db := newPostgres(t)
 	p := start(t, testEnv(), "-db", db.url)
@@ -168,7 +169,7 @@ func TestFullLog(t *testing.T) {
 	tr := attach(t, failWrites(filepath.Join(db.server.Data(), "pg_wal", segment)), serverPIDs(t, db)...)
 	load.fail(100)
 	if log := db.server.Log(); !strings.Contains(log, "PANIC") {
-		t.Errorf("without room for its log Postgres goes on:\n%s", log)
+		t.Errorf("without room for its log Postgres still runs:\n%s", log)
 	}
 	tr.detach(t)
 	db.crash(t)

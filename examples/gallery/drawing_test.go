@@ -24,16 +24,16 @@ func TestDrawHour(t *testing.T) {
 	if diff := cmp.Diff(want, drawHour(hour)); diff != "" {
 		t.Errorf("differs (-want +got):\n%s", diff)
 	}
-	hour[40].Refused = 1_000_000 // a flood leaves the drawing in its frame, and the rest to be seen
+	hour[40].Refused = 1_000_000 // with a flood, the drawing stays in its frame and the other bars stay visible
 	for _, b := range drawHour(hour).Bars {
 		if b.AcceptedY < 0 || b.PendingY < 0 || b.Refused > 20 || b.Accepted < 1 {
-			t.Errorf("beside a flood got %+v, want it inside of 44 above and 20 below", b)
+			t.Errorf("beside a flood got %+v, want at most 44 above the line and 20 below it", b)
 		}
 	}
 }
 
-// TestPlaceholder: the same key has the same drawing, keys differ, and where the
-// text is there is always the near hill.
+// TestPlaceholder: the same key always has the same drawing, different keys
+// have different ones, and the near hill is always behind the text.
 func TestPlaceholder(t *testing.T) {
 	seen := make(map[placeholder]bool)
 	for i := range 1000 {

@@ -13,14 +13,15 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
-// TestDurable: no 201 leaves before its rows are on the disk, and saves that wait
-// together share a sync. A gallery that is a little wrong must be found out.
+// TestDurable: no 201 is sent before its rows are on the disk, and saves that
+// wait together share a sync. The test must also find a gallery that does this
+// slightly wrong.
 func TestDurable(t *testing.T) {
 	tests := []struct {
 		name             string
 		newDatabase      func(*testing.T) *testDatabase
 		trace            func(t *testing.T, binary string, db *testDatabase, option string, clients, notifications int) testimony
-		file, old, wrong string // what the wrong gallery does otherwise
+		file, old, wrong string // the change in the wrong gallery
 		option           string // of the wrong gallery's database
 	}{
 		{"SQLite", testDatabases["SQLite"], traceSQLite, "../../sqlstore/dialect.go", `pragma("synchronous")`,
@@ -30,24 +31,25 @@ func TestDurable(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got := testimony{syncs: 1}
-			// Whatever else the machine does may keep 64 clients from being at it together.
+			// Other work on the machine may prevent 64 clients from working at the same
+			// time.
 			for try := 0; try < 3 && float64(got.syncs) > 0.2*float64(got.answers); try++ {
 				got = tt.trace(t, binary, tt.newDatabase(t), "", 64, size(2000, 600))
 				t.Logf("%d answers 201, %d before they were true; %d syncs, %.3f for each",
 					got.answers, len(got.broken), got.syncs, float64(got.syncs)/float64(got.answers))
 				if len(got.broken) > 0 {
-					t.Fatalf("%d of %d answers 201 left before their rows were synced, as that to %s", len(got.broken), got.answers, got.broken[0])
+					t.Fatalf("%d of %d answers 201 were sent before their rows were synced, for example for %s", len(got.broken), got.answers, got.broken[0])
 				}
 			}
 			if float64(got.syncs) > 0.2*float64(got.answers) {
-				t.Errorf("there were %d syncs for %d answers, want a fifth at most", got.syncs, got.answers)
+				t.Errorf("there were %d syncs for %d answers, want at most a fifth", got.syncs, got.answers)
 			}
 		})
 		t.Run(tt.name+", wrong", func(t *testing.T) {
 			wrong := buildWrong(t, tt.file, tt.old, tt.wrong)
 			got := tt.trace(t, wrong, tt.newDatabase(t), tt.option, 8, 100)
 			if len(got.broken) < got.answers/2 {
-				t.Errorf("%d of %d answers 201 were found to be too early, want most", len(got.broken), got.answers)
+				t.Errorf("the test found %d of %d answers 201 too early, want most", len(got.broken), got.answers)
 			}
 		})
 	}
@@ -82,8 +84,8 @@ func traceLoad(t *testing.T, p *program, clients, notifications int, pids ...int
 	return tr.events(t)
 }
 
-// serverPIDs are those that write and sync, but for the backends of connections
-// yet to come: these are children of the first.
+// serverPIDs returns the processes that write and sync. The backends of later
+// connections are children of the first one.
 func serverPIDs(t *testing.T, db *testDatabase) []int {
 	t.Helper()
 	rows, err := db.connect(t).Query(t.Context(), `SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()
@@ -98,7 +100,7 @@ func serverPIDs(t *testing.T, db *testDatabase) []int {
 	return append(pids, db.server.PID())
 }
 
-// imagesOf are the keys of images by the deliveries that announced them.
+// imagesOf returns the keys of images by the deliveries that announced them.
 func imagesOf(t *testing.T, db *testDatabase) map[string]string {
 	t.Helper()
 	opened, err := database.Open(t.Context(), db.url)
@@ -117,7 +119,7 @@ func imagesOf(t *testing.T, db *testDatabase) map[string]string {
 	return byDelivery
 }
 
-// buildWrong builds a gallery in which one text of a file is replaced.
+// buildWrong builds a gallery after it has replaced one text in a file.
 func buildWrong(t *testing.T, file, old, replacement string) string {
 	t.Helper()
 	source, err := os.ReadFile(file)

@@ -20,8 +20,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/service"
 )
 
-// TestEvents: a page that watches is told of a notification, and when the
-// program ends its stream ends, and does not hold up the shutdown.
+// TestEvents: a watching page gets a message about a notification. When the
+// program stops, the page's stream ends and does not delay the shutdown.
 func TestEvents(t *testing.T) {
 	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
 	resp, err := http.Get(p.url + "/events")
@@ -52,10 +52,10 @@ func TestEvents(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	for range p.output { // until the program closes it: Wait must not come before
+	for range p.output { // until the program closes it: Wait must not run before that
 	}
 	if err := p.cmd.Wait(); err != nil || time.Since(begun) > service.ShutdownTimeout/2 {
-		t.Errorf("the program ended with %v after %v, want nil and soon", err, time.Since(begun))
+		t.Errorf("the program ended with %v after %v, want nil and a short time", err, time.Since(begun))
 	}
 	for line := next(); line != "the end"; line = next() {
 		if line != "data: changed" {
@@ -64,13 +64,13 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// TestWatchersAreLimited: in all, and for each client, so that none takes the
-// others' places.
+// TestWatchersAreLimited: there is a limit for all watchers and one for each
+// client, so that one client cannot take all places.
 func TestWatchersAreLimited(t *testing.T) {
 	m := newMonitor()
 	refused := func(remoteAddr string) bool {
 		ctx, cancel := context.WithCancel(t.Context())
-		cancel() // who is let in leaves at once
+		cancel() // an accepted watcher leaves at once
 		r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/events", nil)
 		r.RemoteAddr = remoteAddr
 		w := &flushRecorder{ResponseRecorder: httptest.NewRecorder()}
@@ -86,11 +86,11 @@ func TestWatchersAreLimited(t *testing.T) {
 		stops = append(stops, stop)
 	}
 	if !refused("198.51.100.1:1") {
-		t.Error("one watcher too many was let in, want 503 and Retry-After")
+		t.Error("one watcher too many was accepted, want 503 and Retry-After")
 	}
 	stops[maxWatchers-1]()
 	if !refused("192.0.2.0:9") {
-		t.Error("a client with as many as one may have was let in, want 503 and Retry-After")
+		t.Error("a client at its limit was accepted again, want 503 and Retry-After")
 	}
 	if refused("198.51.100.1:1") {
 		t.Error("after one has stopped another client was refused")
@@ -99,11 +99,11 @@ func TestWatchersAreLimited(t *testing.T) {
 	if changes, _, err := m.watch("192.0.2.0"); err != nil {
 		t.Errorf("after close got %v, want a closed channel", err)
 	} else if _, open := <-changes; open {
-		t.Error("after close a watcher was told something, want its channel closed")
+		t.Error("after close a watcher got a value, want its channel closed")
 	}
 }
 
-// TestSlowWatcher: one that never reads holds up nobody who observes.
+// TestSlowWatcher: a watcher that never reads does not delay observe.
 func TestSlowWatcher(t *testing.T) {
 	m := newMonitor()
 	changes, stop, err := m.watch("192.0.2.1")
@@ -111,12 +111,12 @@ func TestSlowWatcher(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stop()
-	for range 1000 { // it would block at the second, if it waited
+	for range 1000 { // if observe waited, it would block at the second call
 		m.observe(t.Context(), cloudinaryhook.Outcome{Status: 201})
 		m.sample(database.Stats{Images: 1})
 	}
 	if len(changes) != 1 {
-		t.Errorf("%d changes wait, want them to be one", len(changes))
+		t.Errorf("%d changes wait, want one", len(changes))
 	}
 }
 
@@ -132,12 +132,12 @@ func (w *stuckWriter) SetWriteDeadline(t time.Time) error {
 }
 
 func (w *stuckWriter) Write([]byte) (int, error) {
-	time.Sleep(time.Until(w.deadline)) // for ever, if there is none
+	time.Sleep(time.Until(w.deadline)) // for ever, if there is no deadline
 	return 0, os.ErrDeadlineExceeded
 }
 
-// TestSlowReader: one that takes nothing from its connection is given up, and
-// before a shutdown would have to wait for it.
+// TestSlowReader: the server gives up a client that reads nothing, before a
+// shutdown would have to wait for it.
 func TestSlowReader(t *testing.T) {
 	m := newMonitor()
 	synctest.Test(t, func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestSlowReader(t *testing.T) {
 		w := &stuckWriter{ResponseWriter: httptest.NewRecorder()}
 		(&web{monitor: m}).serveEvents(w, httptest.NewRequest(http.MethodGet, "/events", nil))
 		if took := time.Since(begun); took != liveWrite || took >= service.ShutdownTimeout {
-			t.Errorf("it was given up after %v, want %v", took, liveWrite)
+			t.Errorf("the server gave it up after %v, want %v", took, liveWrite)
 		}
 		if len(m.watchers) != 0 {
 			t.Errorf("%d watchers are left, want none", len(m.watchers))
@@ -153,8 +153,8 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
-// TestEventsPace: a hundred changes at once are two messages, and where nothing
-// changes there is one every 15 s.
+// TestEventsPace: a hundred changes at once make two messages. Without changes
+// there is a message every 15 s.
 func TestEventsPace(t *testing.T) {
 	m := newMonitor()
 	synctest.Test(t, func(t *testing.T) {
@@ -175,7 +175,7 @@ func TestEventsPace(t *testing.T) {
 	})
 }
 
-// A flushRecorder notes when something was sent.
+// A flushRecorder records the times of messages.
 type flushRecorder struct {
 	*httptest.ResponseRecorder
 	begun   time.Time

@@ -15,14 +15,15 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
-// shortMinute is one of Cloudinary's, in compressed time.
+// shortMinute is one of Cloudinary's minutes, much shorter.
 const shortMinute = 50 * time.Millisecond
 
-// retries are when Cloudinary tries again what was not accepted. Then the
-// notification is gone.
+// retries are the pauses before Cloudinary's retries. After the last one, it
+// gives the notification up.
 var retries = []time.Duration{3 * shortMinute, 6 * shortMinute, 9 * shortMinute}
 
-// size is that of a test where CI runs it, and a smaller one elsewhere.
+// size returns the size of a test: the larger one in CI, and the smaller one
+// elsewhere.
 func size(ci, elsewhere int) int {
 	if os.Getenv("CI") != "" {
 		return ci
@@ -30,8 +31,8 @@ func size(ci, elsewhere int) int {
 	return elsewhere
 }
 
-// A load is Cloudinary at work: several clients post notifications, each of
-// an image of its own, and note what was answered 201.
+// A load plays Cloudinary: several clients post notifications, each about a new
+// image, and record the ones that were answered 201.
 type load struct {
 	t      *testing.T
 	limit  int // how many notifications; 0: until stop
@@ -41,13 +42,13 @@ type load struct {
 	stopped chan struct{}
 
 	mu           sync.Mutex
-	hooks        []string // where to post to, by turns
+	hooks        []string // URLs to post to, in turn
 	posts        int
 	sent         int
 	acknowledged []string    // public IDs
-	answers      map[int]int // by status; 0: there was none
+	answers      map[int]int // by status; 0: no answer
 	failures     int         // answers 500 since the last 201
-	waiter       func() bool // what until waits for, asked after each answer
+	waiter       func() bool // the condition of until, checked after each answer
 	reached      chan struct{}
 }
 
@@ -67,7 +68,7 @@ func startLoad(t *testing.T, clients, limit int, hooks ...string) *load {
 	return l
 }
 
-// moveTo has the load go elsewhere from now on: galleries come and go.
+// moveTo gives the load new URLs, because galleries start and stop.
 func (l *load) moveTo(hooks ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,7 +82,7 @@ func (l *load) hook() string {
 	return l.hooks[l.posts%len(l.hooks)]
 }
 
-// stop has each client finish its notification, retries included.
+// stop lets each client finish its notification, with its retries.
 func (l *load) stop() {
 	close(l.stopped)
 	l.wait()
@@ -120,8 +121,9 @@ func uploadBody(publicID string) []byte {
 		"bytes":318204,"url":"http://res.example.com/%[1]s.png","secure_url":"https://res.example.com/%[1]s.png"}`, publicID)
 }
 
-// post reports whether the answer was 201. While a program is down there is
-// none, and while its database is, 500; any other is wrong.
+// post reports whether the answer was 201. While a program is down, there is no
+// answer. While its database is down, the answer is 500. Any other answer is
+// wrong.
 func (l *load) post(publicID string, body []byte) bool {
 	status := 0
 	if resp, err := l.client.Do(cloudinaryhooktest.NewRequest(l.t, l.hook(), body)); err == nil {
@@ -173,19 +175,20 @@ func (l *load) until(reached func() bool) {
 	case <-time.After(patience):
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.t.Fatalf("waited %v for other answers than %v", patience, l.answers)
+		l.t.Fatalf("waited %v, but the answers are %v", patience, l.answers)
 	}
 }
 
-// A tally is what became of the notifications.
+// A tally counts the results of the notifications.
 type tally struct {
 	sent, acknowledged int
-	lost               int // acknowledged, and there is no image
-	doubled            int // there are two images, or two deliveries
+	lost               int // acknowledged, but without an image
+	doubled            int // with two images or two deliveries
 	pending            int
 }
 
-// check counts, prints and judges. The galleries have ended their work.
+// check counts, logs and checks the results. The galleries must have finished
+// their work.
 func (l *load) check(db *database.DB) tally {
 	l.t.Helper()
 	ctx, all := context.Background(), 10*l.sent+1
@@ -216,7 +219,7 @@ func (l *load) check(db *database.DB) tally {
 	l.t.Logf("sent %d, acknowledged %d, lost %d, doubled %d, pending %d; answers by status: %v",
 		got.sent, got.acknowledged, got.lost, got.doubled, got.pending, l.answers)
 	if got.lost > 0 || got.doubled > 0 || got.pending > 0 || len(images) != len(imagesOf) || len(images) != len(deliveries) {
-		l.t.Errorf("there are %d images and %d deliveries; want one of each for whatever was saved, and none lost, doubled or pending",
+		l.t.Errorf("there are %d images and %d deliveries; want one of each for every saved notification, and none lost, doubled or pending",
 			len(images), len(deliveries))
 	}
 	return got

@@ -47,16 +47,16 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A program is a gallery that runs.
+// A program is a running gallery.
 type program struct {
 	url    string
 	cmd    *exec.Cmd
 	log    *bytes.Buffer
-	output chan string // lines after the first, until the program ends
+	output chan string // the lines after the first one; closed when the program ends
 }
 
-// start runs the gallery on a database and waits until it listens. It ends with
-// the test, if not before.
+// start runs the gallery on a database and waits until it listens. The gallery
+// ends with the test at the latest.
 func start(t *testing.T, env []string, args ...string) *program {
 	t.Helper()
 	return startBinary(t, binary, env, args...)
@@ -65,7 +65,7 @@ func start(t *testing.T, env []string, args ...string) *program {
 func startBinary(t *testing.T, path string, env []string, args ...string) *program {
 	t.Helper()
 	p := &program{cmd: exec.Command(path, append([]string{"-addr", "127.0.0.1:0"}, args...)...), log: new(bytes.Buffer), output: make(chan string, 100)}
-	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+t.TempDir()), env...) // a demo that is killed cannot clean up
+	p.cmd.Env = append(append(os.Environ(), "TMPDIR="+t.TempDir()), env...) // a killed demo cannot clean up
 	p.cmd.Stderr = p.log
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -95,7 +95,7 @@ func startBinary(t *testing.T, path string, env []string, args ...string) *progr
 	return p
 }
 
-// kill is kill -9. It may be called again.
+// kill kills the program with SIGKILL. It may be called again.
 func (p *program) kill() {
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
@@ -140,11 +140,11 @@ func getJSON[T any](t *testing.T, p *program, path string) (v T) {
 	return v
 }
 
-// patience is how long a test waits for what must come, on a machine that has other
-// things to do. Nothing waits that long if all is well.
+// patience is how long a test waits for something that must happen, on a busy
+// machine. Usually it happens much sooner.
 const patience = 2 * time.Minute
 
-// waitFor asks until the counts are right.
+// waitFor asks until the counts meet the condition.
 func (p *program) waitFor(t *testing.T, what string, ok func(database.Stats) bool) {
 	t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
@@ -163,7 +163,7 @@ func (p *program) waitFor(t *testing.T, what string, ok func(database.Stats) boo
 	}
 }
 
-// waitForStatus asks until the answer is right.
+// waitForStatus asks until the answer has this status.
 func (p *program) waitForStatus(t *testing.T, path string, want int) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
@@ -177,7 +177,7 @@ func (p *program) waitForStatus(t *testing.T, path string, want int) {
 	}
 }
 
-// waitForText asks until the answer holds it.
+// waitForText asks until the answer holds this text.
 func (p *program) waitForText(t *testing.T, path, want string) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
@@ -227,7 +227,7 @@ func TestNotificationsBecomeImages(t *testing.T) {
 	for _, d := range getJSON[[]database.Delivery](t, p, "/api/v1/deliveries") {
 		types = append(types, d.Type+" "+d.State)
 		if len(d.ID) != 64 || d.ReceivedAt.IsZero() || d.SignedAt.IsZero() || d.AlbumID != "test-album" {
-			t.Errorf("delivery got %+v, want it filled", d)
+			t.Errorf("delivery got %+v, want all fields set", d)
 		}
 	}
 	if diff := cmp.Diff([]string{"upload done", "upload done", "error done", " done"}, types); diff != "" {
@@ -240,7 +240,7 @@ func TestLists(t *testing.T) {
 	tests := []struct {
 		path   string
 		status int
-		want   string // in the answer, before there is anything
+		want   string // a part of the answer of an empty gallery
 	}{
 		{"/api/v1/images", 200, "[]\n"},
 		{"/api/v1/images?album_id=x&limit=1", 200, "[]\n"},
@@ -290,7 +290,8 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// TestKill9: what was answered 201 is there after a crash, and is still known.
+// TestKill9: after a crash, notifications that were answered 201 are there and
+// are recognized as duplicates.
 func TestKill9(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "gallery.db")
 	p := start(t, testEnv(), "-db", path)
@@ -317,8 +318,8 @@ func TestKill9(t *testing.T) {
 	}
 }
 
-// TestPendingIsResumedAtStart: a crash between Save and CreateImage, in a
-// database that holds finished work too.
+// TestPendingIsResumedAtStart: after a crash between Save and CreateImage, the
+// next start processes the delivery. The database also has finished deliveries.
 func TestPendingIsResumedAtStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "gallery.db")
 	p := start(t, testEnv(), "-db", path)
@@ -332,7 +333,7 @@ func TestPendingIsResumedAtStart(t *testing.T) {
 	p.waitFor(t, "all three to be done, with two images", func(s database.Stats) bool { return s == database.Stats{Deliveries: 3, Images: 2} })
 }
 
-// save saves a delivery and does none of its work.
+// save saves a delivery and does not process it.
 func save(t *testing.T, path, body string) {
 	t.Helper()
 	db, err := database.Open(t.Context(), path)
@@ -348,7 +349,7 @@ func save(t *testing.T, path, body string) {
 	}
 }
 
-// change is for what no gallery does.
+// change changes the database in a way that no gallery does.
 func change(t *testing.T, path, statement string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", path)
@@ -394,7 +395,7 @@ func TestImageSource(t *testing.T) {
 		{"HTTPS://a.example/1.jpg", "", "HTTPS://a.example/1.jpg"},
 		{"javascript:alert(1)", "data:image/svg+xml,x", ""},
 		{"mailto:a@example.com", "", ""},
-		{"/api/v1/stats", "//a.example/1.jpg", ""}, // this app's own pages are no images
+		{"/api/v1/stats", "//a.example/1.jpg", ""}, // a path of this app is not an image
 		{"https:///1.jpg", "http:opaque", ""},
 		{"https://a b/%zz", "", ""},
 		{"https://a.example/" + strings.Repeat("x", 2000), "http://a.example/1.jpg", "http://a.example/1.jpg"},
@@ -407,8 +408,8 @@ func TestImageSource(t *testing.T) {
 	}
 }
 
-// TestShutdown: a request whose body is on its way when SIGTERM comes is still
-// answered 201, and then the program ends well.
+// TestShutdown: if SIGTERM comes while a body is arriving, that request is
+// still answered 201. Then the program ends without an error.
 func TestShutdown(t *testing.T) {
 	p := start(t, testEnv(), "-drain", "100ms", "-db", filepath.Join(t.TempDir(), "gallery.db"))
 	body := golden(t, "upload-simple.json")
@@ -418,7 +419,7 @@ func TestShutdown(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	r.Header.Set("Expect", "100-continue") // the answer to it says that the handler reads the body
+	r.Header.Set("Expect", "100-continue") // status 100 shows that the handler reads the body
 	var head bytes.Buffer
 	if err := r.Write(&head); err != nil {
 		t.Fatal(err)
@@ -477,8 +478,8 @@ func TestDemoFillsThePage(t *testing.T) {
 	}
 }
 
-// TestDemoCurl runs the very line that the demo prints, and ends the demo as
-// Ctrl-C does: its database goes with it.
+// TestDemoCurl runs exactly the command that the demo prints, and ends the demo
+// like Ctrl-C: then its database is deleted.
 func TestDemoCurl(t *testing.T) {
 	if _, err := exec.LookPath("curl"); err != nil && os.Getenv("CI") == "" {
 		t.Skip("curl is not installed")
@@ -500,10 +501,10 @@ func TestDemoCurl(t *testing.T) {
 	if !slices.ContainsFunc(images, func(i database.Image) bool {
 		return strings.HasPrefix(i.PublicID, "by-hand-") && i.Width > 0 && i.Source() != ""
 	}) {
-		t.Errorf("of the images none is the one that curl brought, with size and URL: %+v", images)
+		t.Errorf("no image is the one from curl, with size and URL: %+v", images)
 	}
 	if _, page := p.get(t, "/"); !strings.Contains(page, "by-hand-") || strings.Contains(page, "<img") {
-		t.Error("the page does not hold what curl brought, or would ask other hosts for images that are nowhere")
+		t.Error("the page does not show curl's image, or would load images from other hosts")
 	}
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
@@ -518,7 +519,8 @@ func TestDemoCurl(t *testing.T) {
 	}
 }
 
-// TestDemoLogsNoToken: what net/http says of a failed request quotes its URL.
+// TestDemoLogsNoToken: the demo logs no token, although net/http's errors quote
+// the URL.
 func TestDemoLogsNoToken(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -530,12 +532,12 @@ func TestDemoLogsNoToken(t *testing.T) {
 	}
 	err = newDemo(nobody, cloudinaryhooktest.DefaultSecret, []byte(cloudinaryhooktest.DefaultKey)).send(t.Context())
 	if err == nil || strings.Contains(err.Error(), "token") || strings.Contains(err.Error(), hookPath) {
-		t.Errorf("sending to nobody got %v, want an error without the URL", err)
+		t.Errorf("sending without a server got %v, want an error without the URL", err)
 	}
 }
 
-// TestAnnounce: what is printed at start can be pasted, and holds no secret of
-// the user's.
+// TestAnnounce: the printed commands can be pasted, and the output holds no
+// secret of the user.
 func TestAnnounce(t *testing.T) {
 	const url, pages = "http://127.0.0.1:1", "http://127.0.0.1:2"
 	key := []byte("a token key, as long as one needs")
@@ -558,19 +560,19 @@ func TestAnnounce(t *testing.T) {
 			announce(&out, &tt.cfg, url, pages)
 			for _, want := range append(tt.want, "gallery: "+pages+"/\n") {
 				if !strings.Contains(out.String(), want) {
-					t.Errorf("it lacks %q:\n%s", want, &out)
+					t.Errorf("the output lacks %q:\n%s", want, &out)
 				}
 			}
 			for _, not := range tt.not {
 				if strings.Contains(out.String(), not) {
-					t.Errorf("it says %q:\n%s", not, &out)
+					t.Errorf("the output holds %q:\n%s", not, &out)
 				}
 			}
 		})
 	}
 }
 
-// TestTakenAddress: where it cannot listen, it makes no database.
+// TestTakenAddress: if the gallery cannot listen, it creates no database.
 func TestTakenAddress(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -606,7 +608,7 @@ func TestWrongConfigurationEndsTheProgram(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command(binary, "-addr", "127.0.0.1:0")
-			cmd.Dir = t.TempDir() // for the database, if it came to that
+			cmd.Dir = t.TempDir() // in case it creates a database
 			cmd.Env = append(os.Environ(), env...)
 			out, err := cmd.CombinedOutput()
 			said := string(out)

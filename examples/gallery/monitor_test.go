@@ -21,8 +21,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
-// refuse has seven requests come to something: two are accepted. What came of one
-// is noted after its answer.
+// refuse sends seven requests, of which two are accepted. It waits for the
+// monitor, which notes a request after its answer.
 func refuse(t *testing.T, p *program) {
 	t.Helper()
 	p.post(t, golden(t, "upload-simple.json"))
@@ -35,7 +35,7 @@ func refuse(t *testing.T, p *program) {
 	p.waitForText(t, "/metrics", "\ngallery_notification_duration_seconds_count 7\n")
 }
 
-// TestFailures: what was refused is told by cause, and nothing secret with it.
+// TestFailures: the page lists refused requests by cause, without secrets.
 func TestFailures(t *testing.T) {
 	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
 	refuse(t, p)
@@ -47,7 +47,7 @@ func TestFailures(t *testing.T) {
 		`<b>1×</b> <span>body malformed</span> <span class="status">400<`,
 	} {
 		if !strings.Contains(failures, want) {
-			t.Errorf("what failed lately lacks %q:\n%s", want, failures)
+			t.Errorf("the list of recent failures lacks %q:\n%s", want, failures)
 		}
 	}
 	if want := "In all 2 accepted, 5 refused or failed; at most 0 pending."; !strings.Contains(page, want) {
@@ -89,7 +89,7 @@ func TestPendingMetric(t *testing.T) {
 	}
 	p.post(t, []byte(`{"notification_type":"upload","public_id":"stuck","version":1}`))
 	if got := pending(); got != "1" {
-		t.Errorf("with one that is stuck got %s, want 1", got)
+		t.Errorf("with one pending delivery got %s, want 1", got)
 	}
 	gone, err := database.Open(t.Context(), filepath.Join(t.TempDir(), "gallery.db"))
 	if err == nil {
@@ -128,8 +128,8 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-// TestMonitorIsBounded: whatever is sent, and however much, memory and series do
-// not grow, and what was seen before a flood is still told.
+// TestMonitorIsBounded: a flood of requests does not grow memory or the number
+// of series, and causes from before the flood are still listed.
 func TestMonitorIsBounded(t *testing.T) {
 	m := newMonitor()
 	m.observe(t.Context(), cloudinaryhook.Outcome{Status: 500, Err: cloudinaryhook.ErrSave})
@@ -141,14 +141,14 @@ func TestMonitorIsBounded(t *testing.T) {
 		m.observe(t.Context(), cloudinaryhook.Outcome{Status: 500, Err: fmt.Errorf("%d", i)})
 	}
 	if len(m.outcomes) != keptOutcomes || len(m.order) != keptOutcomes || len(m.last) > len(causes)+1 {
-		t.Errorf("it keeps %d outcomes in an order of %d, and %d causes", len(m.outcomes), len(m.order), len(m.last))
+		t.Errorf("the monitor keeps %d outcomes, %d IDs in order, and %d causes", len(m.outcomes), len(m.order), len(m.last))
 	}
 	newest, _ := m.outcome(fmt.Sprint(20*keptOutcomes - 1))
 	if n := len(newest.Err); n == 0 || n > keptError+len("…") {
-		t.Errorf("of an error it keeps %d bytes, want some, and %d at most", n, keptError)
+		t.Errorf("the monitor keeps %d bytes of an error, want at least one and at most %d", n, keptError)
 	}
 	if n := testutil.CollectAndCount(m.metrics.requests); n != 4 {
-		t.Errorf("there are %d series, want one of each of 4 causes", n)
+		t.Errorf("there are %d series, want one for each of 4 causes", n)
 	}
 	want := []failure{{Cause: "saving failed", Count: 1}, {Cause: "creating the image failed", Count: 20 * keptOutcomes},
 		{Cause: "token invalid", Count: 20 * keptOutcomes}, {Cause: "other", Count: 20 * keptOutcomes}}
@@ -158,7 +158,7 @@ func TestMonitorIsBounded(t *testing.T) {
 	}
 }
 
-// TestTokenCauses: the page says what was wrong with a token.
+// TestTokenCauses: the page names the fault of a token.
 func TestTokenCauses(t *testing.T) {
 	p, _ := inProcess(t)
 	claims := func(change func(*cloudinaryhook.Claims)) cloudinaryhooktest.Option {
@@ -185,7 +185,7 @@ func TestTokenCauses(t *testing.T) {
 	}
 }
 
-// TestSince: a gallery that has not been there for an hour says how long it has.
+// TestSince: if a gallery has run for less than an hour, the page says since when.
 func TestSince(t *testing.T) {
 	p, m := inProcess(t)
 	start := func(ago time.Duration) time.Time {
@@ -196,11 +196,11 @@ func TestSince(t *testing.T) {
 	}
 	since := "since " + start(time.Minute).UTC().Format("15:04") + " UTC, when this gallery started"
 	if _, page := p.get(t, "/"); strings.Count(page, since) != 2 {
-		t.Errorf("a minute old, the page lacks %q at the drawing or the failures:\n%s", since, page)
+		t.Errorf("after a minute the page lacks %q at the drawing or at the failures:\n%s", since, page)
 	}
 	start(time.Hour)
 	if _, page := p.get(t, "/"); strings.Contains(page, "when this gallery started") || !strings.Contains(page, "Nothing in the last hour.") {
-		t.Errorf("an hour old, the page still says since when it counts:\n%s", page)
+		t.Errorf("after an hour the page still says since when it counts:\n%s", page)
 	}
 }
 

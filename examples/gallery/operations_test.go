@@ -35,7 +35,8 @@ func readFiles(t *testing.T, patterns ...string) (text string) {
 
 const operationsDoc = "../../docs/operations.md"
 
-// TestAlertsNameWhatThereIs: an alert on a series that nobody writes never fires.
+// TestAlertsNameWhatThereIs: the alerts in the documentation use existing
+// series. An alert on another series would never fire.
 func TestAlertsNameWhatThereIs(t *testing.T) {
 	doc := readFiles(t, operationsDoc)
 	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
@@ -65,8 +66,8 @@ func TestAlertsNameWhatThereIs(t *testing.T) {
 	}
 }
 
-// TestLogLinesAreExplained: each line that the program may write is in the table,
-// and no other.
+// TestLogLinesAreExplained: the table has exactly the lines that the program
+// may write.
 func TestLogLinesAreExplained(t *testing.T) {
 	var explained []string
 	table := between(t, readFiles(t, operationsDoc), "| message | level |", "\n\n")
@@ -83,7 +84,7 @@ func TestLogLinesAreExplained(t *testing.T) {
 		}
 	}
 	ours := readFiles(t, "app.go", "main.go", "rejected.go", "web.go", "../internal/service/service.go")
-	ours = strings.Replace(ours, `"not ready: "+problem`, `"not ready: the database takes no writes"`, 1) // the one problem of app.go
+	ours = strings.Replace(ours, `"not ready: "+problem`, `"not ready: the database takes no writes"`, 1) // the only problem text in app.go
 	find(ours, `ogger\.(?:Info|Warn|Error)(?:Context)?\((?:[^"]*, )?"([^"]+)"`)
 	find(readFiles(t, "../../handler.go", "../../processor.go"), `"(cloudinary (?:notification|delivery) \w+)"`)
 	slices.Sort(explained)
@@ -93,8 +94,9 @@ func TestLogLinesAreExplained(t *testing.T) {
 	}
 }
 
-// TestBackup: what was answered before a backup began is in it, although the
-// gallery goes on and is killed then; and a gallery starts on it.
+// TestBackup: a backup has every notification that was answered 201 before it
+// began, although the gallery goes on working and is then killed. A gallery can
+// start on the backup.
 func TestBackup(t *testing.T) {
 	folder := t.TempDir()
 	path, backup := filepath.Join(folder, "gallery.db"), filepath.Join(folder, "backup.db")

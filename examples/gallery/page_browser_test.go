@@ -25,8 +25,9 @@ import (
 
 const isLive = `document.querySelector("[data-connection]").textContent === "Live"`
 
-// TestImagesArriveLive: on a page that is open. What is there stays as it is:
-// focus, scroll position, loaded images, a choice that was not sent yet.
+// TestImagesArriveLive: new images appear on an open page. The rest of the page
+// stays as it is: focus, scroll position, loaded images, and a filter that was
+// chosen but not sent yet.
 func TestImagesArriveLive(t *testing.T) {
 	b, host := newTab(t), newImageHost(t)
 	p, _ := inProcess(t)
@@ -43,7 +44,7 @@ func TestImagesArriveLive(t *testing.T) {
 		window.link = [...document.querySelectorAll(".log a")].at(-14);
 		link.focus();
 		link.scrollIntoView({ block: "center" });`))
-	b.wait(`scrollY > 0 && document.querySelectorAll(".loaded").length >= 20`) // in view, or nearly
+	b.wait(`scrollY > 0 && document.querySelectorAll(".loaded").length >= 20`) // visible, or almost visible
 	host.mu.Lock()
 	before := maps.Clone(host.asked)
 	host.mu.Unlock()
@@ -53,11 +54,11 @@ func TestImagesArriveLive(t *testing.T) {
 		post(fmt.Sprint("late-", i))
 	}
 	b.wait(`document.querySelectorAll(".grid li").length === 35 && document.querySelectorAll(".log li").length === 35`)
-	if got := evaluate[float64](b, top); math.Abs(got-want) > 5 { // a fraction of a pixel for each time
+	if got := evaluate[float64](b, top); math.Abs(got-want) > 5 { // each update may move it by a fraction of a pixel
 		t.Errorf("after new images the link is at %v, want %v", got, want)
 	}
 	if !evaluate[bool](b, `document.activeElement === link && untouched && document.querySelector("select").value === "test-album"`) {
-		t.Error("after new images the focus, the page, or what was chosen is another one")
+		t.Error("new images changed the focus, the page or the chosen filter")
 	}
 	host.mu.Lock()
 	defer host.mu.Unlock()
@@ -68,13 +69,13 @@ func TestImagesArriveLive(t *testing.T) {
 	}
 	for _, head := range host.heads {
 		if head.Get("Referer") != "" || head.Get("Cookie") != "" {
-			t.Errorf("the image host was told %v, want no referrer and no cookie", head)
+			t.Errorf("the image host got %v, want no referrer and no cookie", head)
 		}
 	}
 	b.check()
 }
 
-// TestPendingBecomesDone: a row of the log changes in place.
+// TestPendingBecomesDone: the row of a delivery in the log changes in place.
 func TestPendingBecomesDone(t *testing.T) {
 	b := newTab(t)
 	p, _ := inProcess(t)
@@ -87,13 +88,13 @@ func TestPendingBecomesDone(t *testing.T) {
 	p.post(t, body)
 	b.wait(`row.className === "done" && !row.innerText.includes("not yet") && document.querySelectorAll(".stats .pending, .log li.pending").length === 0`)
 	if !evaluate[bool](b, `row.isConnected && row.contains(document.activeElement) && document.querySelectorAll(".log li, .grid li").length === 2`) {
-		t.Error("the row is another one, or has lost the focus, or is not the only one with the only image")
+		t.Error("the row was replaced, has lost the focus, or there is another row or image")
 	}
 	b.check()
 }
 
-// TestReconnects: when the program is gone the page says so, and when it is back
-// the page shows what came in between, and is live again.
+// TestReconnects: if the program is down, the page says so. When it is back,
+// the page shows the notifications of the meantime and is live again.
 func TestReconnects(t *testing.T) {
 	b := newTab(t)
 	args := []string{"-db", filepath.Join(t.TempDir(), "gallery.db")}
@@ -111,8 +112,9 @@ func TestReconnects(t *testing.T) {
 	b.wait(`untouched && document.querySelector("main").innerText.includes("lobby1")`)
 }
 
-// TestHiddenPagesDoNotWatch: a browser has six connections to a server, and
-// tabs in the background would take them all. One may be opened there.
+// TestHiddenPagesDoNotWatch: a browser opens six connections to a server, and
+// tabs in the background would use all of them. A page may also be opened in
+// the background.
 func TestHiddenPagesDoNotWatch(t *testing.T) {
 	b := newTab(t)
 	p, monitor := inProcess(t)
@@ -136,7 +138,7 @@ func TestHiddenPagesDoNotWatch(t *testing.T) {
 	b.do(command(page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: opened}))
 	b.open(p.url)
 	if n := evaluate[int](b, "connections"); n != 0 {
-		t.Errorf("a page that is opened in the background connects %d times, want none", n)
+		t.Errorf("a page in the background connects %d times, want none", n)
 	}
 	hide := func(hidden bool) {
 		b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`Object.defineProperty(document, "hidden", { value: %v, configurable: true }); document.dispatchEvent(new Event("visibilitychange"))`, hidden)))
@@ -152,8 +154,8 @@ func TestHiddenPagesDoNotWatch(t *testing.T) {
 	b.wait(`document.querySelector("main").innerText.includes("hat")`)
 }
 
-// TestManyTabs: even if all are looked at, in windows side by side, each loads
-// and shows what is new.
+// TestManyTabs: even if all tabs are visible, in windows side by side, each of
+// them loads and shows new deliveries.
 func TestManyTabs(t *testing.T) {
 	b := newTab(t)
 	p, _ := inProcess(t)
@@ -177,8 +179,8 @@ func TestManyTabs(t *testing.T) {
 	}
 }
 
-// TestTooManyPages: a page that was not let in asks now and then what is new, and
-// is let in when there is room.
+// TestTooManyPages: a page that may not watch asks every few seconds, and
+// watches when there is room.
 func TestTooManyPages(t *testing.T) {
 	b := newTab(t)
 	p, monitor := inProcess(t)
@@ -197,9 +199,9 @@ func TestTooManyPages(t *testing.T) {
 	b.wait(isLive)
 }
 
-// TestHostileTextInTheBrowser: nothing of what is sent runs, is loaded, or
-// breaks the layout, neither live nor when the page is loaded, nor on the
-// deliveries' own pages.
+// TestHostileTextInTheBrowser: no text of a notification runs, loads something
+// or breaks the layout. This holds for live updates, for a loaded page and for
+// the pages of deliveries.
 func TestHostileTextInTheBrowser(t *testing.T) {
 	b := newTab(t)
 	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
@@ -218,7 +220,7 @@ func TestHostileTextInTheBrowser(t *testing.T) {
 	b.wait(fmt.Sprintf(`document.querySelectorAll(".log li").length === %d && document.querySelectorAll(".grid li").length === %d`, len(all), len(hostile)))
 	checkInnocent(b)
 	if text := evaluate[string](b, `document.body.innerText`); !strings.Contains(text, `gpj.\u{202e}exe`) || !strings.Contains(text, `<script>hacked=1</script>`) {
-		t.Error("the page does not show what turns text around, and markup, as text")
+		t.Error("the page does not show markup and direction characters as text")
 	}
 	for _, width := range []int64{1300, 360} {
 		b.size(width, 900)
@@ -244,8 +246,8 @@ func checkInnocent(b *tab) {
 	}
 }
 
-// TestPlaceholders: an image that cannot be loaded leaves the drawing as if there
-// were none, with script and without; one that can be loaded covers it.
+// TestPlaceholders: an image that cannot be loaded does not change the
+// placeholder, with script and without. A loaded image covers it.
 func TestPlaceholders(t *testing.T) {
 	b, host := newTab(t), newImageHost(t)
 	p, _ := inProcess(t)
@@ -276,7 +278,7 @@ func TestPlaceholders(t *testing.T) {
 	}
 }
 
-// frame is a screenshot of the n-th image's frame.
+// frame takes a screenshot of the n-th image's frame.
 func (b *tab) frame(n int) []byte {
 	b.t.Helper()
 	picture, err := chromedp.Run(b.ctx, chromedp.Screenshot(chromedp.CSS(fmt.Sprintf(".grid li:nth-child(%d) .frame", n+1))))
@@ -303,7 +305,8 @@ func colours(t *testing.T, picture []byte) int {
 	return len(seen)
 }
 
-// TestWithoutScript: all is there, and the filter works; only it is not live.
+// TestWithoutScript: the page has everything and the filter works, but there
+// are no live updates.
 func TestWithoutScript(t *testing.T) {
 	b := newTab(t)
 	p, m := inProcess(t)
@@ -324,8 +327,8 @@ func TestWithoutScript(t *testing.T) {
 	b.check()
 }
 
-// TestKeyboard: the tab key goes through the page in the order in which it
-// reads, what has the focus is seen, and the way past the filter is short.
+// TestKeyboard: the tab key follows the order of the page, the focus is
+// visible, and there is a link past the filter.
 func TestKeyboard(t *testing.T) {
 	b := newTab(t)
 	p, _ := inProcess(t)
@@ -354,8 +357,8 @@ func TestKeyboard(t *testing.T) {
 	}
 }
 
-// TestMotion: what is new is shaded for a moment, unless people want no motion;
-// and those who listen are told in one sentence, not for each.
+// TestMotion: a new delivery is shaded for a moment, unless people want no
+// motion. Screen readers announce all new deliveries in one sentence.
 func TestMotion(t *testing.T) {
 	b := newTab(t)
 	p, _ := inProcess(t)
@@ -369,7 +372,7 @@ func TestMotion(t *testing.T) {
 		}
 	}
 	if live := evaluate[int](b, `document.querySelectorAll("[aria-live], [role=log], [role=alert]").length`); live != 0 {
-		t.Errorf("%d elements announce all that changes in them, want none but the two statuses", live)
+		t.Errorf("%d elements announce all their changes, want only the two statuses", live)
 	}
 	p.post(t, golden(t, "upload-untyped.json"))
 	b.wait(`document.querySelector("[data-news]").textContent === "One new delivery."`)
@@ -378,7 +381,7 @@ func TestMotion(t *testing.T) {
 	}
 	b.wait(`document.querySelectorAll(".log li").length === 5`)
 	if got := evaluate[string](b, `document.querySelector("[data-news]").textContent`); got != "One new delivery." {
-		t.Errorf("those who listen are told %q at once, want it to wait", got)
+		t.Errorf("the page announces %q at once, want it to wait", got)
 	}
 }
 

@@ -39,7 +39,7 @@ func TestFilters(t *testing.T) {
 	tests := []struct {
 		path          string
 		images, inLog []string
-		selected      []string // what the form says
+		selected      []string // the selected options of the form
 	}{
 		{"/", []string{hat, lobby}, []string{hat, lobby, deleted}, nil},
 		{"/?album_id=other+album", []string{lobby}, []string{lobby}, []string{"other album"}},
@@ -72,7 +72,7 @@ func TestFilters(t *testing.T) {
 				got = append(got, match[1])
 			}
 			if diff := cmp.Diff(tt.selected, got); diff != "" {
-				t.Errorf("what is selected differs (-want +got):\n%s", diff)
+				t.Errorf("the selected options differ (-want +got):\n%s", diff)
 			}
 			if got, want := strings.Contains(page, "Show all"), tt.path != "/"; got != want {
 				t.Errorf("a link to show all got %v, want %v", got, want)
@@ -81,8 +81,8 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-// hostile are texts that mean something to HTML, CSS, JavaScript, terminals or
-// the direction of text.
+// hostile lists texts with a special meaning in HTML, CSS, JavaScript or
+// terminals, or that change the direction of text.
 var hostile = map[string]string{
 	"element":    `<script>hacked=1</script>`,
 	"attribute":  `" onerror="hacked=1" x="`,
@@ -93,11 +93,11 @@ var hostile = map[string]string{
 	"scheme":     `javascript:hacked=1`,
 	"direction":  "gpj.\u202eexe\u2066",
 	"control":    "a\x00b\x1b[31m\r\nc\u2028",
-	"long":       strings.Repeat("w", 8000), // a Delivery has none that is much longer
+	"long":       strings.Repeat("w", 8000), // a Delivery cannot have a much longer one
 	"marks":      "Z" + strings.Repeat("\u0335\u0489", 500),
 }
 
-// hostileBody has one text wherever a body can have it.
+// hostileBody has the same text in every place of a body that can have it.
 func hostileBody(t *testing.T, notificationType, text string) []byte {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{
@@ -112,8 +112,9 @@ func hostileBody(t *testing.T, notificationType, text string) []byte {
 	return body
 }
 
-// TestHostileText: every value of body and token is text on all pages, and no
-// scheme but http and https gets into one. A browser is asked in another test.
+// TestHostileText: every value of a body and a token is plain text on all
+// pages, and a page has only http and https URLs. Another test checks this in a
+// browser.
 func TestHostileText(t *testing.T) {
 	for name, text := range hostile {
 		t.Run(name, func(t *testing.T) {
@@ -143,18 +144,18 @@ func TestHostileText(t *testing.T) {
 
 func checkHostile(t *testing.T, path, page string) {
 	t.Helper()
-	page = regexp.MustCompile(`<option [^>]*>`).ReplaceAllString(page, "") // what a filter asks for is the name as it is
+	page = regexp.MustCompile(`<option [^>]*>`).ReplaceAllString(page, "") // the value of a filter must be the exact name
 	for _, markup := range []string{"<script>", `onerror="`, "onfocus='", "<img src=x", `src="javascript:`, `href="javascript:`, "\u202e", "\u2066", "\x00", "\x1b", "\u2028"} {
 		if strings.Contains(page, markup) {
 			t.Errorf("%s holds %q", path, markup)
 		}
 	}
 	if !strings.HasPrefix(path, "/deliveries/") && len(page) > 30_000 {
-		t.Errorf("%s has %d bytes, want names to be cut", path, len(page))
+		t.Errorf("%s has %d bytes, want long names cut", path, len(page))
 	}
 }
 
-// TestPageHeaders: the second line of defence, should escaping ever fail.
+// TestPageHeaders: these headers protect the page if escaping ever fails.
 func TestPageHeaders(t *testing.T) {
 	p := start(t, testEnv(), "-db", filepath.Join(t.TempDir(), "gallery.db"))
 	p.post(t, golden(t, "upload-simple.json"))
@@ -179,8 +180,9 @@ func TestPageHeaders(t *testing.T) {
 	}
 }
 
-// TestWhyPending: the log says what the last attempt failed with, and of what
-// came before the start of the program, that nobody knows.
+// TestWhyPending: the log on the page has the error of the last attempt. For an
+// attempt before the start of the program, it says that the delivery is not
+// done yet.
 func TestWhyPending(t *testing.T) {
 	p, _ := inProcess(t)
 	p.post(t, []byte(`{"notification_type":"upload","public_id":"stuck","version":1}`))
@@ -204,7 +206,8 @@ func TestWhyPending(t *testing.T) {
 	}
 }
 
-// TestRepeats: a repeat is told, and the time of the answer is the first one's.
+// TestRepeats: the page shows that a notification was repeated. The time of the
+// answer is that of the first one.
 func TestRepeats(t *testing.T) {
 	p, _ := inProcess(t)
 	for range 3 {
@@ -218,7 +221,7 @@ func TestRepeats(t *testing.T) {
 	}
 	p.post(t, golden(t, "upload-untyped.json"))
 	if _, page := p.get(t, "/"); strings.Count(page, "received ") != 1 {
-		t.Errorf("the page tells a repeat of what came once:\n%s", page)
+		t.Errorf("the page shows a repeat of a notification that came once:\n%s", page)
 	}
 	m := newMonitor()
 	d := &cloudinaryhook.Delivery{ID: "d"}
@@ -227,7 +230,7 @@ func TestRepeats(t *testing.T) {
 	m.observe(t.Context(), cloudinaryhook.Outcome{Delivery: d, Known: cloudinaryhook.StatePending, Duration: 2 * time.Second})
 	m.observe(t.Context(), cloudinaryhook.Outcome{Delivery: d, Known: cloudinaryhook.StateDone, Duration: 3 * time.Second})
 	if got, _ := m.outcome("d"); got != (outcome{Duration: 2 * time.Second}) {
-		t.Errorf("after a failure, its retry and a repeat got %+v, want what came of the retry", got)
+		t.Errorf("after a failure, its retry and a repeat got %+v, want the result of the retry", got)
 	}
 }
 

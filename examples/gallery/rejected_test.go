@@ -16,7 +16,8 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/internal/postgrestest"
 )
 
-// postForm sends what a button of a page would, with a header of the browser's.
+// postForm sends the same request as a button of the page, with a header that
+// browsers set.
 func (p *program) postForm(t *testing.T, path, header, value string) (status int, location string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+path, nil)
@@ -34,8 +35,8 @@ func (p *program) postForm(t *testing.T, path, header, value string) (status int
 	return resp.StatusCode, resp.Header.Get("Location")
 }
 
-// TestReopen: a rejected delivery is done once more, at once, if this site's own
-// page asks for it.
+// TestReopen: a rejected delivery is processed again at once, if a page of this
+// site asks for it.
 func TestReopen(t *testing.T) {
 	p, _ := inProcess(t)
 	for _, name := range []string{"refused once", "refused"} {
@@ -78,7 +79,8 @@ func TestReopen(t *testing.T) {
 	}
 }
 
-// TestReopenedButNotDone: the page says why it is pending now.
+// TestReopenedButNotDone: if a reopened delivery fails, the page says why it is
+// pending.
 func TestReopenedButNotDone(t *testing.T) {
 	p, _ := inProcess(t)
 	p.post(t, []byte(`{"notification_type":"upload","public_id":"refused then stuck","version":1}`))
@@ -91,7 +93,7 @@ func TestReopenedButNotDone(t *testing.T) {
 	}
 }
 
-// TestLinks: the API goes on where a page ends.
+// TestLinks: the Link header of the API leads to the next page.
 func TestLinks(t *testing.T) {
 	p, _ := inProcess(t)
 	var want []string
@@ -129,8 +131,9 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestResumedIsNotReceivedAgain: what a restart finds pending is done, and is told
-// once in the log; nobody has sent it again. One that cannot be read is told, too.
+// TestResumedIsNotReceivedAgain: after a restart, pending deliveries are
+// processed. The log says so once, and they do not count as received again. The
+// log also names a delivery that cannot be read.
 func TestResumedIsNotReceivedAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "gallery.db")
 	save(t, path, `{"notification_type":"upload","public_id":"left","version":1}`)
@@ -158,7 +161,8 @@ func TestResumedIsNotReceivedAgain(t *testing.T) {
 	}
 }
 
-// TestReadiness: it says no where nothing can be saved, and yes once it can.
+// TestReadiness: /readyz answers 503 while nothing can be saved, and 200 when
+// it can.
 func TestReadiness(t *testing.T) {
 	server := postgrestest.Start(t)
 	address := server.Database(t)

@@ -6,7 +6,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
 )
 
-// A shot is a page and when it is to be looked at.
+// A shot is a page and the condition for its screenshot.
 type shot struct {
 	name, url string
 	shows     string // a JavaScript expression that becomes true
@@ -21,7 +21,7 @@ func shots(t *testing.T) []shot {
 	fill(t, unreachable, monitor, "http://127.0.0.1:1")
 	reachable, monitor := inProcess(t)
 	fill(t, reachable, monitor, newImageHost(t).URL)
-	delivery := make(map[string]string) // its page, by public ID
+	delivery := make(map[string]string) // the delivery's page, by public ID
 	for _, d := range getJSON[[]database.Delivery](t, unreachable, "/api/v1/deliveries") {
 		delivery[d.PublicID] = unreachable.url + "/deliveries/" + d.ID
 	}
@@ -37,9 +37,9 @@ func shots(t *testing.T) []shot {
 	}
 }
 
-// TestScreenshots shows the pages as people see them, for people to look at, and
-// asks what can be asked of any page: that nothing is wider than the window, that
-// the policy had nothing to forbid, and what axe finds.
+// TestScreenshots keeps screenshots of the pages for people. It also checks
+// each page: nothing is wider than the window, nothing violates the policy, and
+// axe finds no fault.
 func TestScreenshots(t *testing.T) {
 	b, shots := newTab(t), shots(t)
 	for _, window := range []struct {

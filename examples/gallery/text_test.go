@@ -13,7 +13,7 @@ func TestVisible(t *testing.T) {
 		{"a\x00\n\x1b[31m\x7f\u0085", `a\u{0}\u{a}\u{1b}[31m\u{7f}\u{85}`},
 		{"a\u2028\u2029\U000e0041\ue000", `a\u{2028}\u{2029}\u{e0041}\u{e000}`},
 		{"שלום مرحبا", "שלום مرحبا"},
-		{"👩\u200d🚀 क\u094d\u200dष", "👩\u200d🚀 क\u094d\u200dष"}, // joiners belong to the text
+		{"👩\u200d🚀 क\u094d\u200dष", "👩\u200d🚀 क\u094d\u200dष"}, // joiners are part of the text
 		{"not\xff UTF-8", "not\ufffd UTF-8"},
 		{`\u{202e}`, `\u{202e}`},
 		{"", ""},
@@ -36,7 +36,7 @@ func TestCut(t *testing.T) {
 		{"é€", 5, "é€"},
 		{"é€", 4, "é…"},
 		{"é€", 1, "…"},
-		{"\x80\x80", 1, "…"}, // no character begins there
+		{"\x80\x80", 1, "…"}, // no character begins in it
 	}
 	for _, tt := range tests {
 		if got := cut(tt.in, tt.size); got != tt.want {

@@ -12,31 +12,32 @@ import (
 	"testing"
 )
 
-// An event is the beginning or the end of a system call, in the order in which
-// they happened: strace stops a thread at both.
+// An event is the beginning or the end of a system call. strace stops a thread
+// at both, so events are in their real order.
 type event struct {
 	thread string
-	call   string // as "pwrite64"
+	call   string // for example "pwrite64"
 	ended  bool
 	file   string // or socket
-	data   string // what is written
-	offset int64  // at which, by pwrite64
-	size   int64  // how much was written; once ended
+	data   string // the written bytes
+	offset int64  // of pwrite64
+	size   int64  // the number of written bytes, at the end of the call
 }
 
 func (e event) isSync() bool { return e.call == "fsync" || e.call == "fdatasync" }
 
-// A tracer is strace, attached to programs.
+// A tracer is an strace that is attached to programs.
 type tracer struct {
 	cmd  *exec.Cmd
 	path string
 	said chan string
 }
 
-// writesAndSyncs has strace write them down, whole, with the names of files.
+// writesAndSyncs makes strace print all writes and syncs in full, with the
+// names of files.
 var writesAndSyncs = []string{"-y", "-x", "-s", "1000000", "-e", "trace=write,writev,pwrite64,pwritev,sendto,sendmsg,fsync,fdatasync"}
 
-// failWrites has strace fail writes to these files as on a full disk.
+// failWrites makes strace fail writes to these files, as on a full disk.
 func failWrites(paths ...string) (options []string) {
 	options = []string{"-e", "trace=pwrite64", "-e", "inject=pwrite64:error=ENOSPC"}
 	for _, path := range paths {
@@ -45,8 +46,8 @@ func failWrites(paths ...string) (options []string) {
 	return options
 }
 
-// attach traces processes and whatever they start. CI installs strace and lets it
-// attach; elsewhere the test is skipped.
+// attach traces processes and their children. CI installs strace and lets it
+// attach. Elsewhere the test is skipped if strace cannot.
 func attach(t *testing.T, options []string, pids ...int) *tracer {
 	t.Helper()
 	tr := &tracer{path: filepath.Join(t.TempDir(), "trace"), said: make(chan string, 1000)}
@@ -72,7 +73,7 @@ func attach(t *testing.T, options []string, pids ...int) *tracer {
 	for _, pid := range pids {
 		want := fmt.Sprintf("Process %d attached", pid)
 		line := <-tr.said
-		for strings.Contains(line, " attached") && !strings.Contains(line, want) { // another of them, or a new child
+		for strings.Contains(line, " attached") && !strings.Contains(line, want) { // another process, or a new child
 			line = <-tr.said
 		}
 		if !strings.Contains(line, want) {
@@ -97,10 +98,10 @@ func (tr *tracer) detach(t *testing.T) {
 	}
 	for range tr.said { // until strace ends
 	}
-	_ = tr.cmd.Wait() // it ends as interrupted
+	_ = tr.cmd.Wait() // its exit status is that of an interrupt
 }
 
-// events are what was seen until detach.
+// events returns the events until detach.
 func (tr *tracer) events(t *testing.T) []event {
 	t.Helper()
 	data, err := os.ReadFile(tr.path)
@@ -116,8 +117,8 @@ func (tr *tracer) events(t *testing.T) []event {
 	return p.events
 }
 
-// A traceParser reads what strace wrote. A call during which nothing else
-// happened is one line, another is two, "unfinished" and "resumed".
+// A traceParser reads the output of strace. A call is one line if nothing else
+// happens during it. Otherwise it is two lines, "unfinished" and "resumed".
 type traceParser struct {
 	events []event
 	begun  map[string]event // by thread
@@ -126,7 +127,7 @@ type traceParser struct {
 func (p *traceParser) line(line string) error {
 	thread, call, _ := strings.Cut(line, " ")
 	call = strings.TrimSpace(call)
-	if strings.HasPrefix(call, "+++") || strings.HasPrefix(call, "---") { // a thread's end, a stop
+	if strings.HasPrefix(call, "+++") || strings.HasPrefix(call, "---") { // the end or a stop of a thread
 		return nil
 	}
 	if !strings.HasPrefix(call, "<... ") {
@@ -144,14 +145,15 @@ func (p *traceParser) line(line string) error {
 	e, known := p.begun[thread]
 	delete(p.begun, thread)
 	result, err := strconv.ParseInt(strings.Fields(call[strings.LastIndex(call, "= ")+2:])[0], 10, 64)
-	if known && err == nil && result >= 0 { // else it began before, or failed
+	if known && err == nil && result >= 0 { // otherwise the call began before the trace, or failed
 		e.ended, e.size = true, result
 		p.events = append(p.events, e)
 	}
 	return nil
 }
 
-// parseCall reads, as pwrite64(8<gallery.db-wal>, "\x00\x01", 2, 4096) = 2.
+// parseCall reads a line such as pwrite64(8<gallery.db-wal>, "\x00\x01", 2,
+// 4096) = 2.
 func parseCall(s string) (e event, err error) {
 	call, rest, ok1 := strings.Cut(s, "(")
 	_, rest, ok2 := strings.Cut(rest, "<")
@@ -162,7 +164,7 @@ func parseCall(s string) (e event, err error) {
 	e.call, e.file = call, file
 	rest, ok := strings.CutPrefix(rest, ", ")
 	if !ok || !strings.HasPrefix(rest, `"`) {
-		return e, nil // there is no data, or it is in pieces
+		return e, nil // the call has no data, or several pieces of it
 	}
 	data, err := strconv.QuotedPrefix(rest)
 	if err != nil {

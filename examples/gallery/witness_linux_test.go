@@ -1,7 +1,7 @@
 package main
 
 import (
-	le "encoding/binary" // this package has a binary of its own
+	le "encoding/binary" // this package has a variable binary
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A witness sees what is written and synced, and knows which rows would survive
-// the loss of power. A row is named by its key, 64 hexadecimal digits.
+// A witness sees writes and syncs, and knows which rows would survive a power
+// failure. A row is named by its key, 64 hexadecimal digits.
 type witness interface {
 	see(e event)
 	durable(row string) bool
@@ -23,14 +23,14 @@ type witness interface {
 
 var answer201 = regexp.MustCompile(`^HTTP/1\.1 201 Created\r\n(?s:.*)X-Delivery-Id: ([0-9a-f]{64})\r\n`)
 
-// A testimony is what a trace says.
+// A testimony is the result of a trace.
 type testimony struct {
 	answers int      // 201
 	syncs   int      // of any file
-	broken  []string // deliveries whose 201 left before they and their images were durable
+	broken  []string // deliveries whose 201 was sent before they and their images were durable
 }
 
-// testify goes through a trace. Images are by delivery.
+// testify reads a trace. images has the keys of images by delivery.
 func testify(t *testing.T, events []event, w witness, images map[string]string, want int) (got testimony) {
 	t.Helper()
 	for _, e := range events {
@@ -54,8 +54,8 @@ func testify(t *testing.T, events []event, w witness, images map[string]string, 
 	return got
 }
 
-// syncs follows what was written to files until it is synced: something is
-// durable once a sync of its file has ended that began after it was written.
+// syncs follows written bytes until they are synced. Bytes are durable when a
+// sync of their file has ended that began after the write.
 type syncs struct {
 	written map[string][]string // by file
 	syncing map[string][]string // by the thread that syncs
@@ -80,12 +80,13 @@ func (s *syncs) see(e event) {
 	}
 }
 
-// A sqliteWitness reads SQLite's write-ahead log. It is a sequence of frames,
-// each a header of 24 bytes and a page; the header of a transaction's last frame
-// holds the size of the database, and others zero there.
+// A sqliteWitness reads SQLite's write-ahead log. The log is a sequence of
+// frames, each with a header of 24 bytes and a page. The header of a
+// transaction's last frame holds the size of the database. The others hold zero
+// there.
 type sqliteWitness struct {
 	syncs
-	awaited map[string]bool // rows that were not written yet
+	awaited map[string]bool // rows that are not written yet
 	frames  []string        // rows in the transaction's frames so far
 	last    bool            // the frame is the transaction's last
 }
@@ -109,7 +110,7 @@ func (w *sqliteWitness) see(e event) {
 	default:
 		for _, row := range keys(e.data) {
 			if w.awaited[row] {
-				delete(w.awaited, row) // the page may be written again, for the sake of others
+				delete(w.awaited, row) // other transactions may write the page again
 				w.frames = append(w.frames, row)
 			}
 		}
@@ -119,8 +120,8 @@ func (w *sqliteWitness) see(e event) {
 	}
 }
 
-// keys are all runs of 64 hexadecimal digits. Columns lie side by side, so a run
-// may be longer, and hold several.
+// keys returns all sequences of 64 hexadecimal digits. Columns are side by
+// side, so a sequence may be longer and hold several keys.
 func keys(page string) (found []string) {
 	run := 0
 	for i := range len(page) {
@@ -135,21 +136,22 @@ func keys(page string) (found []string) {
 	return found
 }
 
-// A postgresWitness reads Postgres' write-ahead log. A row is durable once the
-// record is that commits the transaction which wrote the row's present version:
-// for a delivery the one that completed it, and with it all that came before,
-// since the log is one sequence.
+// A postgresWitness reads Postgres' write-ahead log. A row is durable when the
+// commit record of the transaction that wrote its current version is durable.
+// For a delivery this is the transaction that completed it. Everything before
+// it is durable too, because the log is one sequence.
 type postgresWitness struct {
 	syncs
 	transaction map[string]string // by row
 	commits     []commit          // by position
 }
 
-// A commit is a record of the log. Pages are written whole, and again and again
-// as they fill: only its bytes tell whether the record was there already.
+// A commit is a record in the log. Postgres writes whole pages, and writes a
+// page again as it fills. Only the record's bytes show whether it was there
+// already.
 type commit struct {
 	position    uint64
-	head        string // its first eight bytes: its length and the transaction
+	head        string // the first eight bytes: its length and the transaction
 	transaction string
 }
 
@@ -179,8 +181,8 @@ func (w *postgresWitness) see(e event) {
 
 var commitLine = regexp.MustCompile(`len \(rec/tot\): *\d+/ *(\d+), tx: *(\d+), lsn: ([0-9A-F]+)/([0-9A-F]+), .* desc: COMMIT`)
 
-// newPostgresWitness asks the database, after the load, which transactions wrote
-// the rows, and pg_waldump where they were committed.
+// newPostgresWitness asks the database after the load which transactions wrote
+// the rows. It asks pg_waldump where they were committed.
 func newPostgresWitness(t *testing.T, db *testDatabase, from string) *postgresWitness {
 	t.Helper()
 	w := &postgresWitness{syncs: newSyncs(), transaction: make(map[string]string)}
@@ -195,8 +197,8 @@ func newPostgresWitness(t *testing.T, db *testDatabase, from string) *postgresWi
 	}); err != nil {
 		t.Fatal(err)
 	}
-	// A wrong gallery leaves commits that are not in a file yet, where pg_waldump
-	// looks. This one takes them along.
+	// A wrong gallery leaves commits that are not in the files of pg_waldump yet.
+	// This commit writes them too.
 	if _, err := db.connect(t).Exec(t.Context(), "SELECT pg_logical_emit_message(true, '', '')"); err != nil {
 		t.Fatal(err)
 	}
