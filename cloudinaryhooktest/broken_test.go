@@ -234,7 +234,7 @@ var brokenStores = []struct {
 			return b.MemoryStore.Complete(ctx, id, cause)
 		}
 	}},
-	{"done is forgotten when it is told", "SaveTellsNewPendingDone", func(b *broken) {
+	{"done only once", "SaveTellsNewPendingDone", func(b *broken) {
 		var told sync.Map
 		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 			state, err := b.MemoryStore.Save(ctx, d)

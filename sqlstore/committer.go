@@ -199,7 +199,7 @@ func (s *Store) attempt(ctx context.Context, batch []*write, apart bool) (safe b
 	}
 	if err := s.perform(ctx, tx, batch, apart); err != nil {
 		rollback := tx.Rollback()
-		if rollback != nil && !errors.Is(rollback, sql.ErrTxDone) || ctx.Err() != nil { // ErrTxDone: an app's function ended the transaction, against Do's rules
+		if rollback != nil && !errors.Is(rollback, sql.ErrTxDone) || ctx.Err() != nil { // ErrTxDone: an app's function ended it
 			s.disconnect(ctx)
 			err = fmt.Errorf("%w: %w", errDisconnected, err)
 		} else if readOnly(err) {

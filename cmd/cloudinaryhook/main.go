@@ -66,7 +66,7 @@
 //	cloudinaryhook explain -body FILE -signature TEXT -timestamp TEXT
 //
 // With the secrets and keys of the environment it tries the usual faults: of
-// the secret, of the body on its way, of the sender's digest, of the token. The
+// the secret, of the body on the way, of the sender's digest, of the token. The
 // likeliest cause comes first, with its fix. If nothing fits, it says how to
 // find out whether the secret is wrong or the body was changed.
 //

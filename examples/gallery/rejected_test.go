@@ -59,9 +59,9 @@ func TestReopen(t *testing.T) {
 	}{
 		{"from another site", "refused once", "Sec-Fetch-Site", "cross-site", 403, stats{Deliveries: 2, Rejected: 2}},
 		{"from another origin", "refused once", "Origin", "https://other.example", 403, stats{Deliveries: 2, Rejected: 2}},
-		{"mended", "refused once", "Sec-Fetch-Site", "same-origin", 303, stats{Deliveries: 2, Rejected: 1, Images: 1}},
+		{"fixed", "refused once", "Sec-Fetch-Site", "same-origin", 303, stats{Deliveries: 2, Rejected: 1, Images: 1}},
 		{"again", "refused once", "Sec-Fetch-Site", "same-origin", 404, stats{Deliveries: 2, Rejected: 1, Images: 1}},
-		{"not mended", "refused", "Sec-Fetch-Site", "same-origin", 303, stats{Deliveries: 2, Rejected: 1, Images: 1}},
+		{"not fixed", "refused", "Sec-Fetch-Site", "same-origin", 303, stats{Deliveries: 2, Rejected: 1, Images: 1}},
 		{"unknown", "nobody", "Sec-Fetch-Site", "same-origin", 404, stats{Deliveries: 2, Rejected: 1, Images: 1}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

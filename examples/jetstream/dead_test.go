@@ -143,9 +143,9 @@ func TestRequeue(t *testing.T) {
 	q := openQueue(t)
 	d := announced(t, "dead")
 	mustSave(t, q, d)
-	var mended atomic.Bool
+	var fixed atomic.Bool
 	creator := newImages(func(*cloudinaryhook.Image, int) error {
-		if !mended.Load() {
+		if !fixed.Load() {
 			return errors.New("broken")
 		}
 		return nil
@@ -174,7 +174,7 @@ func TestRequeue(t *testing.T) {
 	if again := dead(); !strings.Contains(again, d.ID) || again == listed {
 		t.Errorf("after another death the list is %q, want a new letter", again)
 	}
-	mended.Store(true)
+	fixed.Store(true)
 	dead("-requeue")
 	waitEmpty(t, q.js)
 	if rest := dead(); rest != "" || creator.count() != 1 {

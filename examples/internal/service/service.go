@@ -22,9 +22,9 @@ const ShutdownTimeout = 20 * time.Second
 type Service struct {
 	Logger *slog.Logger
 
-	// Ready returns nil if the program can do its work now. Otherwise it returns a
-	// fixed text for the answer, and an error for the log. Its ctx ends after a
-	// second.
+	// Ready returns a nil error if the program can do its work now. Otherwise it
+	// returns a fixed text for the answer, and an error for the log. Its ctx ends
+	// after a second.
 	Ready func(context.Context) (problem string, err error)
 
 	// Drain is how long the program goes on answering after its ctx has ended,
