@@ -162,8 +162,12 @@ func (s *Store) release(ctx context.Context, id string, until int64) {
 // Prune deletes the deliveries that were completed earlier than the given time,
 // also the rejected ones, and returns their number. It deletes a few at a time,
 // so that no notification waits long. If it fails, pruned is the number that it
-// deleted before. If a notification comes again after its delivery was pruned,
-// it is a new delivery.
+// deleted before.
+//
+// If a notification comes again after its delivery was pruned, it is a new
+// delivery. So let before be at least MaxAge plus MaxSkew ago: a copy of the
+// notification is then too old to be accepted. By default that is 2 hours and 5
+// minutes for a webhook, and 7 days and 5 minutes if you poll.
 func (s *Store) Prune(ctx context.Context, before time.Time) (pruned int64, err error) {
 	for {
 		var n int64

@@ -2,6 +2,8 @@
 // over database/sql. It imports no driver: the app opens the database with its
 // own, for example github.com/jackc/pgx/v5/stdlib or modernc.org/sqlite.
 //
+//	db, err := sql.Open("pgx", os.Getenv("DATABASE_URL")) // for SQLite, see below
+//	…
 //	store, err := sqlstore.New(ctx, db, sqlstore.Postgres)
 //	…
 //	err = store.Migrate(ctx) // or use the files of Schema
@@ -16,9 +18,15 @@
 // process, set it to at most runtime.NumCPU(), but not below 2.
 //
 // On SQLite, use a write-ahead log, and begin your own transactions with the
-// write lock. With modernc.org/sqlite that is
+// write lock. With modernc.org/sqlite, write
 //
-//	file:app.db?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)
+//	import _ "modernc.org/sqlite" // the driver "sqlite"
+//
+//	db, err := sql.Open("sqlite", "file:app.db?_txlock=immediate&_pragma=journal_mode(WAL)"+
+//		"&_pragma=synchronous(FULL)&_pragma=busy_timeout(5000)")
+//	…
+//	db.SetMaxOpenConns(max(2, runtime.NumCPU()))
+//	store, err := sqlstore.New(ctx, db, sqlstore.SQLite)
 //
 // If a pooler stands in front of Postgres, use its session mode, not its
 // transaction mode: the store needs its prepared statements and its settings in
@@ -117,10 +125,15 @@ func New(ctx context.Context, db *sql.DB, d Dialect, options ...Option) (*Store,
 	case db.Stats().MaxOpenConnections == 1:
 		return nil, errors.New("sqlstore: db allows one open connection, but the store keeps one for itself: SetMaxOpenConns(2) at least")
 	}
-	if _, err := s.version(ctx, db); err != nil {
+	_, err := s.version(ctx, db)
+	switch {
+	case d == Postgres && says(err, "no such function: to_regclass"):
+		return nil, fmt.Errorf("sqlstore: the database is not Postgres, but probably SQLite: %w", err)
+	case d == SQLite && sqlState(err) != "": // an error of SQLite has none
+		return nil, fmt.Errorf("sqlstore: the database is not SQLite, but probably Postgres: %w", err)
+	case err != nil:
 		return nil, fmt.Errorf("reading the table's version: %w", withHint(err))
 	}
-	var err error
 	if s.conn, err = s.connect(ctx); err != nil {
 		return nil, err
 	}
