@@ -20,10 +20,12 @@ import (
 var testdata embed.FS
 
 // Bodies returns notification bodies, one or more of every type, such as
-// "upload-full.json". A file's name begins with the type, except for bodies
-// without a type and for unknown.json, whose type is made up. The shapes are
-// real, and the values are made up. The files also differ in white space, so use
-// the bytes as they are.
+// "rename.json". A file's name begins with the type, except for bodies without a
+// type and for unknown.json, whose type is made up. There is no "upload.json":
+// "upload-simple.json" is a plain image, "upload-full.json" has most of the optional
+// fields, and fs.Glob with "upload-*.json" lists all uploads. The shapes are real,
+// and the values are made up. The files also differ in white space, so use the
+// bytes as they are.
 func Bodies() fs.FS {
 	bodies, err := fs.Sub(testdata, "testdata")
 	if err != nil {

@@ -9,27 +9,22 @@ import (
 	"time"
 )
 
-const checkThree = `check three things:
-  1. The API secret: the one used here must be among the receiver's SignatureVerifier.Secrets.
-     It must be of the same product environment.
-  2. The token: its key must be among the receiver's TokenVerifier.Keys, it must not have
-     expired, and its claims must have what TokenVerifier asks for: Issuer, Audience, Require.
-  3. The way between: clocks may differ by more than the receiver's MaxSkew (5 minutes) or
-     MaxAge (2 hours); a proxy may change the body, the query or a header.
-The answer never says which of them is wrong. The receiver's log has the error. If the signature does
-not match, the log cannot tell a wrong secret from a changed body. The command
-"cloudinaryhook explain" can. If the log has no line about it, something in front of the
-receiver asked for a login.`
+// seeLog ends the explanation of a 401.
+const seeLog = `the receiver's log says why.
+If the log has no line about it, something in front of the receiver asked for a login. If the line does
+not help, record the request at the receiver, and run "cloudinaryhook explain" there.`
 
 // answers explains what a status means, and what to do about it.
 var answers = map[int]string{
-	http.StatusNoContent: `the receiver accepted it. But Cloudinary's documentation asks for 200, so Cloudinary may take
-this for a failure and send it three more times.`,
+	http.StatusNoContent: `something accepted it. The receiver itself answers 201 or 200. Cloudinary's documentation asks
+for 200, so Cloudinary may take this for a failure and send it three more times.`,
 
-	http.StatusBadRequest: `the signature and the token are right, but the body is not: it is not exactly one JSON
-object, repeats a name at its top level, or was cut off on the way. Sending it again will not help.`,
+	http.StatusBadRequest: `the body is wrong. Either it is signed, but it is not exactly one JSON object, or it repeats a
+name at its top level. Then sending it again will not help. Or it was cut off on the way, before its
+signature was checked. The receiver's log says which. If the log has no line about it, something in
+front of the receiver answered.`,
 
-	http.StatusUnauthorized: "refused: the receiver does not accept the signature or the token; " + checkThree,
+	http.StatusUnauthorized: "refused: the receiver does not accept the signature or the token; " + seeLog,
 
 	http.StatusForbidden: `something in front of the receiver refused it: a firewall, a proxy, CSRF protection. The
 receiver itself never answers 403.`,
@@ -44,9 +39,9 @@ receiver is mounted: some routers answer 404 if the path has only another method
 	http.StatusRequestEntityTooLarge: `the body is larger than the receiver's MaxBody (4 MiB), or than the limit of something in
 front of it. Sending it again will not help; raise the limit.`,
 
-	http.StatusInternalServerError: `genuine, but the receiver failed: Save, CreateImage, Notify or Complete returned an error,
-panicked or took too long; or middleware has read the body before it. Its log says which.
-Cloudinary would send it again. If it was saved, it is pending until then, or until Resume.`,
+	http.StatusInternalServerError: `not authenticated: the answer has no X-Delivery-ID. So the receiver failed before it had checked
+everything: perhaps SecretsFor failed, or middleware has read the body before it. Or something in front
+of the receiver failed. Only the log says which. Cloudinary would send it again.`,
 
 	http.StatusBadGateway: `a proxy in front of the receiver could not reach it. Cloudinary would send it again.`,
 
@@ -56,13 +51,19 @@ waiting. Cloudinary would send it again.`,
 	http.StatusGatewayTimeout: `a proxy in front of the receiver stopped waiting. Cloudinary would send it again.`,
 }
 
+// genuineFailure explains an answer 500 with an X-Delivery-ID. A receiver gives
+// one only if it has authenticated the notification.
+const genuineFailure = `genuine, but the receiver failed: Save, CreateImage, Notify or Complete returned an error,
+panicked or took too long. Its log says which. Cloudinary would send it again. If it was saved, it is
+pending until then, or until Resume.`
+
 // explanation is explainAttempt with the fault that this program knows about.
 func (c *sendCommand) explanation(a attempt) string {
 	cause := c.fault(time.Now())
 	if a.err != nil || a.answer.Status != http.StatusUnauthorized || cause == "" {
 		return explainAttempt(a)
 	}
-	return "refused: " + cause + "\nIf that is not why, " + checkThree
+	return "refused: " + cause + "\nIf that is not why, " + seeLog
 }
 
 // fault returns a reason for a receiver to refuse, or "". This program cannot
@@ -71,7 +72,7 @@ func (c *sendCommand) fault(now time.Time) string {
 	const maxAge, maxSkew = 2 * time.Hour, 5 * time.Minute // the receiver's defaults
 	exp := c.claims.date("exp")
 	switch {
-	case c.sender.Key == nil:
+	case c.sender.Key == nil && !hasToken(c.sender.Endpoint):
 		return "it was sent without a token. Only a Tokenless receiver accepts that."
 	case !exp.IsZero() && now.After(exp):
 		return "its token has expired: exp in the claims is " + exp.Format(time.RFC3339) + "."
@@ -90,6 +91,9 @@ func explainAttempt(a attempt) string {
 	}
 	if a.accepted() {
 		return explainAccepted(a)
+	}
+	if a.answer.Status == http.StatusInternalServerError && a.answer.DeliveryID != "" {
+		return genuineFailure
 	}
 	if text, ok := answers[a.answer.Status]; ok {
 		return text
@@ -111,7 +115,7 @@ func explainAccepted(a attempt) string {
 answered, which saves nothing, or something else is mounted there, or a proxy removes the header.`
 	}
 	return `Accepted and saved.
-It was processed too, unless a worker does that later or the app rejected it. The log and the store say which.
+The receiver's store has it. The log and the store say what the app has done with it.
 Delivery ` + printable(a.answer.DeliveryID)
 }
 

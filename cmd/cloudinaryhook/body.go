@@ -125,6 +125,17 @@ func aroundRequestID(body []byte) (before, after []byte, err error) {
 	return fmt.Appendf(nil, `%s"request_id":`, body[:begin]), append([]byte(comma), body[begin:]...), nil
 }
 
+// helpOnSamples lists what can be sent.
+func helpOnSamples() []string {
+	types, others := samples()
+	for i, name := range types {
+		if sample, ok := typical[name]; ok {
+			types[i] = fmt.Sprintf("%s (the sample %s)", name, sample)
+		}
+	}
+	return []string{"Types: " + strings.Join(types, ", ") + ".", "Other samples: " + strings.Join(others, ", ") + "."}
+}
+
 // samples lists the types with sample bodies, and the names of the other
 // samples.
 func samples() (types, others []string) {

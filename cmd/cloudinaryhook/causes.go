@@ -74,6 +74,8 @@ var causes = []cause{
 	{"token-repeated", "The URL has more than one token.", "Add it once: NotificationURL refuses a URL that has one."},
 	{"token-long", "The token is longer than 8 KiB.", "Put less into its claims, for example an ID instead of a whole record."},
 	{"token-quotes", "The token has quotes or white space around it.", "Remove them where the URL is put together."},
+	{"token-hidden", "The token was hidden, by a log or by hidetoken.From.", "If the handler gets the request like this, wrap the handler in hidetoken.ShowTo. If a log has the request like this, record the request itself."},
+	{"token-more", "The token has other text around it.", "Copy the URL or the token alone. In a URL, & separates parameters."},
 	{"token-cut", "The token is cut off.", "A database column, a log or a copied line kept only its beginning."},
 	{"token-not", "The text in the URL is not a token.", "Make it with SignToken or \"cloudinaryhook token\"."},
 	{"token-expired", "The token has expired.", "Give it more time, for Cloudinary's work and for retries until about 18 minutes after the first attempt. \"token -expires 2h\" is enough for most."},

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"hash"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -187,6 +188,10 @@ func (x *examination) examineOddSecrets(wanted bool) {
 	}
 }
 
+// sampleKeys are the made-up API keys in cloudinaryhooktest.Bodies. They do not
+// say whose secret has signed a sample.
+var sampleKeys = []string{"246813579024681", "135792468013579"}
+
 // examineBody looks in a body without a matching signature for traces of a
 // change.
 func (x *examination) examineBody(header http.Header, body []byte) {
@@ -194,7 +199,11 @@ func (x *examination) examineBody(header http.Header, body []byte) {
 		x.found("body-empty", "")
 		return
 	}
-	if key := signingKey(body); key != "" && x.apiKey != "" && key != x.apiKey {
+	key := signingKey(body)
+	if slices.Contains(sampleKeys, key) {
+		key = ""
+	}
+	if key != "" && x.apiKey != "" && key != x.apiKey {
 		x.found("other-api-key", fmt.Sprintf("It names %.40q, and the value of %s is another key.", key, apiKeyVariable))
 	} else if key != "" && x.apiKey == "" {
 		x.found("other-api-key", fmt.Sprintf("It names %.40q: is that the key of your secret?", key))

@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"hash"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 )
@@ -136,12 +138,24 @@ func (x *examination) examineMissingToken(query string) {
 		x.found("token-amp", "")
 	case strings.Contains(query, "?token="):
 		x.found("token-question", "")
+	case strings.Contains(query, "token=") && strings.Contains(query, ";"):
+		x.found("token-more", "A semicolon does not separate parameters.")
 	case strings.Contains(unescaped, "token="):
 		x.found("token-encoded", "The name of the parameter was encoded too.")
+	case strings.Contains(query, "REDACTED"): // hidetoken.From hides a whole parameter if its query is malformed
+		x.found("token-hidden", "")
 	default:
 		x.found("token-missing", "")
 	}
 }
+
+var (
+	// placeholder is what hidetoken.From and log filters put in place of a token.
+	placeholder = regexp.MustCompile(`(?i)^\W*(redacted|filtered|hidden|masked|removed|x{3,}|\*{3,}|\.{3}|…)\W*$`)
+
+	// tokenBegin is a token at the beginning of a text.
+	tokenBegin = regexp.MustCompile(`^[\w-]+\.[\w-]+\.[\w-]+`)
+)
 
 // examineSpelling finds out what is wrong with a text that cannot be read as a
 // token.
@@ -162,6 +176,16 @@ func (x *examination) examineSpelling(token string) {
 				x.found("token-encoded", "It is base64 of a token.")
 				return
 			}
+		}
+	}
+	if placeholder.MatchString(token) {
+		x.found("token-hidden", fmt.Sprintf("The URL has %.40q in its place.", token))
+		return
+	}
+	if begin := tokenBegin.FindString(token); begin != token {
+		if _, ok := readToken(begin); ok {
+			x.found("token-more", fmt.Sprintf("There are %d characters after it.", utf8.RuneCountInString(token[len(begin):])))
+			return
 		}
 	}
 	if strings.HasPrefix(token, "eyJ") {
@@ -255,7 +279,9 @@ func (x *examination) examineKey(t *tokenText, token string) {
 	switch {
 	case len(x.keys) == 0:
 		x.found("key-missing", "")
-	case len(t.signature) != tokenHashes[t.algorithm]().Size():
+	case len(t.signature) > tokenHashes[t.algorithm]().Size():
+		x.found("token-more", fmt.Sprintf("Its signature has %d bytes, which is too many.", len(t.signature)))
+	case len(t.signature) < tokenHashes[t.algorithm]().Size():
 		x.found("token-cut", fmt.Sprintf("Its signature has %d bytes.", len(t.signature)))
 	default:
 		x.found("key-other", "")

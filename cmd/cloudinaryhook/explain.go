@@ -149,7 +149,7 @@ func (x *examination) explain(ctx context.Context, r *recording, w io.Writer) er
 		body = x.examineSignedBody(r.body)
 	}
 	if token == nil && signature == nil && body == nil && r.Method == http.MethodPost {
-		fmt.Fprintln(w, wrap("", "Accepted: signature and token are right for this environment. If the receiver refuses this request, it has other secrets, another clock or other settings, or it does not see these bytes."))
+		fmt.Fprintln(w, wrap("", x.accepted()))
 		x.report(w)
 		return nil
 	}
@@ -167,6 +167,15 @@ func (x *examination) explain(ctx context.Context, r *recording, w io.Writer) er
 		x.whatIsLeft(r, w)
 	}
 	return errSilent
+}
+
+// accepted says that the request is accepted, and what is not known.
+func (x *examination) accepted() string {
+	text := "Accepted: signature and token are right for this environment. If the receiver refuses this request, it has other secrets, another clock or other settings, or it does not see these bytes."
+	if x.tokenless {
+		return text
+	}
+	return text + " Explain knows the receiver's Require, Issuer and Audience only from the flags -require, -issuer and -audience."
 }
 
 // examineSignedBody finds why a body is refused although its signature is right.

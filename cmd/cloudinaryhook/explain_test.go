@@ -28,6 +28,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/hidetoken"
 )
 
 const (
@@ -386,6 +387,12 @@ func tokenCases() []explainCase {
 		{"token-cut", "cut in its signature", query(func(q string) string { return q[:len(q)-7] }), nil},
 		{"token-long", "long", claims(jwt.MapClaims{"album_id": strings.Repeat("x", 9<<10)}), nil},
 		{"token-not", "another thing", query(func(string) string { return "token=hello" }), nil},
+		{"token-more", "a status after it", query(func(q string) string { return q + "%20200%20OK" }), nil},
+		{"token-hidden", "by hidetoken", query(hidden), nil},
+		{"token-hidden", "by hidetoken, in a malformed query", query(func(q string) string { return hidden("a=1?" + q) }), nil},
+		{"token-hidden", "by hidetoken, in the name", query(func(q string) string { return hidden(url.QueryEscape(q)) }), nil},
+		{"token-hidden", "by Rails", query(func(string) string { return "token=[FILTERED]" }), nil},
+		{"token-hidden", "by stars", query(func(string) string { return "token=*****" }), nil},
 		{"token-padding", "padding", query(func(q string) string { return q + "=" }), nil},
 		{"token-algorithm", "HS512", func(t *testing.T, s *sample) { s.token(t, jwt.SigningMethodHS512, testKey, jwt.MapClaims{}) }, nil},
 		{"token-algorithm", "none", func(t *testing.T, s *sample) {
@@ -418,6 +425,14 @@ func tokenCases() []explainCase {
 		}, nil},
 		{"", "genuine", func(*testing.T, *sample) {}, []string{"-require", "album_id"}},
 	}
+}
+
+// hidden returns a query as a handler sees it without hidetoken.ShowTo.
+func hidden(query string) (seen string) {
+	hidetoken.From(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		seen = r.URL.RawQuery
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/?"+query, nil))
+	return seen
 }
 
 var shownID = regexp.MustCompile(`(?m)^\d+\. ([a-z0-9-]+): `)
@@ -581,6 +596,46 @@ func TestScheme(t *testing.T) {
 	} {
 		if got := scheme(host); got != want {
 			t.Errorf("%s got %s, want %s", host, got, want)
+		}
+	}
+}
+
+// TestSamplesPointNowhere: a sample body has nothing in it that looks like the
+// cause of a mismatch. Its API keys are made up.
+func TestSamplesPointNowhere(t *testing.T) {
+	types, others := samples()
+	for _, name := range append(types, others...) {
+		for _, apiKey := range []string{"", "111111111111111"} {
+			s, err := openSource(name, true, false, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := s.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			x := examination{apiKey: apiKey}
+			x.examineBody(nil, body)
+			if got := ids(x.findings); len(got) > 0 {
+				t.Errorf("%s, with the API key %q, got %q, want nothing", name, apiKey, got)
+			}
+		}
+	}
+}
+
+// TestAcceptedNamesWhatIsUnknown: explain cannot know which claims the receiver
+// requires.
+func TestAcceptedNamesWhatIsUnknown(t *testing.T) {
+	s := genuine(t)
+	for _, tokenless := range []bool{false, true} {
+		args := []string{"explain", "-request", "-"}
+		if tokenless {
+			args = append(args, "-tokenless")
+		}
+		got, status := s.env.run(t, s.file(), args...)
+		says := strings.Contains(strings.Join(strings.Fields(got), " "), "only from the flags -require, -issuer and -audience")
+		if status != 0 || says == tokenless {
+			t.Errorf("tokenless: %t got %d and %s, which names the flags: %t", tokenless, status, got, says)
 		}
 	}
 }

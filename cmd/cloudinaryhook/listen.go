@@ -36,8 +36,8 @@ func runListen(ctx context.Context, p *process, args []string) error {
 	flags := flag.NewFlagSet("listen", flag.ContinueOnError)
 	flags.StringVar(&c.channel, "channel", "", "poll this `channel` of a trigger for poll://CHANNEL")
 	flags.StringVar(&c.batch, "batch", "", "poll this batch `ID` of a trigger for poll://*")
-	flags.StringVar(&c.addr, "addr", "", "instead of polling, receive at this `address`, such as 127.0.0.1:8080, behind a tunnel")
-	flags.StringVar(&c.forwardTo, "forward-to", "", "the app's `URL`, without a token, to which polled notifications are posted")
+	flags.StringVar(&c.addr, "addr", "", "instead of polling, receive at this `address`, such as 127.0.0.1:8081, behind a tunnel, in the app's place; the app gets nothing")
+	flags.StringVar(&c.forwardTo, "forward-to", "", "the app's `URL`, to which polled notifications are posted; listen adds a token, unless the URL has one")
 	flags.StringVar(&c.claims, "claims", "", "the claims of the token for -forward-to, as a `JSON` object; or give -tokenless")
 	flags.StringVar(&c.folder, "record", "", "keep each request as raw HTTP in this `folder`, for explain")
 	flags.BoolVar(&c.printOnly, "print", false, "only show whole notifications, and acknowledge none")
@@ -82,7 +82,9 @@ func (c *listenCommand) check(arguments int) error {
 		return usagef("give -forward-to URL, -print or -record FOLDER")
 	case c.printOnly && c.forwardTo != "":
 		return usagef("-print only shows: leave out -forward-to")
-	case c.forwardTo != "" && c.claims == "" && !c.x.tokenless:
+	case hasToken(c.forwardTo) && (c.claims != "" || c.x.tokenless):
+		return usagef("-forward-to has a token already, and listen uses it as it is: leave out -claims and -tokenless")
+	case c.forwardTo != "" && c.claims == "" && !c.x.tokenless && !hasToken(c.forwardTo):
 		return usagef(`give the token's -claims, as in -claims '{"album_id":"7"}', or -tokenless`)
 	case c.timeout <= 0 || c.timeout > maxForward:
 		return usagef("-timeout must be more than 0, and at most %v", maxForward)

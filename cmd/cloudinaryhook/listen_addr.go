@@ -22,7 +22,7 @@ func (c *listenCommand) receive(ctx context.Context) error {
 	}
 	server := &http.Server{Handler: http.HandlerFunc(c.serve), ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second}
 	c.warn()
-	fmt.Fprintf(c.stderr, "receiving at http://%s; Ctrl-C ends it\n", listener.Addr())
+	fmt.Fprintf(c.stderr, "receiving at http://%s in the place of the app, which gets nothing; Ctrl-C ends it\n", listener.Addr())
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		hurry, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)

@@ -65,7 +65,7 @@ func (c *listenCommand) poll(ctx context.Context) error {
 
 // prepare checks that notifications can be posted, before any is received.
 func (p *poller) prepare() (err error) {
-	if !p.x.tokenless {
+	if !p.x.tokenless && !hasToken(p.forwardTo) {
 		if p.claims, err = parseClaims(p.listenCommand.claims); err != nil {
 			return err
 		}
@@ -189,7 +189,7 @@ func (p *poller) notification(m *poll.Message) (*sender.Notification, error) {
 		claims.expire(2 * time.Hour)
 		var err error
 		if url, err = signURL(p.key, claims, url); err != nil {
-			return nil, err
+			return nil, inFlag("-forward-to", err)
 		}
 	}
 	return sender.Signed(url, m.Body, m.Timestamp, m.Signature), nil

@@ -92,6 +92,24 @@ func pollEnvironment() environment {
 	return e
 }
 
+// TestListenUsesTheTokenOfAURL, and needs neither -claims nor the token key.
+func TestListenUsesTheTokenOfAURL(t *testing.T) {
+	endpoint, store := newReceiver(t)
+	api := cloudinaryhooktest.NewPollServer(t)
+	api.Send("dev", "", []byte(oddBody))
+	url, _ := testEnvironment().run(t, "", "token", "-claims", `{"album_id":"42"}`, "-endpoint", endpoint)
+	keyless := pollEnvironment()
+	delete(keyless, keyVariable)
+	l := keyless.listen(t, "-api", api.URL, "-channel", "dev", "-forward-to", strings.TrimSpace(url))
+	l.until(`  201  `)
+	if got, status := l.interrupt(); status != 0 || strings.Contains(got, "eyJ") {
+		t.Errorf("got %d and %s, want 0 and no token", status, got)
+	}
+	if got := store.Deliveries()[0].Claims.AlbumID; got != "42" {
+		t.Errorf("album got %q, want that of the URL's token", got)
+	}
+}
+
 const oddBody = "{\"notification_type\" : \"upload\",\r\n\"public_id\":\"caf\xe9\\u001b[2J\",\"format\":\"jpg\",\"version\":1}\n"
 
 // TestListenForwards: listen posts a channel's notifications byte for byte,
@@ -342,7 +360,7 @@ func TestListenShowsTheStatusItAnswers(t *testing.T) {
 func TestListenReceives(t *testing.T) {
 	folder := t.TempDir()
 	l := testEnvironment().listen(t, "-addr", "127.0.0.1:0", "-record", folder, "-require", "album_id")
-	address := l.until(`receiving at (http://\S+);`)[1]
+	address := l.until(`receiving at (http://\S+) `)[1]
 	post := func(r *http.Request) int {
 		resp, err := http.DefaultClient.Do(r)
 		if err != nil {
@@ -471,7 +489,8 @@ func TestListenRefuses(t *testing.T) {
 		{"neither claims nor tokenless", []string{"-channel", "dev", "-forward-to", nowhere}, 2, "-claims"},
 		{"forwarding what is received", []string{"-addr", "127.0.0.1:0", "-forward-to", nowhere}, 2, "not for -addr"},
 		{"no URL", []string{"-channel", "dev", "-forward-to", "localhost:8080", "-tokenless"}, 2, "-forward-to: not an absolute"},
-		{"a URL with a token", []string{"-channel", "dev", "-forward-to", nowhere + "/?token=x", "-claims", "{}"}, 1, "token already"},
+		{"a URL with a token", []string{"-channel", "dev", "-forward-to", nowhere + "/?token=x", "-claims", "{}"}, 2, "-forward-to has a token"},
+		{"a URL that servers redirect", []string{"-channel", "dev", "-forward-to", nowhere + "//hook", "-claims", "{}"}, 1, "-forward-to: "},
 		{"no timeout", []string{"-channel", "dev", "-print", "-timeout", "0"}, 2, "-timeout"},
 		{"an address in use", []string{"-addr", strings.TrimPrefix(api.URL, "http://")}, 1, "address already in use"},
 	})

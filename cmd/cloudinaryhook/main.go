@@ -44,6 +44,7 @@
 //	send -n 1000 -c 16 upload                  many, and a table of how long they took
 //	send -retry -minute 1s upload              Cloudinary's retries, with seconds for minutes
 //	send -claims '{"album_id":"7"}' upload     a token for another album
+//	send -url "$NOTIFICATION_URL" upload       a URL that the server has made, with the token in it
 //	send -fresh body.json                      a body with a new request_id: no duplicate
 //	send -print curl upload                    the request as a command, instead of sending it
 //
@@ -71,7 +72,8 @@
 // find out whether the secret is wrong or the body was changed.
 //
 // If the receiver's settings are not the defaults, say so with flags, such as
-// -require album_id or -sha256-only. Explain judges a recorded request at the
+// -require album_id or -sha256-only. Without them, explain accepts a token that
+// lacks a claim which the receiver requires. Explain judges a recorded request at the
 // time of its Date header, or at -at.
 //
 // All causes are in docs/troubleshooting.md.
@@ -95,9 +97,10 @@
 //
 // With -addr it does not poll. It receives in the app's place, behind a tunnel,
 // explains what is wrong with each request, and answers 201 if it accepts the
-// request, and otherwise 401.
+// request, and otherwise 401. It saves nothing: the app never gets a notification
+// that listen has accepted.
 //
-//	cloudinaryhook listen -addr 127.0.0.1:8080 -record DIR
+//	cloudinaryhook listen -addr 127.0.0.1:8081 -record DIR
 //
 // Neither mode shows secrets or tokens. But recordings hold tokens and valid
 // signatures, so only your user can read the files.

@@ -74,12 +74,7 @@ func (e environment) run(t *testing.T, stdin string, args ...string) (output str
 func newReceiver(t *testing.T) (endpoint string, store *cloudinaryhooktest.MemoryStore) {
 	t.Helper()
 	store = new(cloudinaryhooktest.MemoryStore)
-	handler, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
-		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{cloudinaryhooktest.DefaultSecret}},
-		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(cloudinaryhooktest.DefaultKey)}, Require: []string{"album_id"}},
-		Processor: &cloudinaryhook.Processor{Store: store, Notify: func(context.Context, *cloudinaryhook.Delivery) error { return nil }},
-		MaxBody:   64 << 10,
-	})
+	handler, err := cloudinaryhook.NewHandler(receiverConfig(store))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +83,15 @@ func newReceiver(t *testing.T) (endpoint string, store *cloudinaryhooktest.Memor
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server.URL + "/hook", store
+}
+
+func receiverConfig(store cloudinaryhook.Store) cloudinaryhook.Config {
+	return cloudinaryhook.Config{
+		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{cloudinaryhooktest.DefaultSecret}},
+		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(cloudinaryhooktest.DefaultKey)}, Require: []string{"album_id"}},
+		Processor: &cloudinaryhook.Processor{Store: store, Notify: func(context.Context, *cloudinaryhook.Delivery) error { return nil }},
+		MaxBody:   64 << 10,
+	}
 }
 
 func writeFile(t *testing.T, content string) (name string) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
@@ -60,7 +59,7 @@ func parseSend(p *process, args []string) (*sendCommand, error) {
 	c := &sendCommand{process: p}
 	var f sendFlags
 	flags := flag.NewFlagSet("send", flag.ContinueOnError)
-	flags.StringVar(&c.sender.Endpoint, "url", defaultURL, "the receiver's `URL`, without a token")
+	flags.StringVar(&c.sender.Endpoint, "url", defaultURL, "the receiver's `URL`; send adds a token, unless the URL has one")
 	flags.StringVar(&f.secret, "secret", "", "API `secret`, for tests: others can read arguments; default: $"+secretVariable)
 	flags.StringVar(&f.claims, "claims", "", "the token's claims, as a `JSON` object; default: a test organization and album, or the claims of a stored Delivery")
 	flags.BoolVar(&f.tokenless, "tokenless", false, "send no token")
@@ -74,12 +73,10 @@ func parseSend(p *process, args []string) (*sendCommand, error) {
 	flags.DurationVar(&f.timeout, "timeout", 20*time.Second, "the `duration` to wait for an answer; Cloudinary waits 20 s")
 	flags.StringVar(&c.print, "print", "", "print the request instead of sending it; the only `format` is \"curl\", a command with a token and a signature")
 	flags.DurationVar(&c.sender.Age, "age", 0, "sign with a time this `duration` ago; receivers accept up to 2h, and up to 5m in the future (-5m)")
-	types, others := samples()
-	if err := p.parse(flags, "TYPE|SAMPLE|FILE|-", args,
-		"Types: "+strings.Join(types, ", ")+".", "Other samples: "+strings.Join(others, ", ")+"."); err != nil {
+	if err := p.parse(flags, "TYPE|SAMPLE|FILE|-", args, helpOnSamples()...); err != nil {
 		return nil, err
 	}
-	if err := c.check(flags.NArg()); err != nil {
+	if err := c.check(flags.NArg(), f); err != nil {
 		return nil, err
 	}
 	if f.sha256 {
@@ -96,7 +93,7 @@ func parseSend(p *process, args []string) (*sendCommand, error) {
 	return c, c.readClaims(f.claims)
 }
 
-func (c *sendCommand) check(arguments int) error {
+func (c *sendCommand) check(arguments int, f sendFlags) error {
 	switch {
 	case arguments != 1:
 		return usagef("give one of: a type, such as upload; the name of a sample; a file; - for standard input. Flags come before it")
@@ -106,8 +103,33 @@ func (c *sendCommand) check(arguments int) error {
 		return usagef(`-print knows "curl" only`)
 	case c.print != "" && (c.count > 1 || c.retry):
 		return usagef("-print writes one request: leave out -n and -retry")
+	case hasToken(c.sender.Endpoint) && (f.claims != "" || f.tokenless):
+		return usagef("-url has a token already, and send uses it as it is: leave out -claims and -tokenless, or take the token out of the URL")
 	}
 	return checkURL("-url", c.sender.Endpoint)
+}
+
+// urlToken returns the token in a URL's query, whatever it is.
+func urlToken(text string) (token string, ok bool) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" {
+		return "", false // checkURL refuses it
+	}
+	return u.Query().Get("token"), u.Query().Has("token")
+}
+
+func hasToken(url string) bool {
+	_, ok := urlToken(url)
+	return ok
+}
+
+// inFlag names the flag whose URL NotificationURL refuses. It leaves other errors
+// as they are.
+func inFlag(flag string, err error) error {
+	if errors.Is(err, cloudinaryhook.ErrInvalidURL) {
+		return fmt.Errorf("%s: %w", flag, err)
+	}
+	return err
 }
 
 // checkURL refuses a text that no request can be sent to. It does not look for
@@ -151,7 +173,7 @@ func (c *sendCommand) readSecrets(secret string, tokenless bool) error {
 		}
 	}
 	c.sender.Secret = secret
-	if tokenless {
+	if tokenless || hasToken(c.sender.Endpoint) {
 		return nil
 	}
 	var err error
@@ -160,8 +182,14 @@ func (c *sendCommand) readSecrets(secret string, tokenless bool) error {
 }
 
 // readClaims takes the claims of the flag, or else those of a stored Delivery,
-// so that it is for the same album again, or else test claims.
+// so that it is for the same album again, or else test claims. If the URL has a
+// token, the claims are that token's.
 func (c *sendCommand) readClaims(text string) (err error) {
+	if token, ok := urlToken(c.sender.Endpoint); ok {
+		t, _ := readToken(token) // send posts it even if it cannot be read
+		c.claims = t.claims
+		return nil
+	}
 	if text == "" && c.source.claims == nil {
 		text = `{"organization_id":"test-organization","album_id":"test-album"}`
 	}
@@ -186,7 +214,8 @@ func (c *sendCommand) notification() (*sender.Notification, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.sender.Sign(body, c.claims)
+	n, err := c.sender.Sign(body, c.claims)
+	return n, inFlag("-url", err)
 }
 
 // An attempt is one request and its result.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 )
 
 func TestAnswersInPlainWords(t *testing.T) {
@@ -31,10 +34,10 @@ func TestAnswersInPlainWords(t *testing.T) {
 		{"SHA-256", "", []string{"-sha256", "eager"}, "Accepted", 0},
 		{"own claims", "", []string{"-claims", `{"album_id":12345678901234567890}`, "upload"}, "Accepted", 0},
 		{"an hour old", "", []string{"-age", "1h", "upload"}, "Accepted", 0},
-		{"another secret", "", []string{"-secret", "another", "upload"}, "1. The API secret", 1},
+		{"another secret", "", []string{"-secret", "another", "upload"}, "refused: the receiver does not accept the signature or the token; the receiver's log says why.\n", 1},
 		{"no token", "", []string{"-tokenless", "upload"}, "refused: it was sent without a token", 1},
-		{"no album", "", []string{"-claims", `{}`, "upload"}, "does not accept the signature or the token; check three things", 1},
-		{"an expired token", "", []string{"-claims", `{"album_id":"1","exp":1}`, "upload"}, "refused: its token has expired: exp in the claims is 1970-01-01T00:00:01Z.\nIf that is not why, check", 1},
+		{"no album", "", []string{"-claims", `{}`, "upload"}, "does not accept the signature or the token; the receiver's log says why.\n", 1},
+		{"an expired token", "", []string{"-claims", `{"album_id":"1","exp":1}`, "upload"}, "refused: its token has expired: exp in the claims is 1970-01-01T00:00:01Z.\nIf that is not why, the receiver's log says why.\n", 1},
 		{"stale", "", []string{"-age", "3h", "upload"}, "refused: its timestamp is 3h0m0s old", 1},
 		{"of the future", "", []string{"-age", "-10m", "upload"}, "refused: its timestamp is 10m0s in the future", 1},
 		{"many without a token", "", []string{"-n", "2", "-tokenless", "upload"}, "\n401: refused: it was sent without a token", 1},
@@ -49,6 +52,9 @@ func TestAnswersInPlainWords(t *testing.T) {
 			if status != tt.status || !strings.Contains(got, tt.want) {
 				t.Errorf("got %d and %q, want %d and %q", status, got, tt.status, tt.want)
 			}
+			if strings.Count(got, "\n") > 5 && status != 0 && tt.name != "many without a token" {
+				t.Errorf("got %s, want five lines at most", got)
+			}
 			for _, secret := range []string{"eyJ", "another"} {
 				if strings.Contains(got, secret) {
 					t.Errorf("the output holds %q: %s", secret, got)
@@ -58,8 +64,8 @@ func TestAnswersInPlainWords(t *testing.T) {
 	}
 	other := testEnvironment()
 	other[keyVariable] = strings.Repeat("k", 32)
-	if got, status := other.run(t, "", "send", "-url", endpoint, "upload"); status != 1 || !strings.Contains(got, "2. The token") {
-		t.Errorf("another key got %d and %q, want 1 and the token among the causes", status, got)
+	if got, status := other.run(t, "", "send", "-url", endpoint, "upload"); status != 1 || !strings.Contains(got, "cloudinaryhook explain") {
+		t.Errorf("another key got %d and %q, want 1 and a pointer to explain", status, got)
 	}
 	if got, status := testEnvironment().run(t, "", "send", "-url", endpoint+"/elsewhere", "upload"); status != 1 || !strings.Contains(got, "nothing is mounted") {
 		t.Errorf("another path got %d and %q, want 404 explained", status, got)
@@ -77,12 +83,122 @@ func TestEveryAnswerIsExplained(t *testing.T) {
 			t.Errorf("%v is answered %d, which has no explanation", err, cloudinaryhook.StatusCode(err))
 		}
 	}
-	for status, want := range map[int]string{201: `"cloudinaryhook listen"`, 202: "asks for 200", 418: "never gives this answer", 599: "again"} {
+	for status, want := range map[int]string{400: "Or it was cut off on the way, before its signature was checked", 201: `"cloudinaryhook listen"`, 202: "asks for 200", 418: "never gives this answer", 599: "again"} {
 		a := attempt{}
 		a.answer.Status = status
-		if got := explainAttempt(a); !strings.Contains(got, want) {
+		if got := strings.Join(strings.Fields(explainAttempt(a)), " "); !strings.Contains(got, want) {
 			t.Errorf("%d got %q, want %q", status, got, want)
 		}
+	}
+}
+
+// TestAFailureIsExplained: an answer 500 says that the notification is genuine
+// only if the receiver has authenticated it.
+func TestAFailureIsExplained(t *testing.T) {
+	failed := errors.New("the database is down")
+	tests := []struct {
+		name    string
+		change  func(*cloudinaryhook.Config)
+		around  func(http.Handler) http.Handler
+		genuine bool
+	}{
+		{"Save fails", func(c *cloudinaryhook.Config) {
+			c.Processor.Store = failingStore{failed}
+		}, nil, true},
+		{"Notify fails", func(c *cloudinaryhook.Config) {
+			c.Processor.Notify = func(context.Context, *cloudinaryhook.Delivery) error { return failed }
+		}, nil, true},
+		{"SecretsFor fails", func(c *cloudinaryhook.Config) {
+			c.Signature.Secrets = nil
+			c.SecretsFor = func(context.Context, *cloudinaryhook.Claims) ([]string, error) { return nil, failed }
+		}, nil, false},
+		{"the body is read before", nil, func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				next.ServeHTTP(w, r)
+			})
+		}, false},
+		{"another server fails", nil, func(http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+		}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			config := receiverConfig(new(cloudinaryhooktest.MemoryStore))
+			if tt.change != nil {
+				tt.change(&config)
+			}
+			var handler http.Handler
+			handler, err := cloudinaryhook.NewHandler(config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.around != nil {
+				handler = tt.around(handler)
+			}
+			server := httptest.NewServer(handler)
+			defer server.Close()
+			got, status := testEnvironment().run(t, "", "send", "-url", server.URL, "upload")
+			if status != 1 || !strings.HasPrefix(got, "500 after") {
+				t.Fatalf("got %d and %q, want 1 and the status 500", status, got)
+			}
+			if says := strings.Contains(got, ": genuine"); says != tt.genuine {
+				t.Errorf("got %q, which says genuine: %t, want %t", got, says, tt.genuine)
+			}
+			if says := strings.Contains(got, "SecretsFor"); says == tt.genuine {
+				t.Errorf("got %q, which names SecretsFor: %t, want %t", got, says, !tt.genuine)
+			}
+		})
+	}
+}
+
+// A failingStore cannot save.
+type failingStore struct{ err error }
+
+func (s failingStore) Save(context.Context, *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+	return 0, s.err
+}
+func (s failingStore) Complete(context.Context, string, error) error { return s.err }
+
+// TestAcceptedMeansSaved: a receiver that does nothing with a type accepts it
+// too. So "accepted" must not say that anything was processed.
+func TestAcceptedMeansSaved(t *testing.T) {
+	endpoint, _ := newReceiver(t)
+	got, _ := testEnvironment().run(t, "", "send", "-url", endpoint, "moderation")
+	if !strings.Contains(got, "Accepted and saved.\n") || strings.Contains(got, "processed") {
+		t.Errorf("got %q, want that it is saved, and nothing about processing", got)
+	}
+}
+
+// TestSendUsesTheTokenOfAURL: the URL that a server has made is tested as it
+// is, without the token key.
+func TestSendUsesTheTokenOfAURL(t *testing.T) {
+	endpoint, store := newReceiver(t)
+	tests := []struct {
+		name, claims string
+		status       int
+		says         string
+	}{
+		{"good", `{"album_id":"42"}`, 0, "Accepted and saved."},
+		{"expired", `{"album_id":"42","exp":1}`, 1, "its token has expired"},
+		{"without an album", `{"organization_id":"a"}`, 1, "refused: the receiver does not accept"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			url, status := testEnvironment().run(t, "", "token", "-claims", tt.claims, "-endpoint", endpoint+"?a=1")
+			if status != 0 {
+				t.Fatalf("token got %d: %s", status, url)
+			}
+			keyless := testEnvironment()
+			delete(keyless, keyVariable)
+			got, status := keyless.run(t, "", "send", "-url", strings.TrimSpace(url), "upload")
+			if status != tt.status || !strings.Contains(got, tt.says) {
+				t.Errorf("got %d and %q, want %d and %q", status, got, tt.status, tt.says)
+			}
+		})
+	}
+	if all := store.Deliveries(); len(all) != 1 || all[0].Claims.AlbumID != "42" {
+		t.Errorf("got deliveries %v, want one, for the album of the URL's token", all)
 	}
 }
 
@@ -134,9 +250,12 @@ func TestHelpListsWhatCanBeSent(t *testing.T) {
 	endpoint, store := newReceiver(t)
 	types, others := samples()
 	for _, name := range append(types, others...) {
-		if !regexp.MustCompile(`[ :]` + name + `[,.]`).MatchString(help) {
+		if !regexp.MustCompile(`[ :]` + name + `( \(the sample [a-z-]+\))?[,.]`).MatchString(help) {
 			t.Errorf("-h does not list %s", name)
 		}
+	}
+	if says := "upload (the sample upload-simple)"; !strings.Contains(help, says) {
+		t.Errorf("-h got %s, want %q in it", help, says)
 	}
 	for _, name := range []string{"upload", "eager", "error", "delete", "upload-latin1", "unknown"} {
 		if got, status := testEnvironment().run(t, "", "send", "-url", endpoint, name); status != 0 {
@@ -352,7 +471,9 @@ func TestSendRefuses(t *testing.T) {
 		{"a folder", []string{os.TempDir()}, 1, "directory"},
 		{"no claims", []string{"-claims", "null", "upload"}, 2, "JSON object"},
 		{"claims and more", []string{"-claims", "{}{}", "upload"}, 2, "JSON object"},
-		{"a URL with a token", []string{"-url", "http://127.0.0.1/?token=x", "upload"}, 1, "token already"},
+		{"a URL with a token, and claims", []string{"-url", "http://127.0.0.1/?token=x", "-claims", "{}", "upload"}, 2, "-url has a token"},
+		{"a URL with a token, and no token", []string{"-url", "http://127.0.0.1/?token=x", "-tokenless", "upload"}, 2, "-url has a token"},
+		{"a URL that servers redirect", []string{"-url", "http://127.0.0.1//hook", "upload"}, 1, "-url: "},
 		{"no URL", []string{"-url", "localhost:8080/?token=secret", "-tokenless", "upload"}, 2, "-url: not an absolute"},
 		{"none", []string{"-n", "0", "upload"}, 2, "at least"},
 		{"another language", []string{"-print", "wget", "upload"}, 2, "curl"},

@@ -29,6 +29,8 @@ func runToken(_ context.Context, p *process, args []string) error {
 		return p.checkToken()
 	case *claims == "":
 		return usagef(`-claims is missing, for example -claims '{"album_id":"7"}'; {} means no claims`)
+	case hasToken(*endpoint):
+		return usagef("-endpoint has a token already: give the receiver's URL without one. To see a token's content, use -check")
 	case *expires < 0:
 		return usagef("-expires is negative")
 	}
@@ -43,7 +45,7 @@ func runToken(_ context.Context, p *process, args []string) error {
 	set.expire(*expires)
 	result, err := signURL(key, set, *endpoint)
 	if err != nil {
-		return err
+		return inFlag("-endpoint", err)
 	}
 	_, err = fmt.Fprintln(p.stdout, result)
 	return err

@@ -63,7 +63,8 @@ func TestTokenRefuses(t *testing.T) {
 		{"no claims", nil, 2, "-claims is missing"},
 		{"claims that are no object", []string{"-claims", "[]"}, 2, "JSON object"},
 		{"negative", []string{"-claims", "{}", "-expires", "-1h"}, 2, "negative"},
-		{"an endpoint with a token", []string{"-claims", "{}", "-endpoint", "https://app.example/?token=x"}, 1, "token already"},
+		{"an endpoint with a token", []string{"-claims", "{}", "-endpoint", "https://app.example/?token=x"}, 2, "-endpoint has a token"},
+		{"an endpoint that servers redirect", []string{"-claims", "{}", "-endpoint", "https://app.example//hook"}, 1, "-endpoint: "},
 		{"no URL", []string{"-claims", "{}", "-endpoint", "app.example"}, 1, "not an absolute"},
 		{"nothing to check", []string{"-check"}, 2, "no token on standard input"},
 	})
@@ -98,6 +99,13 @@ func TestCheck(t *testing.T) {
 		{"no key", good, environment{}, 1, []string{`"album_id": "7"`, " key-missing: "}},
 		{"&amp;", "https://app.example/hook?a=1&amp;token=" + good, testEnvironment(), 1, []string{" token-amp: "}},
 		{"no token", "hello", testEnvironment(), 1, []string{" token-not: "}},
+		{"a URL and an error", "https://app.example/hook?token=" + good + " <nil>", testEnvironment(), 1, []string{" token-more: "}},
+		{"a URL and a status", "https://app.example/hook?token=" + good + " 200 OK", testEnvironment(), 1, []string{" token-more: "}},
+		{"a token and a word", good + "\n200", testEnvironment(), 1, []string{" token-more: "}},
+		{"a URL in JSON", `{"url":"https://app.example/hook?token=` + good + `"}`, testEnvironment(), 1, []string{" token-more: "}},
+		{"a URL in a sentence", "It is https://app.example/hook?token=" + good + ".", testEnvironment(), 1, []string{" token-more: "}},
+		{"a URL and a semicolon", "https://app.example/hook?token=" + good + "; 200", testEnvironment(), 1, []string{" token-more: "}},
+		{"a URL of a log", "https://app.example/hook?token=REDACTED", testEnvironment(), 1, []string{" token-hidden: "}},
 		{"text that moves the cursor", sign(jwt.MapClaims{"a": "\u009b2J\u202e"}, older), testEnvironment(), 1, []string{`"a": "\u009b2J\u202e"`}},
 	}
 	for _, tt := range tests {

@@ -28,7 +28,7 @@ import (
 // A Sender signs for one product environment. It is safe for concurrent use as
 // long as its fields are not changed.
 type Sender struct {
-	Endpoint string      // the receiver's URL, without a token
+	Endpoint string      // the receiver's URL, without a token unless Key is nil
 	Secret   string      // the API secret
 	Hash     crypto.Hash // 0: SHA-1, Cloudinary's default
 	Key      []byte      // the token key; nil: no token
