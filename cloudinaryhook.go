@@ -320,10 +320,7 @@ func (d *Delivery) UnmarshalJSON(data []byte) error {
 
 // LogValue returns the parts of a delivery that may be logged. It leaves out
 // the claims, and the body, which may name people and hold tokens.
-func (d *Delivery) LogValue() slog.Value {
-	if d == nil {
-		return slog.Value{}
-	}
+func (d Delivery) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("id", d.ID),
 		slog.String("type", string(d.Type)),
@@ -351,6 +348,11 @@ type Image struct {
 	Claims   *Claims // who it is for
 	Asset            // what it is
 	Delivery *Delivery
+}
+
+// LogValue returns the parts of an image that may be logged.
+func (i Image) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("key", i.Key), slog.String("public_id", i.PublicID))
 }
 
 // A State says how much of the work on a delivery is done.

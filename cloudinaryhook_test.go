@@ -232,10 +232,10 @@ func TestDeliveryJSONRefuses(t *testing.T) {
 func TestDeliveryLogValue(t *testing.T) {
 	var out bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&out, nil))
-	d := newDelivery(t, `{"public_id":"pub","tags":["in the body"]}`, `{"album_id":"in the claims"}`, 1)
-	var none *Delivery
-	logger.Info("m", "delivery", d, "none", none)
-	if got := out.String(); !strings.Contains(got, d.ID) || !strings.Contains(got, "pub") || strings.Contains(got, "in the") {
+	d := newDelivery(t, `{"notification_type":"upload","public_id":"pub","tags":["in the body"]}`, `{"album_id":"in the claims"}`, 1)
+	img, _ := d.Image()
+	logger.Info("m", "delivery", d, "value", *d, "image", img, "value", *img)
+	if got := out.String(); strings.Count(got, d.ID) != 2 || strings.Count(got, img.Key) != 2 || strings.Count(got, "=pub") != 4 || strings.Contains(got, "in the") {
 		t.Errorf("log line got %s, want ID and public ID without body and claims", got)
 	}
 }

@@ -52,10 +52,9 @@ type Config struct {
 	// was verified and before the body is read. If the look-up is slow, use a
 	// cache. Its context ends with the request, or after Timeout.
 	//
-	// If it returns no secrets and no error, the tenant is unknown. The error is
-	// [ErrUnknownTenant], and the answer 401. If it returns an error, panics, or
-	// returns a secret that Signature.Secrets may not have, the error is
-	// [ErrSecretsFor], and the answer 500.
+	// If it returns no secrets and no error, the tenant is unknown: 401, with
+	// [ErrUnknownTenant]. If it returns an error, panics, or returns a secret that
+	// Signature.Secrets may not have: 500, with [ErrSecretsFor].
 	SecretsFor func(ctx context.Context, claims *Claims) ([]string, error)
 
 	// MaxBody is the largest body in bytes; 0 means 4 MiB.
@@ -151,7 +150,7 @@ func (c *Config) check() error {
 			return err
 		}
 	}
-	return c.Processor.check()
+	return c.Processor.check(false)
 }
 
 // ServeHTTP answers one notification. The answer's body is empty if the
@@ -166,12 +165,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var failure error // a panic that nothing else recovers, as in r.Body
 	defer func() {    // deferred, because the app's code may end the goroutine
 		result.err = cmp.Or(result.err, failure)
+		if d == nil && r.ProtoMajor == 1 && time.Since(start) >= h.config.Timeout {
+			w.Header().Set("Connection", "close") // its context may have ended, see limitReading
+		}
 		h.finish(ctx, w, start, d, result)
 	}()
 	guard.Run(&failure, ErrReceive, func() error {
 		deadline := start.Add(h.config.Timeout)
-		limitReading(w, r, deadline)
+		limited := limitReading(w, r, deadline)
 		if d, result.err = h.Authenticate(r); result.err == nil {
+			if limited {
+				_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+			}
 			work, cancel := context.WithDeadline(ctx, deadline)
 			defer cancel()
 			h.config.Processor.accept(work, d, &result)
@@ -207,17 +212,19 @@ func (h *Handler) finish(ctx context.Context, w http.ResponseWriter, start time.
 	}
 }
 
-// limitReading ends reads from the connection at the deadline, if the connection
-// has deadlines and the server does not end reads earlier. This matters for a
-// refused request too. If nobody has read its body, net/http reads it before it
-// answers over HTTP/1.1, and would wait without end. Before the next request,
-// net/http removes the deadline.
-func limitReading(w http.ResponseWriter, r *http.Request, deadline time.Time) {
+// limitReading ends reads from the connection at the deadline, unless the server ends
+// them earlier, and reports whether it does. Without it, net/http would wait without
+// end for the rest of a refused body, before it answers over HTTP/1.1.
+//
+// The deadline must go once the body is here. If middleware has read the body,
+// net/http already waits for the next request. A deadline that ends this wait ends
+// the context of all later requests on the connection.
+func limitReading(w http.ResponseWriter, r *http.Request, deadline time.Time) bool {
 	server, ok := r.Context().Value(http.ServerContextKey).(*http.Server)
 	if ok && server.ReadTimeout > 0 && server.ReadTimeout <= time.Until(deadline) {
-		return
+		return false
 	}
-	_ = http.NewResponseController(w).SetReadDeadline(deadline) // fails if the connection has no deadlines
+	return http.NewResponseController(w).SetReadDeadline(deadline) == nil // fails if the connection has no deadlines
 }
 
 // Authenticate makes all checks and nothing else: method, token, signature
@@ -332,13 +339,12 @@ func framing(r *http.Request) string {
 	if r.ContentLength >= 0 {
 		text = fmt.Sprintf("%d bytes were declared", r.ContentLength)
 	}
-	switch encoding := r.Header.Get("Content-Encoding"); encoding {
-	case "":
-		return text
-	case "gzip", "deflate", "br", "zstd":
-		return text + ", with Content-Encoding " + encoding
+	if encoding := r.Header.Get("Content-Encoding"); slices.Contains([]string{"gzip", "deflate", "br", "zstd"}, encoding) {
+		text += ", with Content-Encoding " + encoding
+	} else if encoding != "" {
+		text += ", with an unknown Content-Encoding"
 	}
-	return text + ", with an unknown Content-Encoding"
+	return text
 }
 
 // readBody reads the whole body into one buffer. A body over the limit has an error
@@ -396,7 +402,7 @@ func readAll(body io.Reader, declared, limit int64) ([]byte, error) {
 // readError keeps the kind of an error and drops its text. The text may quote the
 // body: the parser of chunks quotes a line that it cannot parse.
 func readError(err error) error {
-	e := guard.Seal(ErrBodyRead, err, nil)
+	e := guard.Seal(ErrBodyRead, err)
 	if limit, ok := errors.AsType[*http.MaxBytesError](e); ok && limit != nil {
 		return fmt.Errorf("%w: a limit of %d bytes was set before the handler", ErrBodyTooLarge, limit.Limit)
 	}

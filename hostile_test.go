@@ -379,24 +379,56 @@ func TestSlowAndBrokenClients(t *testing.T) {
 // is not done, though the work was late.
 func TestReadDeadlineDoesNotOutliveTheRequest(t *testing.T) {
 	const timeout = 100 * time.Millisecond
-	for name, work := range map[string]time.Duration{"work in time": 0, "work too late": 2 * timeout} {
-		t.Run(name, func(t *testing.T) {
+	hang := func(ctx context.Context) error { <-ctx.Done(); time.Sleep(timeout / 2); return ctx.Err() }
+	tests := []struct {
+		name       string
+		readBefore bool                        // by middleware
+		secretsFor func(context.Context) error // of the first request
+		work       time.Duration
+		status     int // of the first request
+	}{
+		{"work in time", false, nil, 0, 201},
+		{"work too late", false, nil, 2 * timeout, 201},
+		{"read before, and work too late", true, nil, 2 * timeout, 201},
+		{"read before, and the secrets hang", true, hang, 0, 500},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			first := true
 			s := newSocketServer(t, func(c *Config) {
 				c.Timeout = timeout
-				c.Processor.Notify = func(context.Context, *Delivery) error { time.Sleep(work); return nil }
-				observe := c.Observe
-				c.Observe = func(ctx context.Context, o Outcome) { o.Err = ctx.Err(); observe(ctx, o) }
+				c.Processor.Notify = func(context.Context, *Delivery) error { time.Sleep(tt.work); return nil }
+				c.Signature.Secrets = nil
+				c.SecretsFor = func(ctx context.Context, _ *Claims) ([]string, error) {
+					if first && tt.secretsFor != nil {
+						return nil, tt.secretsFor(ctx)
+					}
+					return []string{testSecret}, ctx.Err() // the context of the connection, which must live
+				}
+			})
+			handler := s.Config.Handler
+			s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if tt.readBefore {
+					body, _ := io.ReadAll(r.Body)
+					r.Body = io.NopCloser(bytes.NewReader(body))
+				}
+				handler.ServeHTTP(w, r)
 			})
 			conn := dial(t, s.addr())
 			answers := bufio.NewReader(conn)
-			for range 2 {
+			for _, want := range []int{tt.status, 201} {
 				_, _ = io.WriteString(conn, head(folderStub, contentLength(len(folderStub)))+folderStub)
-				if resp, err := http.ReadResponse(answers, nil); err != nil || resp.StatusCode != 201 { //nolint:bodyclose // it is empty
-					t.Fatalf("answer got %v and %v, want 201", resp, err)
+				resp, err := http.ReadResponse(answers, nil)
+				if err != nil || resp.StatusCode != want { //nolint:bodyclose // it is small
+					t.Fatalf("answer got %v and %v, want %d", resp, err, want)
 				}
-				if o := s.outcome(t); o.Err != nil {
-					t.Errorf("the context of Observe got %v, want nil", o.Err)
+				_, _ = io.Copy(io.Discard, resp.Body)
+				if resp.Close {
+					conn = dial(t, s.addr())
+					answers = bufio.NewReader(conn)
 				}
+				s.outcome(t)
+				first = false
 				time.Sleep(2 * timeout) // past the deadline of the request
 			}
 		})

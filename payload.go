@@ -1,12 +1,10 @@
 package cloudinaryhook
 
 import (
-	"bytes"
 	"encoding/json"
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/cloudinaryhook/cloudinaryhook/internal/lenient"
 )
@@ -118,33 +116,11 @@ type Payload interface {
 // as in EXIF metadata. Bytes that are not UTF-8, as in some file names, are
 // replaced.
 func ParsePayload(body []byte) (Payload, error) {
-	if p := decodeUsual(body); p != nil {
-		return p, nil
-	}
 	n := new(Notification)
 	if _, err := parseEnvelope(body, n); err != nil {
 		return nil, err
 	}
 	return decodePayload(body, n), nil
-}
-
-// decodeUsual decodes the usual body in one pass: its type comes first, every member
-// fits, and no name repeats on any level. For any other body it returns nil, and
-// the caller needs two passes.
-func decodeUsual(body []byte) Payload {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(body), lenient.Options)
-	_, _ = dec.ReadToken()
-	first, _ := dec.ReadToken()
-	name := first.String()
-	value, err := dec.ReadValue() // fails if a read before it failed
-	if err != nil || name != "notification_type" || value.Kind() != '"' || len(value) == len(`""`) {
-		return nil
-	}
-	w := newDecodable(&Notification{Type: NotificationType(lenient.Unquote(value))})
-	if jsonv2.Unmarshal(body, w, lenient.Options, jsonv2.WithUnmarshalers(shapes), jsontext.AllowDuplicateNames(false)) != nil {
-		return nil
-	}
-	return w.payload()
 }
 
 // decodePayload decodes a body from which parseEnvelope has made n.

@@ -3,7 +3,6 @@ package cloudinaryhook
 import (
 	"bytes"
 	"encoding/json"
-	"reflect"
 	"testing"
 	"time"
 
@@ -35,9 +34,6 @@ func FuzzParsePayload(f *testing.F) {
 		}
 		if diff := cmp.Diff(env.Notification, p.Common()); diff != "" && len(env.Tags) <= 1000 { // more may count as one mismatch
 			t.Errorf("%q: the payload differs from the envelope (-envelope +payload):\n%s", body, diff)
-		}
-		if want := decodePayload(body, env.Notification); !reflect.DeepEqual(p, want) {
-			t.Errorf("in one pass the payload is %+v, in two %+v", p, want)
 		}
 		for _, path := range p.rest().Mismatched {
 			if _, ok := p.rest().Extra[topName(path)]; !ok {

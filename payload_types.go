@@ -97,12 +97,12 @@ type decodable interface{ payload() Payload }
 
 func newDecodable(n *Notification) decodable {
 	if n.Type == "" && n.PublicID != "" {
-		return new(whole[UploadPayload, *UploadPayload]) // uploads of 2019 have no notification_type
+		return typed[UploadPayload]() // uploads of 2019 have no notification_type
 	}
-	if typed, ok := payloadTypes[n.Type]; ok {
-		return typed()
+	if known, ok := payloadTypes[n.Type]; ok {
+		return known()
 	}
-	return new(whole[UnknownPayload, *UnknownPayload])
+	return typed[UnknownPayload]()
 }
 
 // A whole is a payload, and the members that it has no field for. Go 1.27 and
@@ -983,6 +983,10 @@ func unmarshalError(dec *jsontext.Decoder, e *NotificationError) error {
 	return jsonv2.UnmarshalDecode(dec, (*object)(e))
 }
 
+// asAWhole replaces the functions that skip a value which does not fit: half a
+// rectangle is worse than none.
+var asAWhole = jsonv2.WithUnmarshalers(lenient.Numbers)
+
 func unmarshalShare(dec *jsontext.Decoder, s *NamedShare) error {
 	*s = NamedShare{}
 	open, err := dec.ReadToken()
@@ -992,10 +996,10 @@ func unmarshalShare(dec *jsontext.Decoder, s *NamedShare) error {
 	if open.Kind() != '[' {
 		return lenient.ErrShape
 	}
-	if err := jsonv2.UnmarshalDecode(dec, &s.Name, jsonv2.WithUnmarshalers(lenient.Numbers)); err != nil {
+	if err := jsonv2.UnmarshalDecode(dec, &s.Name, asAWhole); err != nil {
 		return err
 	}
-	if err := jsonv2.UnmarshalDecode(dec, &s.Percent, jsonv2.WithUnmarshalers(lenient.Numbers)); err != nil {
+	if err := jsonv2.UnmarshalDecode(dec, &s.Percent, asAWhole); err != nil {
 		return err
 	}
 	if end, err := dec.ReadToken(); err != nil || end.Kind() != ']' {
@@ -1013,7 +1017,7 @@ func unmarshalPoint(dec *jsontext.Decoder, p *Point) error { return unmarshalFlo
 // unmarshalFloats takes a list of exactly as many numbers, or null.
 func unmarshalFloats(dec *jsontext.Decoder, fields ...*float64) error {
 	list := make([]float64, 0, 4)
-	if err := jsonv2.UnmarshalDecode(dec, &list, jsonv2.WithUnmarshalers(lenient.Numbers)); err != nil {
+	if err := jsonv2.UnmarshalDecode(dec, &list, asAWhole); err != nil {
 		return err
 	}
 	if list == nil { // null

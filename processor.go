@@ -86,7 +86,7 @@ func (p *Processor) Accept(ctx context.Context, d *Delivery) (State, error) {
 // rejected. It is for workers that share the receivers' Store.
 func (p *Processor) Process(ctx context.Context, d *Delivery) error {
 	return p.run(ctx, d, func(r *result) {
-		if r.err = p.ready(d); r.err == nil {
+		if r.err = p.ready(d, true); r.err == nil {
 			ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.Timeout, defaultTimeout))
 			defer cancel()
 			p.process(ctx, d, r)
@@ -108,7 +108,7 @@ func (p *Processor) Process(ctx context.Context, d *Delivery) error {
 func (p *Processor) Resume(ctx context.Context, pending iter.Seq2[*Delivery, error]) error {
 	var errs []error
 	listing := p.run(ctx, nil, func(r *result) {
-		if r.err = p.check(); r.err != nil {
+		if r.err = p.check(true); r.err != nil {
 			return
 		}
 		guard.Run(&r.err, ErrPending, func() error {
@@ -145,7 +145,7 @@ func (p *Processor) resume(ctx context.Context, d *Delivery, listed error) error
 // again. It returns the error of ctx. If p is misconfigured, it returns at once
 // with an error that wraps [ErrMisconfigured].
 func (p *Processor) ResumeEvery(ctx context.Context, interval time.Duration, pending func(ctx context.Context, before time.Time) iter.Seq2[*Delivery, error]) error {
-	if err := p.check(); err != nil {
+	if err := p.check(true); err != nil {
 		return err
 	}
 	if interval <= 0 || pending == nil {
@@ -166,7 +166,7 @@ func (p *Processor) ResumeEvery(ctx context.Context, interval time.Duration, pen
 }
 
 // check refuses a Processor that would report work as done without doing any.
-func (p *Processor) check() error {
+func (p *Processor) check(works bool) error {
 	switch {
 	case p == nil:
 		return fmt.Errorf("%w: Processor is nil", ErrMisconfigured)
@@ -176,17 +176,19 @@ func (p *Processor) check() error {
 		return fmt.Errorf("%w: a Deferred Processor has no Images and no Notify", ErrMisconfigured)
 	case !p.Deferred && p.Images == nil && p.Notify == nil:
 		return fmt.Errorf("%w: Processor has neither Images nor Notify and is not Deferred", ErrMisconfigured)
+	case works && p.Deferred:
+		return fmt.Errorf("%w: a Deferred Processor does not process", ErrMisconfigured)
 	case p.Timeout < 0 || p.GiveUpAfter < 0:
 		return fmt.Errorf("%w: Processor.Timeout or Processor.GiveUpAfter is negative", ErrMisconfigured)
 	}
 	return nil
 }
 
-func (p *Processor) ready(d *Delivery) error {
+func (p *Processor) ready(d *Delivery, works bool) error {
 	if d == nil {
 		return fmt.Errorf("%w: it is nil", ErrInvalidDelivery)
 	}
-	return p.check()
+	return p.check(works)
 }
 
 // A result says how far a delivery has come. Each step fills in its part, so that
@@ -213,7 +215,7 @@ func (p *Processor) run(ctx context.Context, d *Delivery, work func(*result)) (r
 }
 
 func (p *Processor) accept(ctx context.Context, d *Delivery, r *result) {
-	if r.err = p.ready(d); r.err != nil {
+	if r.err = p.ready(d, false); r.err != nil {
 		return
 	}
 	guard.Run(&r.err, ErrSave, func() (err error) {
@@ -236,10 +238,6 @@ func (p *Processor) accept(ctx context.Context, d *Delivery, r *result) {
 }
 
 func (p *Processor) process(ctx context.Context, d *Delivery, r *result) {
-	if p.Deferred {
-		r.err = fmt.Errorf("%w: a Deferred Processor does not process", ErrMisconfigured)
-		return
-	}
 	var cause error
 	if img, ok := d.Image(); ok && p.Images != nil {
 		cause = p.work(ctx, ErrCreateImage, func() error { return p.Images.CreateImage(ctx, img) }, r)
@@ -269,6 +267,8 @@ func (p *Processor) complete(ctx context.Context, d *Delivery, cause error, r *r
 	guard.Run(&r.err, ErrComplete, func() error { return p.Store.Complete(ctx, d.ID, cause) })
 	if r.err == nil {
 		r.after, r.rejected = StateDone, cause
+	} else if cause != nil {
+		r.err = fmt.Errorf("%w (after: %v)", r.err, cause)
 	}
 }
 

@@ -155,6 +155,9 @@ func TestDeferred(t *testing.T) {
 	if err := p.Process(t.Context(), d); !errors.Is(err, ErrMisconfigured) {
 		t.Errorf("Process got %v, want %v", err, ErrMisconfigured)
 	}
+	if err := p.ResumeEvery(t.Context(), time.Minute, pendingFunc(seq(d))); !errors.Is(err, ErrMisconfigured) || !errors.Is(p.Resume(t.Context(), seq(d)), ErrMisconfigured) {
+		t.Errorf("ResumeEvery got %v, and Resume perhaps something else; want %v of both", err, ErrMisconfigured)
+	}
 	worker := Processor{Store: store, Images: &calls{}}
 	if err := worker.Process(t.Context(), d); err != nil || store.state(d.ID) != StateDone {
 		t.Errorf("a worker's Process got %v and state %v, want %v", err, store.state(d.ID), StateDone)
@@ -341,27 +344,6 @@ func TestOddErrors(t *testing.T) {
 	}
 }
 
-// TestAppErrorsAreFound: what wraps an app's own error finds it, however deep.
-func TestAppErrorsAreFound(t *testing.T) {
-	cause := &url.Error{Op: "Get", Err: context.Canceled}
-	for name, err := range map[string]error{
-		"as it is":         cause,
-		"wrapped":          fmt.Errorf("while: %w", cause),
-		"joined":           errors.Join(errors.New("first"), fmt.Errorf("while: %w", cause)),
-		"marked Permanent": errors.Join(errors.New("first"), Permanent(cause)),
-		"of a processor":   (&Processor{Store: &memory{doneErr: cause}, Images: &calls{}}).Process(t.Context(), newDelivery(t, folderStub, "{}", 1)),
-	} {
-		p := Processor{Store: &memory{}, Images: &calls{createErr: err}}
-		_, got := p.Accept(t.Context(), newDelivery(t, untypedImage, "{}", 1))
-		if found, ok := errors.AsType[*url.Error](got); !ok || found != cause || !errors.Is(got, context.Canceled) || !errors.Is(got, cause) || errors.Is(got, context.DeadlineExceeded) {
-			t.Errorf("%s: got %v, which does not tell its cause", name, got)
-		}
-		if want := ErrCreateImage.Error() + ": " + err.Error(); got.Error() != want {
-			t.Errorf("%s: text got %q, want %q", name, got, want)
-		}
-	}
-}
-
 // TestDeadline: what a creator achieves after the deadline counts, what it
 // fails at is not held against the notification.
 func TestDeadline(t *testing.T) {
@@ -461,7 +443,6 @@ func TestGivingUp(t *testing.T) {
 		{"cannot be saved", 2 * time.Hour, Processor{Store: &memory{saveErr: boom}, Images: &calls{createErr: boom}}, 0, nil},
 		{"cannot be completed", 2 * time.Hour, Processor{Store: &memory{doneErr: boom}, Images: &calls{}}, StatePending, nil},
 		{"fails, and giving up too", 2 * time.Hour, Processor{Store: &memory{doneErr: boom}, Images: &calls{createErr: bad}}, StatePending, nil},
-		{"is for workers elsewhere", 2 * time.Hour, Processor{Store: &memory{}, Deferred: true}, StatePending, nil},
 		{"fails since the app ends", 2 * time.Hour, Processor{Store: &memory{}, Images: &calls{onCreate: func(context.Context) { cancel() }, createErr: boom}}, StatePending, nil},
 	}
 	for _, tt := range tests {
@@ -483,8 +464,11 @@ func TestGivingUp(t *testing.T) {
 			if store.completes > 1 && tt.name != "fails, and giving up too" {
 				t.Errorf("Complete was called %d times, want once: its failure is no failed try", store.completes)
 			}
-			if (err == nil) != (tt.want == StateDone || tt.p.Deferred) {
+			if (err == nil) != (tt.want == StateDone) {
 				t.Errorf("Resume got %v with state %v", err, tt.want)
+			}
+			if text := fmt.Sprint(err); tt.name == "fails, and giving up too" && !(strings.Contains(text, "boom") && strings.Contains(text, "bad")) {
+				t.Errorf("Resume got %v, want both errors in it", err)
 			}
 		})
 	}

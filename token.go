@@ -2,17 +2,19 @@ package cloudinaryhook
 
 import (
 	"bytes"
-	stdjson "encoding/json"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
-	"github.com/go-json-experiment/json"
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	jsonv1 "github.com/go-json-experiment/json/v1"
 	"github.com/golang-jwt/jwt/v5"
@@ -49,13 +51,16 @@ type Claims struct {
 	// hand: their fields are all that they have.
 	set     jsontext.Value
 	members claimMembers // of set
+	signed  [3]string    // ids when set was read
 }
+
+func (c *Claims) ids() [3]string { return [...]string{c.OrganizationID, c.AlbumID, c.UserID} }
 
 // decodeAsV1 has the rules of encoding/json except one: encoding/json also takes
 // "ALBUM_ID" for "album_id". Then an app could read another album than this package.
-var decodeAsV1 = json.JoinOptions(jsonv1.DefaultOptionsV1(), json.MatchCaseInsensitiveNames(false),
-	json.WithUnmarshalers(json.UnmarshalFunc(func(value []byte, n *stdjson.Number) error {
-		return stdjson.Unmarshal(value, n) // json/v2 outside the standard library does not know this type
+var decodeAsV1 = jsonv2.JoinOptions(jsonv1.DefaultOptionsV1(), jsonv2.MatchCaseInsensitiveNames(false),
+	jsonv2.WithUnmarshalers(jsonv2.UnmarshalFunc(func(value []byte, n *json.Number) error {
+		return json.Unmarshal(value, n) // json/v2 outside the standard library does not know this type
 	})))
 
 // Decode stores the token's whole claim set in v, a pointer to the app's own
@@ -64,24 +69,33 @@ var decodeAsV1 = json.JoinOptions(jsonv1.DefaultOptionsV1(), json.MatchCaseInsen
 // For verified claims, Decode reads the token, even if the fields were changed.
 // For claims made by hand, it reads the fields. The error says which claim does
 // not fit v.
-func (c *Claims) Decode(v any) error {
-	c, err := c.whole()
-	if err != nil {
-		return err
+func (c *Claims) Decode(v any) (err error) {
+	if c.set == nil {
+		if c, err = c.whole(); err != nil {
+			return err
+		}
 	}
-	return json.Unmarshal(c.set, v, decodeAsV1)
+	return jsonv2.Unmarshal(c.set, v, decodeAsV1)
 }
 
-// whole returns c if it has its claim set. Claims made by hand get one.
+// whole returns c if it has its claim set. Claims made by hand get one. A verified
+// set says who a delivery is for, whatever its fields say later. So if the app has
+// changed an id, whole returns an error, because the app expects the new one.
 func (c *Claims) whole() (*Claims, error) {
-	if c.set != nil {
+	switch {
+	case c.set != nil && c.ids() == c.signed:
 		return c, nil
+	case c.set != nil:
+		return nil, fmt.Errorf("%w: an id of its verified claims was changed; make new Claims instead", ErrInvalidDelivery)
 	}
-	set, err := json.Marshal(c) // text that is not UTF-8 is an error
+	set, err := jsonv2.Marshal(c) // text that is not UTF-8 is an error
 	if err != nil {
-		return nil, fmt.Errorf("cloudinaryhook: claims: %w", err)
+		return nil, fmt.Errorf("%w: its claims: %w", ErrInvalidDelivery, err)
 	}
-	return parseClaims(set)
+	if c, err = parseClaims(set); err != nil {
+		err = fmt.Errorf("%w: its claims: %w", ErrInvalidDelivery, err)
+	}
+	return c, err
 }
 
 // scope names the tenant. It is the claim set without the claims that differ from
@@ -136,40 +150,40 @@ func (m *claimMembers) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
 // blank reports whether the claim says nothing: it is null, or text, a list or an
 // object with nothing in it.
 func (m claimMember) blank() bool {
-	return m.value.Kind() == 'n' || len(bytes.Trim(m.value, "\"[]{} \t\r\n")) == 0
+	text := []byte(m.value)
+	if m.value.Kind() == '"' {
+		text = lenient.Unquote(m.value)
+	}
+	return m.value.Kind() == 'n' || len(bytes.TrimFunc(text, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune("[]{},\"", r) })) == 0
 }
 
-// claimFields are the claims that have a field.
-var claimFields = map[string]func(*Claims) any{
-	"iss":             func(c *Claims) any { return &c.Issuer },
-	"sub":             func(c *Claims) any { return &c.Subject },
-	"jti":             func(c *Claims) any { return &c.ID },
-	"aud":             func(c *Claims) any { return &c.Audience },
-	"exp":             func(c *Claims) any { return &c.ExpiresAt },
-	"nbf":             func(c *Claims) any { return &c.NotBefore },
-	"iat":             func(c *Claims) any { return &c.IssuedAt },
-	"organization_id": func(c *Claims) any { return (*textOrNumber)(&c.OrganizationID) },
-	"album_id":        func(c *Claims) any { return (*textOrNumber)(&c.AlbumID) },
-	"user_id":         func(c *Claims) any { return (*textOrNumber)(&c.UserID) },
-}
+// claimFields are the fields of Claims, by the names of their claims.
+var claimFields = make(map[string][]int)
 
-type textOrNumber string
+func init() {
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Claims]()) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			claimFields[name] = f.Index
+		}
+	}
+}
 
 // parseClaims reads a claim set. Names must be unique (RFC 7519 §4), and members
 // of the right kind. The app writes its tokens itself, unlike notifications, so an
 // unclear one is refused.
 func parseClaims(set []byte) (*Claims, error) {
 	c := &Claims{set: set}
-	if json.Unmarshal(set, &c.members) != nil { // its error may quote a claim
+	if jsonv2.Unmarshal(set, &c.members) != nil { // its error may quote a claim
 		return nil, malformed("its claims are not one JSON object with unique names, in UTF-8")
 	}
 	for _, m := range c.members {
-		if field, ok := claimFields[string(m.name)]; ok && m.value.Kind() != 'n' {
-			if what := m.store(field(c)); what != "" {
+		if index, ok := claimFields[string(m.name)]; ok && m.value.Kind() != 'n' {
+			if what := m.store(reflect.ValueOf(c).Elem().FieldByIndex(index).Addr().Interface()); what != "" {
 				return nil, malformed(string(m.name) + " is " + what)
 			}
 		}
 	}
+	c.signed = c.ids()
 	return c, nil
 }
 
@@ -178,24 +192,19 @@ func malformed(what string) error { return fmt.Errorf("%w: %s", jwt.ErrTokenMalf
 // store sets a field to the claim's value, and says what is wrong if it does
 // not fit.
 func (m claimMember) store(field any) (wrong string) {
-	text, kind := []byte(m.value), m.value.Kind()
-	if kind == '"' {
-		text = lenient.Unquote(m.value)
-	}
 	switch field := field.(type) {
 	case *string:
-		if kind != '"' {
-			return "not text"
+		switch kind := m.value.Kind(); {
+		case kind == '"':
+			*field = string(lenient.Unquote(m.value))
+		case kind == '0' && bytes.HasSuffix(m.name, []byte("_id")):
+			*field = string(m.value)
+		default:
+			return "of the wrong kind"
 		}
-		*field = string(text)
-	case *textOrNumber:
-		if kind != '"' && kind != '0' {
-			return "neither text nor a number"
-		}
-		*field = textOrNumber(text)
 	case *jwt.ClaimStrings:
-		if json.Unmarshal(m.value, field) != nil {
-			return "neither text nor a list of texts"
+		if jsonv2.Unmarshal(m.value, field) != nil {
+			return "of the wrong kind"
 		}
 	case **jwt.NumericDate:
 		// Issuers write whole seconds, which need no floating point. A date beyond
@@ -367,7 +376,7 @@ func (v *TokenVerifier) prepared() (*TokenVerifier, error) {
 	p.keys = set
 	options := []jwt.ParserOption{
 		jwt.WithLeeway(v.Leeway),
-		jwt.WithTimeFunc(func() time.Time { return clock(p.Now) }),
+		jwt.WithTimeFunc(v.Now),
 		jwt.WithIssuer(v.Issuer), // "": any
 	}
 	if v.Audience != "" {

@@ -198,9 +198,9 @@ func TestTokenMessages(t *testing.T) {
 		{"alg of the sender's own", rawToken(testKey, `{"alg":"Peer"}`, `{}`), "its alg is missing or unknown, only HS256 is accepted"},
 		{"exp in milliseconds", signed(`{"exp":1700000000123}`), "exp is not Unix seconds of the years 0 to 9999; is it in milliseconds?"},
 		{"iat in milliseconds", signed(`{"iat":1700000000123}`), "iat is not Unix seconds of the years 0 to 9999; is it in milliseconds?"},
-		{"sub a number", signed(`{"sub":42}`), "sub is not text"},
-		{"aud a number", signed(`{"aud":42}`), "aud is neither text nor a list of texts"},
-		{"id an object", signed(`{"album_id":{}}`), "album_id is neither text nor a number"},
+		{"sub a number", signed(`{"sub":42}`), "sub is of the wrong kind"},
+		{"aud a number", signed(`{"aud":42}`), "aud is of the wrong kind"},
+		{"id an object", signed(`{"album_id":{}}`), "album_id is of the wrong kind"},
 		{"name twice", signed(`{"Peer":1,"Peer":2}`), "its claims are not one JSON object with unique names, in UTF-8"},
 		{"crit", rawToken(testKey, `{"alg":"HS256","crit":["Peer"]}`, `{}`), "it has crit in its header"},
 		{"padding", signed(`{"a":1}`) + "=", "it has a line break or an equals sign, and a JWT has neither"},
@@ -298,7 +298,7 @@ func TestRequire(t *testing.T) {
 	for claims, want := range map[string]bool{
 		`{"tenant":"1"}`: true, `{"tenant":1}`: true, `{"tenant":0}`: true, `{"tenant":false}`: true, `{"tenant":"null"}`: true,
 		`{"tenant":["a"]}`: true, `{"tenant":{"a":1}}`: true,
-		`{"tenant":""}`: false, `{"tenant":" "}`: false, `{"tenant":null}`: false, `{"tenant":[]}`: false, `{"tenant":[ ]}`: false,
+		`{"tenant":""}`: false, `{"tenant":" "}`: false, `{"tenant":null}`: false, `{"tenant":[]}`: false, `{"tenant":[ ]}`: false, `{"tenant":"\t\u00a0"}`: false, `{"tenant":["",""]}`: false,
 		`{"tenant":{}}`: false, `{"TENANT":"1"}`: false,
 	} {
 		t.Run(claims, func(t *testing.T) {
@@ -401,8 +401,13 @@ func TestClaimsMadeByHand(t *testing.T) {
 	if err := bad.Decode(&got); err == nil {
 		t.Error("Decode of claims that are no UTF-8 got nil, want an error")
 	}
-	if _, err := NewDelivery([]byte("{}"), bad, time.Now()); err == nil {
-		t.Error("NewDelivery with claims that are no UTF-8 got nil, want an error")
+	changed := *newDelivery(t, "{}", `{"album_id":"1"}`, 1).Claims
+	changed.AlbumID = "2"
+	late := &Claims{RegisteredClaims: jwt.RegisteredClaims{ExpiresAt: jwt.NewNumericDate(time.Unix(1e13, 0))}}
+	for name, c := range map[string]*Claims{"are no UTF-8": bad, "were verified, and changed": &changed, "expire after the year 9999": late} {
+		if _, err := NewDelivery([]byte("{}"), c, time.Now()); !errors.Is(err, ErrInvalidDelivery) {
+			t.Errorf("NewDelivery with claims that %s got %v, want %v", name, err, ErrInvalidDelivery)
+		}
 	}
 }
 
@@ -458,7 +463,7 @@ func TestSignToken(t *testing.T) {
 	// What is always refused later is refused now, and not after the upload.
 	for want, claims := range map[string]jwt.Claims{
 		"it has 8259 bytes, more than 8192": jwt.MapClaims{"album_id": "7", "permissions": strings.Repeat("x", 6100)},
-		"sub is not text":                   jwt.MapClaims{"sub": 42},
+		"sub is of the wrong kind":          jwt.MapClaims{"sub": 42},
 		"is it in milliseconds?":            jwt.MapClaims{"exp": time.Now().UnixMilli()},
 		"not one JSON object with unique":   (*Claims)(nil),
 	} {

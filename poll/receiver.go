@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/guard"
 )
 
 const (
@@ -224,10 +224,12 @@ func (s *session) accept(ctx context.Context, m *Message, o *outcome) {
 		return
 	}
 	o.verified = true
-	o.err = errors.New("poll: the app ended the goroutine") // kept if the app calls runtime.Goexit
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	o.err = s.contain(ctx, func() error { return s.process(ctx, m, signedAt) })
+	guard.Run(&o.err, cloudinaryhook.ErrReceive, func() error { return s.process(ctx, m, signedAt) })
+	if stack := guard.StackOf(o.err); stack.Key != "" {
+		writeLog(ctx, s.Logger, slog.LevelError, "cloudinary message panicked", slog.Any("error", o.err), stack)
+	}
 }
 
 func (s *session) process(ctx context.Context, m *Message, signedAt time.Time) error {
@@ -308,17 +310,4 @@ func (s *session) flush(ctx context.Context) {
 	writeLog(ctx, s.Logger, slog.LevelWarn, "cloudinary messages left, they come again",
 		slog.Int("refused", t.refused), slog.Int("failed", t.failed), slog.Int("unacknowledged", t.unacknowledged),
 		slog.Any("last_error", t.last))
-}
-
-// contain turns a panic of ClaimsFor or Malformed into an error, so that one
-// message cannot end the process.
-func (s *session) contain(ctx context.Context, f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("poll: panic: %v", v)
-			writeLog(ctx, s.Logger, slog.LevelError, "cloudinary message panicked",
-				slog.Any("error", err), slog.String("stack", string(debug.Stack())))
-		}
-	}()
-	return f()
 }

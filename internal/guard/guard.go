@@ -27,14 +27,14 @@ func Run(to *error, stage error, f func() error) {
 	done := false
 	defer func() {
 		if v := recover(); v != nil {
-			*to = Seal(stage, v, debug.Stack())
+			*to = seal(stage, v, debug.Stack())
 		} else if !done {
-			*to = Seal(stage, "runtime.Goexit was called", nil)
+			*to = seal(stage, "runtime.Goexit was called", nil)
 		}
 	}()
 	*to = nil
 	if err := f(); err != nil {
-		*to = Seal(stage, err, nil)
+		*to = Seal(stage, err)
 	}
 	done = true
 }
@@ -51,12 +51,12 @@ func Ask(f func()) {
 // Seal reads its text, and the errors that it wraps, only once. Later its
 // methods are only called inside Ask.
 type Error struct {
-	Permanent bool   // every branch of the error is permanent
-	Raised    any    // the value of a panic
-	Stack     []byte // of a panic, otherwise nil
+	Permanent bool // every branch of the error is permanent
+	Raised    any  // the value of a panic
 
 	stage error // of the library
 	text  string
+	stack []byte  // of a panic, otherwise nil
 	tree  []error // the app's error and the errors that it wraps
 }
 
@@ -64,11 +64,13 @@ type Error struct {
 // wrap itself.
 const maxTree = 1000
 
-// Seal makes an Error from an error that the app returned, or from the value of
-// a panic; then stack is the panic's stack. The stage is the library's sentinel
-// error.
-func Seal(stage error, v any, stack []byte) *Error {
-	e := &Error{stage: stage, Stack: stack}
+// Seal makes an Error from an error that the app returned. The stage is the
+// library's sentinel error.
+func Seal(stage, err error) *Error { return seal(stage, err, nil) }
+
+// seal takes the value of a panic too, with its stack.
+func seal(stage error, v any, stack []byte) *Error {
+	e := &Error{stage: stage, stack: stack}
 	text := fmt.Sprintf("an error of type %T, whose method Error panics", v)
 	err, ok := v.(error)
 	Ask(func() {
@@ -78,7 +80,7 @@ func Seal(stage error, v any, stack []byte) *Error {
 			text = fmt.Sprint(v)
 		}
 	})
-	Ask(func() { e.Permanent = ok && e.look(err) })
+	e.Permanent = ok && e.look(err)
 	if stack != nil {
 		e.Raised, e.Permanent, text = v, false, "panic: "+text
 	}
@@ -95,12 +97,14 @@ func (e *Error) look(err error) bool {
 	e.tree = append(e.tree, err)
 	_, permanent := err.(*Permanent) //nolint:errorlint // this is what unwraps
 	var wrapped []error
-	switch err := err.(type) { //nolint:errorlint // this is what unwraps
-	case interface{ Unwrap() error }:
-		wrapped = []error{err.Unwrap()}
-	case interface{ Unwrap() []error }:
-		wrapped = err.Unwrap()
-	}
+	Ask(func() {
+		switch err := err.(type) { //nolint:errorlint // this is what unwraps
+		case interface{ Unwrap() error }:
+			wrapped = []error{err.Unwrap()}
+		case interface{ Unwrap() []error }:
+			wrapped = err.Unwrap()
+		}
+	})
 	all := len(wrapped) > 0
 	for _, err := range wrapped {
 		all = e.look(err) && all
@@ -132,16 +136,18 @@ func (e *Error) As(target any) bool {
 	})
 }
 
-func (e *Error) find(yes func(error) bool) (found bool) {
-	Ask(func() { found = slices.ContainsFunc(e.tree, yes) })
-	return found
+func (e *Error) find(yes func(error) bool) bool {
+	return slices.ContainsFunc(e.tree, func(err error) (found bool) {
+		Ask(func() { found = yes(err) })
+		return found
+	})
 }
 
 // StackOf returns the stack of a panic for the log. If there is none, the
 // attribute is empty, and slog leaves it out.
 func StackOf(err error) slog.Attr {
-	if e, ok := errors.AsType[*Error](err); ok && e.Stack != nil {
-		return slog.String("stack", string(bytes.TrimSpace(e.Stack)))
+	if e, ok := errors.AsType[*Error](err); ok && e.stack != nil {
+		return slog.String("stack", string(bytes.TrimSpace(e.stack)))
 	}
 	return slog.Attr{}
 }

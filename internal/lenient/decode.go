@@ -45,10 +45,10 @@ func unmarshalFloat(dec *jsontext.Decoder, n *float64) error {
 	return json.Unmarshal(value, n)
 }
 
-// MaxMismatched is how many values that do not fit are reported for one list or
+// maxMismatched is how many values that do not fit are reported for one list or
 // object. A body may have millions of them, and each costs microseconds and
 // memory for its path.
-const MaxMismatched = 1000
+const maxMismatched = 1000
 
 // Decode stores valid JSON in v, a pointer. shapes has functions for the types
 // that come in more than one shape. If a value does not fit, Decode leaves it
@@ -86,14 +86,14 @@ func decodeWithin(data jsontext.Value, v any, shapes *json.Unmarshalers) (mismat
 		if len(paths) == 0 {
 			return nil
 		}
-		if len(mismatched)+len(paths) > MaxMismatched {
+		if len(mismatched)+len(paths) > maxMismatched {
 			reflect.ValueOf(v).Elem().SetZero()
 			paths = []jsontext.Pointer{""}
 		}
 		for _, path := range paths {
 			mismatched = append(mismatched, dec.StackPointer()+path)
 		}
-		if odd++; odd > MaxMismatched {
+		if odd++; odd > maxMismatched {
 			return ErrShape
 		}
 		return nil

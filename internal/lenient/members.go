@@ -177,7 +177,7 @@ func (m *Members) readOther(dec *jsontext.Decoder, v reflect.Value, inner *Field
 	case *[]string:
 		if kind == '[' {
 			*field = []string{}
-			return true, true, Each(dec, func(value jsontext.Value) error {
+			return true, true, each(dec, func(value jsontext.Value) error {
 				text, _ := m.text(value)
 				*field = append(*field, text)
 				return nil

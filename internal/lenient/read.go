@@ -8,24 +8,27 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
+// The functions in this file are as strict as the decoder's options. Tokens are
+// read with them too.
+
 // Object reads an object. It calls member with each name, in quotes, and member
 // reads the value. Names and values are parts of the input, not copies.
 func Object(dec *jsontext.Decoder, member func(quoted jsontext.Value) error) error {
 	if dec.PeekKind() != '{' {
 		return ErrShape
 	}
-	return Each(dec, member)
+	return each(dec, member)
 }
 
-// Each reads a list, or an object. It calls each with each element, or each name.
-func Each(dec *jsontext.Decoder, each func(value jsontext.Value) error) error {
+// each reads a list, or an object. It calls element with each element, or each name.
+func each(dec *jsontext.Decoder, element func(value jsontext.Value) error) error {
 	_, err := dec.ReadToken()
 	for kind := dec.PeekKind(); err == nil && kind != '}' && kind != ']'; kind = dec.PeekKind() {
 		value, readErr := dec.ReadValue()
 		if readErr != nil {
 			return readErr
 		}
-		err = each(value)
+		err = element(value)
 	}
 	if err == nil {
 		_, err = dec.ReadToken()
