@@ -574,8 +574,10 @@ func TestWhoIsToldMayPanic(t *testing.T) {
 	if w.Code != http.StatusInternalServerError || w.Header().Get("X-Delivery-ID") != "" || told != 2 {
 		t.Errorf("status got %d and Observe was called %d times, want 500 and twice", w.Code, told)
 	}
-	if err := h.config.Processor.Process(t.Context(), nil); !errors.Is(err, ErrInvalidDelivery) {
-		t.Errorf("Process got %v, want %v", err, ErrInvalidDelivery)
+	for _, d := range []*Delivery{nil, {Body: []byte("{}"), Claims: &Claims{}}} {
+		if err := h.config.Processor.Process(t.Context(), d); !errors.Is(err, ErrInvalidDelivery) {
+			t.Errorf("Process of %v got %v, want %v", d, err, ErrInvalidDelivery)
+		}
 	}
 }
 

@@ -185,8 +185,8 @@ func (p *Processor) check(works bool) error {
 }
 
 func (p *Processor) ready(d *Delivery, works bool) error {
-	if d == nil {
-		return fmt.Errorf("%w: it is nil", ErrInvalidDelivery)
+	if d == nil || d.ID == "" { // all deliveries without an ID would be one
+		return fmt.Errorf("%w: it is nil or has no ID", ErrInvalidDelivery)
 	}
 	return p.check(works)
 }
