@@ -176,7 +176,8 @@ func startBenchCluster(ctx context.Context, dir string, lazySync bool) (c *bench
 		return c, err
 	}
 	return c, until(ctx, func(ctx context.Context) error {
-		return openStreams(ctx, c.q.js, clusterConfig{replicas: 3, maxBytes: 4 << 30})
+		_, err := clusterConfig{replicas: 3, maxBytes: 4 << 30}.open(ctx, c.q.js)
+		return err
 	})
 }
 

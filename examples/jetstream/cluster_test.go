@@ -129,7 +129,10 @@ func startTestCluster(t *testing.T) *testCluster {
 // open creates the streams, and returns when each node has them.
 func (c *testCluster) open(config clusterConfig) {
 	c.t.Helper()
-	c.ask("the streams", func(ctx context.Context, js jetstream.JetStream) error { return openStreams(ctx, js, config) })
+	c.ask("the streams", func(ctx context.Context, js jetstream.JetStream) error {
+		_, err := config.open(ctx, js)
+		return err
+	})
 	c.ask("three replicas", allCurrent)
 }
 
@@ -345,7 +348,8 @@ func TestAcknowledgedMeansSynced(t *testing.T) {
 	}
 	q := mustQueue(t, dial(t, urls(nodes)), publishTry)
 	wait(t, "the streams", func(ctx context.Context) error {
-		return openStreams(ctx, q.js, clusterConfig{replicas: 3, maxBytes: 1 << 30})
+		_, err := clusterConfig{replicas: 3, maxBytes: 1 << 30}.open(ctx, q.js)
+		return err
 	})
 	syncs := func() int {
 		data, err := os.ReadFile(trace)

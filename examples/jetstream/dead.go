@@ -140,7 +140,7 @@ func printLetter(ctx context.Context, out io.Writer, letter *jetstream.RawStream
 // message. If requeue is interrupted and run again, the stream drops the second
 // message, or the worker's store sees a duplicate.
 func requeue(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream, letter *jetstream.RawStreamMsg) error {
-	id := fmt.Sprintf("%s/%d", deadName, letter.Sequence)
+	id := fmt.Sprintf("%s/%d/%d", deadName, letter.Sequence, letter.Time.UnixNano()) // the time, as in bury
 	_, err := js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: letter.Data},
 		jetstream.WithMsgID(id), jetstream.WithExpectStream(streamName))
 	if err != nil {

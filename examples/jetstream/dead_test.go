@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
@@ -180,4 +181,51 @@ func TestRequeue(t *testing.T) {
 	if rest := dead(); rest != "" || creator.count() != 1 {
 		t.Errorf("in the end there are %d images and the dead letters %q, want 1 and none", creator.count(), rest)
 	}
+}
+
+// TestStreamMadeAgain: the numbers of a stream that was deleted and made again
+// begin at 1 again. The other stream must not drop its messages as duplicates of
+// the old ones.
+func TestStreamMadeAgain(t *testing.T) {
+	q := openQueue(t)
+	makeAgain := func(name string) {
+		t.Helper()
+		if err := q.js.DeleteStream(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := one.open(t.Context(), q.js); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newTestWorker(new(cloudinaryhooktest.MemoryStore), newImages(func(*cloudinaryhook.Image, int) error { return errors.New("broken") }))
+	for i := range uint64(2) {
+		mustSave(t, q, announced(t, fmt.Sprint("failed ", i)))
+		stop := startWorker(t, w, q.conn)
+		waitEmpty(t, q.js)
+		stop()
+		if got := messages(t, q.js, deadName); got != i+1 {
+			t.Errorf("after %d failed deliveries there are %d dead letters", i+1, got)
+		}
+		makeAgain(streamName)
+	}
+	makeAgain(deadName)
+	for i := range uint64(2) {
+		bury(t, q, fmt.Append(nil, "letter ", i), "broken")
+		if _, err := runDeadLetters(t, q, "-requeue"); err != nil {
+			t.Fatal(err)
+		}
+		if got := messages(t, q.js, streamName); got != i+1 {
+			t.Errorf("after %d letters were put back there are %d messages", i+1, got)
+		}
+		makeAgain(deadName)
+	}
+}
+
+func messages(t *testing.T, js jetstream.JetStream, stream string) uint64 {
+	t.Helper()
+	s, err := js.Stream(t.Context(), stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.CachedInfo().State.Msgs
 }

@@ -77,7 +77,8 @@ func (d *demo) startCluster(ctx context.Context, dir string) (err error) {
 		return err
 	}
 	return until(ctx, func(ctx context.Context) error {
-		return openStreams(ctx, d.js, clusterConfig{replicas: 3, maxBytes: 256 << 20})
+		_, err := clusterConfig{replicas: 3, maxBytes: 256 << 20}.open(ctx, d.js)
+		return err
 	})
 }
 

@@ -99,7 +99,7 @@ func mustQueue(t *testing.T, nc *connection, try time.Duration) *queue {
 func openQueue(t *testing.T) *queue {
 	t.Helper()
 	q := mustQueue(t, dial(t, startAlone(t).url()), publishTry)
-	if err := openStreams(t.Context(), q.js, one); err != nil {
+	if _, err := one.open(t.Context(), q.js); err != nil {
 		t.Fatal(err)
 	}
 	return q

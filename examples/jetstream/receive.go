@@ -87,7 +87,7 @@ func (r *receiver) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := openStreams(ctx, q.js, r.cluster); err != nil {
+	if _, err := r.cluster.open(ctx, q.js); err != nil {
 		return err
 	}
 	listeners, err := service.Listen(r.addr, r.admin)
@@ -105,10 +105,10 @@ func (r *receiver) run(ctx context.Context, stdout, stderr io.Writer) error {
 		return notReady, cmp.Or(w.state().err, q.ready())
 	}}
 	fmt.Fprintf(stdout, "receive: http://%s%s\n", listeners[0].Addr(), hookPath)
-	stopWatching := w.start(ctx)
-	defer stopWatching()
-	admin := newMux(program, handler)
-	sites := []service.Site{{Listener: listeners[0], Handler: admin}}
+	defer w.start(ctx)()
+	public := newMux(program, handler)
+	sites := []service.Site{{Listener: listeners[0], Handler: public}}
+	admin := public
 	if r.admin != "" {
 		admin = newMux(program, nil)
 		sites = append(sites, service.Site{Listener: listeners[1], Handler: admin})

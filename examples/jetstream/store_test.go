@@ -91,7 +91,7 @@ func openSmallQueue(t *testing.T) *queue {
 	small := one
 	small.maxBytes = 64 << 10
 	q := mustQueue(t, dial(t, startAlone(t).url()), time.Second)
-	if err := openStreams(t.Context(), q.js, small); err != nil {
+	if _, err := small.open(t.Context(), q.js); err != nil {
 		t.Fatal(err)
 	}
 	return q
@@ -133,7 +133,7 @@ var refusals = []struct {
 	{"larger than max_payload", func(t *testing.T) *queue {
 		n := node{name: "small", dir: t.TempDir(), clientAddr: "127.0.0.1:-1", maxPayload: 1 << 20}
 		q := mustQueue(t, dial(t, startNode(t, n).url()), time.Second)
-		if err := openStreams(t.Context(), q.js, one); err != nil {
+		if _, err := one.open(t.Context(), q.js); err != nil {
 			t.Fatal(err)
 		}
 		return q
@@ -211,7 +211,7 @@ func TestLeave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := openStreams(t.Context(), js, one); err != nil {
+	if _, err := one.open(t.Context(), js); err != nil {
 		t.Fatal(err)
 	}
 	q := mustQueue(t, dial(t, silent.url()+","+good.url(), nats.DontRandomize()), 200*time.Millisecond)
@@ -266,7 +266,7 @@ func TestCheckStream(t *testing.T) {
 	}
 }
 
-// TestOpenStreams: openStreams does not change a stream that an operator has
+// TestOpenStreams: open does not change a stream that an operator has
 // tuned, and refuses one that could lose notifications.
 func TestOpenStreams(t *testing.T) {
 	js, err := jetstream.New(dial(t, startAlone(t).url()).Conn)
@@ -276,7 +276,7 @@ func TestOpenStreams(t *testing.T) {
 	var opening sync.WaitGroup
 	for range 4 { // several receivers may start at the same time
 		opening.Go(func() {
-			if err := openStreams(t.Context(), js, one); err != nil {
+			if _, err := one.open(t.Context(), js); err != nil {
 				t.Error(err)
 			}
 		})
@@ -291,7 +291,7 @@ func TestOpenStreams(t *testing.T) {
 	if _, err := js.UpdateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	if err := openStreams(t.Context(), js, one); err != nil {
+	if _, err := one.open(t.Context(), js); err != nil {
 		t.Errorf("with another size got %v, want nil", err)
 	}
 	if info, err := stream.Info(t.Context()); err != nil || info.Config.MaxBytes != 32<<20 {
@@ -301,7 +301,7 @@ func TestOpenStreams(t *testing.T) {
 	if _, err := js.UpdateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	if err := openStreams(t.Context(), js, one); !errors.Is(err, errUnsafeStream) {
+	if _, err := one.open(t.Context(), js); !errors.Is(err, errUnsafeStream) {
 		t.Errorf("with a stream that drops the old got %v, want errUnsafeStream", err)
 	}
 }

@@ -48,16 +48,9 @@ func (c clusterConfig) streams() []jetstream.StreamConfig {
 	}}
 }
 
-// openStreams creates the missing streams. It does not change existing streams,
-// because an operator may have tuned them. It refuses a stream that could lose
-// acknowledged notifications.
-func openStreams(ctx context.Context, js jetstream.JetStream, c clusterConfig) error {
-	_, err := c.open(ctx, js)
-	return err
-}
-
-// open is openStreams, and returns the cluster's information about both
-// streams.
+// open creates the missing streams, and returns the information about both. It
+// does not change existing streams, because an operator may have tuned them. It
+// refuses a stream that could lose acknowledged notifications.
 func (c clusterConfig) open(ctx context.Context, js jetstream.JetStream) (infos []*jetstream.StreamInfo, err error) {
 	for _, want := range c.streams() {
 		stream, err := js.Stream(ctx, want.Name)

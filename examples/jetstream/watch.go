@@ -39,8 +39,8 @@ type watcher struct {
 	// openConsumer makes the workers' consumer if it is missing. Nil in a receiver.
 	openConsumer func(context.Context) error
 
-	failedSince time.Time // or when it last changed the node for this reason; zero: the last look found no failure
-	created     time.Time // when the stream was created; zero: not known yet
+	failedSince time.Time            // or when it last changed the node for this reason; zero: the last look found no failure
+	created     map[string]time.Time // when a stream was created, by its name
 
 	mu   sync.Mutex
 	seen clusterState
@@ -53,7 +53,8 @@ type clusterState struct {
 }
 
 func newWatcher(conn *connection, js jetstream.JetStream, cluster clusterConfig, logger *slog.Logger) *watcher {
-	return &watcher{conn: conn, js: js, cluster: cluster, logger: logger, seen: clusterState{err: errNotSeen}}
+	return &watcher{conn: conn, js: js, cluster: cluster, logger: logger,
+		created: make(map[string]time.Time), seen: clusterState{err: errNotSeen}}
 }
 
 // start looks until stop is called, even after ctx has ended, because a
@@ -93,11 +94,15 @@ func (w *watcher) look(ctx context.Context) {
 		w.failedSince = time.Now()
 		w.conn.leave(number)
 	}
-	if now.queue != nil && !now.queue.Created.Equal(w.created) {
-		if !w.created.IsZero() {
-			w.logger.ErrorContext(ctx, "the stream was deleted, with the notifications in it, and made again", "stream", streamName)
+	for _, stream := range []*jetstream.StreamInfo{now.queue, now.dead} {
+		if stream == nil {
+			continue
 		}
-		w.created = now.queue.Created
+		name := stream.Config.Name
+		if created, known := w.created[name]; known && !created.Equal(stream.Created) {
+			w.logger.ErrorContext(ctx, "the stream was deleted, with the notifications in it, and made again", "stream", name)
+		}
+		w.created[name] = stream.Created
 	}
 }
 

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -160,6 +162,31 @@ func TestDeleted(t *testing.T) {
 	through(40)
 	if lines := strings.Count(worker.stop(t), "taking a message failed"); lines > 100 {
 		t.Errorf("the worker says %d times that it cannot take messages, want a few lines", lines)
+	}
+}
+
+// TestDeletedIsLogged: the log names each stream that was deleted and made again,
+// because the messages in it are lost.
+func TestDeletedIsLogged(t *testing.T) {
+	for _, name := range []string{streamName, deadName} {
+		t.Run(name, func(t *testing.T) {
+			q := openQueue(t)
+			var log bytes.Buffer
+			w := newWatcher(q.conn, q.js, one, slog.New(slog.NewTextHandler(&log, nil)))
+			w.look(t.Context())
+			w.look(t.Context())
+			if log.Len() > 0 {
+				t.Errorf("before it is deleted, got the log %q, want none", &log)
+			}
+			if err := q.js.DeleteStream(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+			w.look(t.Context())
+			w.look(t.Context())
+			if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "the stream was deleted") || !strings.HasSuffix(got, "stream="+name+"\n") {
+				t.Errorf("got the log %q, want one line that names %s", got, name)
+			}
+		})
 	}
 }
 

@@ -181,7 +181,9 @@ func (w *worker) process(ctx context.Context, msg jetstream.Msg, tries uint64) e
 
 // bury publishes a message as a dead letter, and removes it from the stream
 // when the dead letter is durable. The dead letter's ID is the message's and
-// not the delivery's, because the delivery may be put back and fail again.
+// not the delivery's, because the delivery may be put back and fail again. It
+// has the message's time, because the numbers begin at 1 again if the stream is
+// deleted and made again.
 func (w *worker) bury(ctx context.Context, msg jetstream.Msg, meta *jetstream.MsgMetadata, cause error) error {
 	ctx, cancel := context.WithTimeout(ctx, w.timeout)
 	defer cancel()
@@ -189,7 +191,7 @@ func (w *worker) bury(ctx context.Context, msg jetstream.Msg, meta *jetstream.Ms
 	letter.Data = msg.Data()
 	letter.Header.Set(causeHeader, headerText(cause))
 	letter.Header.Set(triesHeader, strconv.FormatUint(meta.NumDelivered, 10))
-	id := fmt.Sprintf("%s/%d", meta.Stream, meta.Sequence.Stream)
+	id := fmt.Sprintf("%s/%d/%d", meta.Stream, meta.Sequence.Stream, meta.Timestamp.UnixNano())
 	if _, err := w.js.PublishMsg(ctx, letter, jetstream.WithMsgID(id), jetstream.WithExpectStream(deadName)); err != nil {
 		return fmt.Errorf("the message stays in the stream: %w", errors.Join(err, msg.NakWithDelay(w.backoff(meta.NumDelivered))))
 	}
@@ -256,7 +258,7 @@ func (c *workCommand) run(ctx context.Context, stdout, stderr io.Writer) (err er
 	if err != nil {
 		return err
 	}
-	if err := openStreams(ctx, js, c.cluster); err != nil {
+	if _, err := c.cluster.open(ctx, js); err != nil {
 		return err
 	}
 	return c.serve(ctx, nc, js, db, listener, stdout)

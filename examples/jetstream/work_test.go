@@ -239,7 +239,7 @@ func TestNoPlaceForTheDead(t *testing.T) {
 	if info, err := streamInfo(t.Context(), q.js); err != nil || info.State.Msgs != 1 {
 		t.Errorf("the stream holds %+v (%v), want the message", info.State, err)
 	}
-	if err := openStreams(t.Context(), q.js, one); err != nil {
+	if _, err := one.open(t.Context(), q.js); err != nil {
 		t.Fatal(err)
 	}
 	waitEmpty(t, q.js)
@@ -298,7 +298,7 @@ func TestKilledWorker(t *testing.T) {
 	t.Parallel()
 	n := startAlone(t)
 	q := mustQueue(t, dial(t, n.url()), publishTry)
-	if err := openStreams(t.Context(), q.js, one); err != nil {
+	if _, err := one.open(t.Context(), q.js); err != nil {
 		t.Fatal(err)
 	}
 	const count = 20
@@ -331,7 +331,7 @@ func TestWorkerLeaves(t *testing.T) {
 	first, second := newLink(t, 0, 0, n.clientAddr), newLink(t, 0, 0, n.clientAddr)
 	ways := "nats://" + first.listener.Addr().String() + ",nats://" + second.listener.Addr().String()
 	q := mustQueue(t, dial(t, n.url()), publishTry)
-	if err := openStreams(t.Context(), q.js, one); err != nil {
+	if _, err := one.open(t.Context(), q.js); err != nil {
 		t.Fatal(err)
 	}
 	creator := newImages(nil)
