@@ -31,9 +31,10 @@ const (
 )
 
 // ErrNothingVerifies is the error of [Receiver.Run] if messages come and none of
-// them can be verified. Most often a setting of this app is wrong. The error
-// also wraps the error of the last message.
-var ErrNothingVerifies = errors.New("poll: messages come and none verifies; check that Signature.Secrets has the API secret that signs, of this product environment, and check this machine's clock. They were not acknowledged, and are not lost")
+// them can be verified. Most often the secret is wrong. Messages outside the
+// replay window do not count. The error also wraps the error of the last message
+// that does.
+var ErrNothingVerifies = errors.New("poll: messages come and none verifies; check that Signature.Secrets has the API secret that signs, of this product environment. They were not acknowledged, and are not lost")
 
 // A Receiver verifies messages, gives them to a Processor, and acknowledges
 // them.
@@ -90,7 +91,7 @@ type Receiver struct {
 	Concurrency int
 
 	// Unverified is how long Run goes on while messages come and none of them can
-	// be verified; 0 means 5 minutes.
+	// be verified; 0 means 5 minutes. See [ErrNothingVerifies].
 	Unverified time.Duration
 
 	// Logger gets at most one line a minute about messages that come again, one
@@ -110,7 +111,10 @@ type Receiver struct {
 //     [ErrRefused] or [ErrAnswerTooLarge].
 //   - Messages come and none of them can be verified: [ErrNothingVerifies].
 //
-// Run goes on when the API or the app is down for some time.
+// Run goes on when the API or the app is down for some time. It also goes on when
+// all messages are outside the replay window. A genuine message that was left for
+// MaxAge is outside. If this machine's clock is wrong, all are. Logger gets a line
+// about them.
 //
 // All work on a message may take Processor.Timeout, by default 15 s. The API
 // hides the message for 30 s longer, or for Client.Visibility if that is set.
@@ -148,7 +152,7 @@ type session struct {
 	signature cloudinaryhook.SignatureVerifier
 	timeout   time.Duration
 
-	unverifiedSince time.Time // zero: the last message verified
+	unverifiedSince time.Time // zero: no message was refused since the last one that verified
 	tally           tally
 }
 
@@ -268,7 +272,8 @@ func (s *session) acknowledge(ctx context.Context, handles []string) error {
 }
 
 // checkVerified returns an error if messages have come for Unverified and none
-// was authentic.
+// was authentic. It does not count those outside the replay window, because a
+// genuine message that is left for MaxAge comes again for ever.
 func (s *session) checkVerified(outcomes []outcome) error {
 	var last error
 	for _, o := range outcomes {
@@ -276,10 +281,12 @@ func (s *session) checkVerified(outcomes []outcome) error {
 			s.unverifiedSince = time.Time{}
 			return nil
 		}
-		last = o.err
+		if !errors.Is(o.err, cloudinaryhook.ErrStaleTimestamp) {
+			last = o.err
+		}
 	}
 	switch limit := cmp.Or(s.Unverified, defaultUnverified); {
-	case len(outcomes) == 0:
+	case last == nil:
 	case s.unverifiedSince.IsZero():
 		s.unverifiedSince = time.Now()
 	case time.Since(s.unverifiedSince) >= limit:

@@ -323,6 +323,52 @@ func TestNothingVerifies(t *testing.T) {
 	}
 }
 
+// A message that was left for MaxAge says nothing about the secret. Run goes on
+// and logs it, also when it starts again. It ends only if another message is
+// refused for another reason.
+func TestOldMessagesDoNotEndRun(t *testing.T) {
+	for _, tt := range []struct {
+		name, body string
+		change     func(r *poll.Receiver)
+		forged     bool
+	}{
+		{"malformed", "[1]", func(*poll.Receiver) {}, false},
+		{"without claims", body, func(r *poll.Receiver) {
+			r.ClaimsFor = func(context.Context, *poll.Message) (*cloudinaryhook.Claims, error) { return nil, errors.New("down") }
+		}, false},
+		{"the clock is ahead", body, func(r *poll.Receiver) {
+			r.Signature.Now = func() time.Time { return time.Now().Add(48 * time.Hour) }
+		}, false},
+		{"beside a forged one", "[1]", func(*poll.Receiver) {}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log strings.Builder
+				a := new(api)
+				r := newReceiver(a, fine)
+				r.MaxAge, r.Logger = time.Hour, slog.New(slog.NewTextHandler(&log, nil))
+				tt.change(r)
+				a.send("old", tt.body)
+				if err := runFor(t, r, 2*time.Hour); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("got %v, want Run to go on", err)
+				}
+				want := context.DeadlineExceeded
+				if tt.forged {
+					want = poll.ErrNothingVerifies
+					a.send("forged", body)
+					a.messages["forged"]["signature"] = strings.Repeat("0", 40)
+				}
+				if err := runFor(t, r, time.Hour); !errors.Is(err, want) {
+					t.Errorf("started again, got %v, want %v", err, want)
+				}
+				if !strings.Contains(log.String(), "outside the replay window") || len(a.acked) > 0 {
+					t.Errorf("got %q acknowledged and the log\n%s, want none and a line about the replay window", a.acked, log.String())
+				}
+			})
+		})
+	}
+}
+
 // Without messages, Run goes on for ever, sends at most one request a second,
 // and logs nothing.
 func TestNothingComes(t *testing.T) {
