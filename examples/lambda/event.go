@@ -60,13 +60,24 @@ func (e *event) request(ctx context.Context) (*http.Request, error) {
 		return nil, errors.New("the event's method is malformed")
 	}
 	r.URL.RawQuery = e.query()
-	for name, value := range e.Headers {
-		r.Header.Set(name, value)
-	}
-	for name, values := range e.MultiValueHeaders { // API Gateway sends both kinds of headers
-		r.Header[http.CanonicalHeaderKey(name)] = values
-	}
+	e.addHeaders(r.Header)
 	return r, nil
+}
+
+// addHeaders adds every value, also if a name comes in two spellings, so that
+// the hook can refuse two signatures.
+func (e *event) addHeaders(h http.Header) {
+	for name, values := range e.MultiValueHeaders {
+		for _, value := range values {
+			h.Add(name, value)
+		}
+	}
+	if e.MultiValueHeaders != nil {
+		return // API Gateway sends both kinds of headers, and Headers has the same again
+	}
+	for name, value := range e.Headers {
+		h.Add(name, value)
+	}
 }
 
 func (e *event) query() string {

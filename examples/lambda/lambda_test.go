@@ -234,6 +234,32 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestTwoSpellings: if the signature's header comes in two spellings, the hook
+// sees both signatures and refuses the request. One of them is right.
+func TestTwoSpellings(t *testing.T) {
+	r := cloudinaryhooktest.NewRequest(t, "/", []byte(`{}`))
+	wrong := strings.Repeat("0", 40)
+	add := strings.NewReplacer(
+		`"X-Cld-Signature":[`, `"x-cld-signature":["`+wrong+`"],"X-Cld-Signature":[`,
+		`"X-Cld-Signature":"`, `"x-cld-signature":"`+wrong+`","X-Cld-Signature":"`,
+		`"x-cld-signature":"`, `"X-Cld-Signature":"`+wrong+`","x-cld-signature":"`)
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			data, err := json.Marshal(k.make(r, `{}`, false))
+			if err != nil {
+				t.Fatal(err)
+			}
+			event := json.RawMessage(add.Replace(string(data)))
+			for range 20 { // a map has no order
+				got, err := invoke(t, newFunction(new(cloudinaryhooktest.MemoryStore), noImages), event)
+				if err != nil || got.StatusCode != http.StatusUnauthorized {
+					t.Fatalf("got status %d (%v), want 401", got.StatusCode, err)
+				}
+			}
+		})
+	}
+}
+
 // TestErrors: a payload that is not an event is an error, and the error does
 // not quote it.
 func TestErrors(t *testing.T) {

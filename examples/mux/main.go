@@ -21,6 +21,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
@@ -110,8 +111,9 @@ func serve(s server, addr string) error {
 		return err
 	}
 	fmt.Printf("mux: http://%s%s\n", l.Addr(), hookPath)
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C does not wait for current requests
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(l) }()
 	select {

@@ -12,8 +12,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -375,6 +378,44 @@ func slowAnswer(t *testing.T, url string) string {
 		t.Fatalf("no answer: %v", err)
 	}
 	return string(answer[:n])
+}
+
+// A signalServer gets a signal as soon as it serves.
+type signalServer struct {
+	signal   os.Signal
+	shutDown bool
+}
+
+func (s *signalServer) Serve(net.Listener) error {
+	process, err := os.FindProcess(os.Getpid())
+	if err == nil {
+		err = process.Signal(s.signal)
+	}
+	if err == nil {
+		select {} // until the test binary ends
+	}
+	return err
+}
+
+func (s *signalServer) Shutdown(context.Context) error {
+	s.shutDown = true
+	return nil
+}
+
+// TestSignals: current requests are finished after Ctrl-C, and after the signal
+// that Docker, Kubernetes and systemd send.
+func TestSignals(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a process cannot send these signals on Windows")
+	}
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			s := &signalServer{signal: signal}
+			if err := serve(s, "127.0.0.1:0"); err != nil || !s.shutDown {
+				t.Errorf("got %v, shut down: %v; want nil and true", err, s.shutDown)
+			}
+		})
+	}
 }
 
 // BenchmarkRouters measures one request over a connection that is kept open.

@@ -25,7 +25,10 @@ import (
 
 const connectTimeout = 5 * time.Second
 
-var errEarlier = errors.New("an earlier version of the gallery made this database, and this version cannot read it: name another database, or move this one away")
+var (
+	errEarlier     = errors.New("an earlier version of the gallery made this database, and this version cannot read it: name another database, or move this one away")
+	errOtherImages = errors.New("the table images cannot be read, perhaps because another program made it: name another database")
+)
 
 // A DB keeps deliveries and images. Lists are newest first. It is safe for
 // concurrent use.
@@ -68,35 +71,54 @@ func (db *DB) open(ctx context.Context, dialect sqlstore.Dialect) (err error) {
 	if db.Store, err = sqlstore.New(ctx, db.db, dialect, sqlstore.Table("deliveries")); err != nil {
 		return err
 	}
-	if db.has(ctx, dialect, "deliveries") && !db.has(ctx, dialect, "deliveries_migrations") {
-		return errEarlier
+	hasImages, err := db.check(ctx, dialect)
+	if err != nil {
+		return err
 	}
-	if err := db.Migrate(ctx); err != nil {
+	if err := db.Migrate(ctx); err != nil || hasImages { // then the database user needs no right to create tables
 		return err
 	}
 	return db.createImages(ctx, dialect)
 }
 
+// check refuses tables with other columns, before Open adds its own to the
+// database. It reports whether the table of images exists.
+func (db *DB) check(ctx context.Context, dialect sqlstore.Dialect) (hasImages bool, err error) {
+	hasDeliveries, err := db.has(ctx, dialect, "deliveries")
+	if err == nil && hasDeliveries {
+		var migrated bool
+		if migrated, err = db.has(ctx, dialect, "deliveries_migrations"); err == nil && !migrated {
+			err = errEarlier
+		}
+	}
+	if err != nil {
+		return false, err
+	}
+	if hasImages, err = db.has(ctx, dialect, "images"); hasImages {
+		if _, err := db.db.ExecContext(ctx, "SELECT delivery_id, created_at FROM images LIMIT 0"); err != nil {
+			return false, fmt.Errorf("%w: %w", errOtherImages, err)
+		}
+	}
+	return hasImages, err
+}
+
 // has reports whether a table exists. Reading from a missing table would write
 // an error to Postgres' log.
-func (db *DB) has(ctx context.Context, dialect sqlstore.Dialect, table string) (has bool) {
+func (db *DB) has(ctx context.Context, dialect sqlstore.Dialect, table string) (has bool, err error) {
 	statement := "SELECT to_regclass($1) IS NOT NULL"
 	if dialect == sqlstore.SQLite {
 		statement = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = $1)"
 	}
-	err := db.db.QueryRowContext(ctx, statement, table).Scan(&has)
-	return err == nil && has
+	err = db.db.QueryRowContext(ctx, statement, table).Scan(&has)
+	return has, err
 }
 
 //go:embed schema.sql
 var schema string
 
-// createImages creates the table of images and the indexes for the pages, if
-// they are missing. Galleries that start at the same time wait for each other.
+// createImages creates the table of images and the indexes for the pages.
+// Galleries that start at the same time wait for each other.
 func (db *DB) createImages(ctx context.Context, dialect sqlstore.Dialect) error {
-	if db.has(ctx, dialect, "images") {
-		return nil // then the database user needs no right to create tables
-	}
 	tx, err := db.db.BeginTx(ctx, nil) // on SQLite this takes the write lock
 	if err != nil {
 		return err

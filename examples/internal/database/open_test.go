@@ -1,6 +1,7 @@
 package database
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -159,31 +160,56 @@ func explain(t *testing.T, db *DB, statement string, args []any) string {
 	return plan.String()
 }
 
-// TestEarlierGalleryIsRefused: the database of an earlier version has other
-// columns.
-func TestEarlierGalleryIsRefused(t *testing.T) {
-	for _, d := range databases {
-		t.Run(d.name, func(t *testing.T) {
-			name := d.newName(t)
-			db := &DB{}
-			var err error
-			if d.name == "Postgres" {
-				db.pool, db.db, err = openPostgres(t.Context(), name)
-			} else {
-				db.db, err = openSQLite(name)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer db.Close()
-			if _, err := db.db.Exec("CREATE TABLE deliveries (id TEXT PRIMARY KEY)"); err != nil {
-				t.Fatal(err)
-			}
-			if again, err := Open(t.Context(), name); !errors.Is(err, errEarlier) {
-				t.Errorf("Open got %v and %v, want %v", again, err, errEarlier)
-			}
-		})
+// TestOtherTablesAreRefused: the tables of an earlier version, or of another
+// program, have other columns. Open then creates no tables beside them.
+func TestOtherTablesAreRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name, table string
+		want        error
+	}{
+		{"an earlier gallery's", "CREATE TABLE deliveries (id TEXT PRIMARY KEY)", errEarlier},
+		{"another program's", "CREATE TABLE images (key TEXT PRIMARY KEY, album TEXT, url TEXT)", errOtherImages},
+	} {
+		for _, d := range databases {
+			t.Run(tt.name+", "+d.name, func(t *testing.T) {
+				name := d.newName(t)
+				db := &DB{}
+				dialect := sqlstore.SQLite
+				var err error
+				if d.name == "Postgres" {
+					dialect = sqlstore.Postgres
+					db.pool, db.db, err = openPostgres(t.Context(), name)
+				} else {
+					db.db, err = openSQLite(name)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer db.Close()
+				if _, err := db.db.Exec(tt.table); err != nil {
+					t.Fatal(err)
+				}
+				if again, err := Open(t.Context(), name); !errors.Is(err, tt.want) {
+					t.Errorf("Open got %v and %v, want %v", again, err, tt.want)
+				}
+				if made, err := db.has(t.Context(), dialect, "deliveries_migrations"); made || err != nil {
+					t.Errorf("after it was refused, the database has the store's tables: got %v and %v, want false", made, err)
+				}
+			})
+		}
 	}
+}
+
+// TestHasReturnsErrors: if the database cannot say whether a table exists, that
+// does not mean that it does not.
+func TestHasReturnsErrors(t *testing.T) {
+	onEach(t, func(t *testing.T, db *DB) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if has, err := db.has(ctx, sqlstore.SQLite, "images"); has || !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v and %v, want an error", has, err)
+		}
+	})
 }
 
 // TestImagesAreCountedSoFar: the count of images stops at a limit, so that the

@@ -90,7 +90,9 @@ func (s *Service) serveReady(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	if problem, err := s.Ready(ctx); err != nil {
-		s.Logger.WarnContext(ctx, "not ready: "+problem, "error", err)
+		if r.Context().Err() == nil { // otherwise the balancer has hung up, and err may be about that
+			s.Logger.WarnContext(ctx, "not ready: "+problem, "error", err)
+		}
 		http.Error(w, problem, http.StatusServiceUnavailable)
 		return
 	}
