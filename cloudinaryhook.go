@@ -412,8 +412,9 @@ type Store interface {
 // the image is there. If it returns an error that is not [Permanent],
 // Cloudinary and [Processor.Resume] try again later.
 type ImageCreator interface {
-	// CreateImage creates img, or returns nil if it is there already. In a
-	// Handler, ctx ends with [Config].Timeout, and not when the caller hangs up.
+	// CreateImage creates img, or returns nil if it is there already. If ctx ends
+	// before img is there, return an error. In a Handler, ctx ends with
+	// [Config].Timeout, and not when the caller hangs up.
 	CreateImage(ctx context.Context, img *Image) error
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
@@ -309,6 +310,58 @@ var brokenStores = []struct {
 			return state, err
 		}
 	}},
+	{"writes one document under a lock for each ID", "ConcurrentSavesKeepAll", func(b *broken) {
+		var locks sync.Map
+		var document atomic.Pointer[map[string]bool]
+		document.Store(new(map[string]bool))
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			lock, _ := locks.LoadOrStore(d.ID, new(sync.Mutex))
+			lock.(*sync.Mutex).Lock()
+			defer lock.(*sync.Mutex).Unlock()
+			saved := *document.Load()
+			if saved[d.ID] {
+				return cloudinaryhook.StatePending, ctx.Err()
+			}
+			changed := map[string]bool{d.ID: true}
+			maps.Copy(changed, saved)
+			runtime.Gosched() // another writer comes between
+			document.Store(&changed)
+			return cloudinaryhook.StateNew, ctx.Err()
+		}
+	}},
+	{"swaps the states of one commit", "ConcurrentSavesKeepAll", func(b *broken) {
+		type answer struct {
+			state cloudinaryhook.State
+			other chan cloudinaryhook.State
+		}
+		commit := make(chan answer)
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			state, err := b.MemoryStore.Save(ctx, d)
+			mine := answer{state, make(chan cloudinaryhook.State, 1)}
+			select {
+			case commit <- mine:
+				state = <-mine.other
+			case first := <-commit:
+				first.other <- state
+				state = first.state
+			case <-time.After(time.Millisecond): // alone
+			}
+			return state, err
+		}
+	}},
+	{"writes back what it has read", "SaveBesideCompleteStaysDone", func(b *broken) {
+		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
+			read := b.State(d.ID)
+			runtime.Gosched() // Complete comes between
+			state, err := b.MemoryStore.Save(ctx, d)
+			if read == cloudinaryhook.StatePending && err == nil {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				b.byID[d.ID].done, state = false, read
+			}
+			return state, err
+		}
+	}},
 	{"changes the time", "SaveLeavesItsArgument", func(b *broken) {
 		b.save = func(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
 			state, err := b.MemoryStore.Save(ctx, d)
@@ -565,9 +618,23 @@ type creator struct {
 	again error                                  // the error of the second call
 	key   func(img *cloudinaryhook.Image) string // nil: Image.Key
 	racy  bool                                   // reads before it writes
+	lossy bool                                   // writes back all that it has read
+	quiet bool                                   // makes nothing and returns nil if its context has ended
 }
 
 func (c *creator) CreateImage(ctx context.Context, img *cloudinaryhook.Image) error {
+	if c.quiet && ctx.Err() != nil {
+		return nil
+	}
+	if c.lossy {
+		c.mu.Lock()
+		read := maps.Clone(c.keys)
+		c.mu.Unlock()
+		runtime.Gosched() // another writer comes between
+		c.mu.Lock()
+		c.keys = read
+		c.mu.Unlock()
+	}
 	key := img.Key
 	if c.key != nil {
 		key = c.key(img)
@@ -611,6 +678,18 @@ var brokenCreators = []struct {
 	{"unique by delivery", "AnotherNotificationOfItMakesOne", func() *creator {
 		return &creator{key: func(img *cloudinaryhook.Image) string { return img.Delivery.ID }}
 	}},
+	{"unique without the delivery type", "OthersAreOthers", func() *creator {
+		return &creator{key: func(img *cloudinaryhook.Image) string {
+			return fmt.Sprintf("%s %s %s %d", img.Claims.OrganizationID, img.Claims.AlbumID, img.PublicID, img.Version)
+		}}
+	}},
+	{"unique without the organization", "OthersAreOthers", func() *creator {
+		return &creator{key: func(img *cloudinaryhook.Image) string {
+			return fmt.Sprintf("%s %s %s %d", img.Claims.AlbumID, img.DeliveryType, img.PublicID, img.Version)
+		}}
+	}},
+	{"writes one document", "OthersAtTheSameTimeAreMade", func() *creator { return &creator{lossy: true} }},
+	{"nil although nothing was made", "NilMeansThatItIsThere", func() *creator { return &creator{quiet: true} }},
 	{"unique by public ID", "OthersAreOthers", func() *creator {
 		return &creator{key: func(img *cloudinaryhook.Image) string { return img.PublicID }}
 	}},
@@ -695,6 +774,14 @@ func TestEveryClauseIsBroken(t *testing.T) {
 	for _, c := range pendingClauses {
 		if !broken[c.name] {
 			t.Errorf("no broken store breaks %s", c.name)
+		}
+	}
+	for _, b := range brokenCreators {
+		broken[b.clause] = true
+	}
+	for _, c := range creatorClauses {
+		if !broken[c.name] {
+			t.Errorf("no broken creator breaks %s", c.name)
 		}
 	}
 }

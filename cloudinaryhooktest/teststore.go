@@ -28,6 +28,11 @@ var blocked = 10 * time.Second
 // of the contract. It calls open once for each subtest, and once more to see
 // which methods the store has. The store need not be empty.
 //
+// Up to 64 calls run at the same time. If they save one delivery, one of them
+// returns StateNew. If they save different deliveries, each gets the state of its
+// own, and none is lost. If some save a delivery while another completes it, it
+// stays completed.
+//
 // If the store has a method
 //
 //	Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error]
@@ -63,7 +68,8 @@ func TestStore(t *testing.T, open func(t *testing.T) cloudinaryhook.Store) {
 // queue, behind a Deferred receiver. Such a store cannot know what workers have
 // done, so it never returns StateDone, and its Complete is not called. It must
 // know by its ID a delivery that it has already. A queue may forget IDs after a
-// while, but not during this test.
+// while, but not during this test. Up to 64 Saves run at the same time, of one
+// delivery or of different ones.
 //
 // It does not test the deliveries that workers get, and your tests need not
 // compare them. json.Marshal writes all of a delivery, and json.Unmarshal
@@ -106,6 +112,8 @@ var storeClauses = []storeClause{
 	{"SaveTellsNewPendingDone", testStates, false},
 	{"SaveGoesByID", testIdentity, true},
 	{"ConcurrentSavesOneIsNew", testConcurrentSaves, true},
+	{"ConcurrentSavesKeepAll", testConcurrentOthers, true},
+	{"SaveBesideCompleteStaysDone", testSaveBesideComplete, false},
 	{"SaveLeavesItsArgument", testArgument, true},
 	{"CanceledContextIsAnError", testCanceled, true},
 	{"CompleteUnknownIsAnError", testCompleteUnknown, false},
@@ -200,6 +208,20 @@ func complete(t *testing.T, s cloudinaryhook.Store, id string, cause error) {
 	}
 }
 
+// atOnce calls f with 0 to n-1 at the same time.
+func atOnce(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		wg.Go(func() {
+			<-start
+			f(i)
+		})
+	}
+	close(start)
+	wg.Wait()
+}
+
 // The app's error may quote a file name in Latin-1, or another text that a text
 // column refuses. If the store could not complete a delivery for that reason,
 // the delivery would be retried for ever.
@@ -229,26 +251,57 @@ func testIdentity(t *testing.T, s cloudinaryhook.Store) {
 func testConcurrentSaves(t *testing.T, s cloudinaryhook.Store) {
 	for range 20 {
 		d := newDelivery(t)
-		var wg sync.WaitGroup
-		start := make(chan struct{})
 		states := make([]cloudinaryhook.State, 16)
-		for i := range states {
-			wg.Go(func() {
-				<-start
-				var err error
-				if states[i], err = s.Save(t.Context(), d); err != nil {
-					t.Errorf("Save at the same time got %v, want nil", err)
-				}
-			})
-		}
-		close(start)
-		wg.Wait()
+		atOnce(len(states), func(i int) {
+			var err error
+			if states[i], err = s.Save(t.Context(), d); err != nil {
+				t.Errorf("Save at the same time got %v, want nil", err)
+			}
+		})
 		count := make(map[cloudinaryhook.State]int)
 		for _, state := range states {
 			count[state]++
 		}
 		if count[cloudinaryhook.StateNew] != 1 || count[cloudinaryhook.StatePending] != len(states)-1 {
 			t.Fatalf("of %d Saves of one ID at the same time got %v, want exactly one new and the others pending", len(states), count)
+		}
+	}
+}
+
+// A store that locks each ID and writes a file of all loses what another call
+// saves at the same time. A store that gathers calls for one commit may answer a
+// call with the state of another.
+func testConcurrentOthers(t *testing.T, s cloudinaryhook.Store) {
+	deliveries := make([]*cloudinaryhook.Delivery, 64) // known ones and new ones in turn
+	want := []cloudinaryhook.State{cloudinaryhook.StatePending, cloudinaryhook.StateNew}
+	for i := range deliveries {
+		if deliveries[i] = newDelivery(t); i%2 == 0 {
+			save(t, s, deliveries[i], cloudinaryhook.StateNew)
+		}
+	}
+	atOnce(len(deliveries), func(i int) { save(t, s, deliveries[i], want[i%2]) })
+	for _, d := range deliveries {
+		if state, err := s.Save(t.Context(), d); state != cloudinaryhook.StatePending || err != nil {
+			t.Fatalf("after %d Saves at the same time, Save of one again got %v and %v, want pending and nil", len(deliveries), state, err)
+		}
+	}
+}
+
+// A store that writes back what it has read undoes a Complete that came between.
+// Then Resume processes the delivery again.
+func testSaveBesideComplete(t *testing.T, s cloudinaryhook.Store) {
+	for range 20 {
+		d := newDelivery(t)
+		save(t, s, d, cloudinaryhook.StateNew)
+		atOnce(9, func(i int) {
+			if i == 4 {
+				complete(t, s, d.ID, nil)
+			} else if state, err := s.Save(t.Context(), d); state != cloudinaryhook.StatePending && state != cloudinaryhook.StateDone || err != nil {
+				t.Errorf("Save beside Complete got %v and %v, want pending or done, and nil", state, err)
+			}
+		})
+		if state, err := s.Save(t.Context(), d); state != cloudinaryhook.StateDone || err != nil {
+			t.Fatalf("after Saves and Complete at the same time, Save got %v and %v, want done and nil", state, err)
 		}
 	}
 }
@@ -323,16 +376,7 @@ func testCompleteTwice(t *testing.T, s cloudinaryhook.Store) {
 	for range 10 {
 		d := newDelivery(t)
 		save(t, s, d, cloudinaryhook.StateNew)
-		var wg sync.WaitGroup
-		start := make(chan struct{})
-		for range 8 {
-			wg.Go(func() {
-				<-start
-				complete(t, s, d.ID, nil)
-			})
-		}
-		close(start)
-		wg.Wait()
+		atOnce(8, func(int) { complete(t, s, d.ID, nil) })
 	}
 }
 
