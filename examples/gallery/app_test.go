@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"io"
-	"iter"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -12,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 )
 
@@ -125,38 +122,5 @@ func TestDrain(t *testing.T) {
 	}
 	if status, _ := p.get(t, "/healthz"); status != http.StatusOK {
 		t.Errorf("while it drains /healthz got %d, want 200", status)
-	}
-}
-
-// TestCounted: counted counts the deliveries of a sequence but not its errors,
-// also if the loop ends early.
-func TestCounted(t *testing.T) {
-	broken := errors.New("broken")
-	sequence := func(yield func(*cloudinaryhook.Delivery, error) bool) {
-		_ = yield(&cloudinaryhook.Delivery{}, nil) && yield(nil, broken) && yield(&cloudinaryhook.Delivery{}, nil)
-	}
-	tests := []struct {
-		name string
-		all  iter.Seq2[*cloudinaryhook.Delivery, error]
-		stop int // the loop ends after this number; 0: never
-		want []int
-	}{
-		{"all", sequence, 0, []int{2}},
-		{"stopped", sequence, 1, []int{1}},
-		{"none", func(func(*cloudinaryhook.Delivery, error) bool) {}, 0, nil},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			var told []int
-			seen := 0
-			for range counted(tt.all, func(n int) { told = append(told, n) }) {
-				if seen++; seen == tt.stop {
-					break
-				}
-			}
-			if diff := cmp.Diff(tt.want, told); diff != "" {
-				t.Errorf("the reported counts differ (-want +got):\n%s", diff)
-			}
-		})
 	}
 }

@@ -79,14 +79,18 @@ func (db *testDatabase) connect(t *testing.T) *pgx.Conn {
 	return conn
 }
 
-// endLeases ends the leases of killed galleries, so that the test need not wait
-// for them.
-func (db *testDatabase) endLeases(t *testing.T) {
+// makeOld makes the pending deliveries of killed galleries two minutes older and
+// ends their leases, so that the test need not wait until they are resumed.
+func (db *testDatabase) makeOld(t *testing.T) {
 	t.Helper()
-	if _, err := db.connect(t).Exec(t.Context(), "UPDATE deliveries SET leased_until = NULL"); err != nil {
+	if db.server == nil {
+		change(t, db.url, makePendingOld)
+	} else if _, err := db.connect(t).Exec(t.Context(), makePendingOld+"; UPDATE deliveries SET leased_until = NULL"); err != nil {
 		t.Fatal(err)
 	}
 }
+
+const makePendingOld = "UPDATE deliveries SET received_at = received_at - 120000000000 WHERE completed_at IS NULL"
 
 // TestCrashes: every notification that was answered 201 is there exactly once,
 // although the programs crash. In the larger size each of them crashes ten
@@ -153,9 +157,7 @@ func newRNG(t *testing.T) *rand.Rand {
 // deliveries, and checks everything.
 func finish(t *testing.T, db *testDatabase, load *load, atLeast int) {
 	t.Helper()
-	if db.server != nil {
-		db.endLeases(t)
-	}
+	db.makeOld(t)
 	p := start(t, testEnv(), "-db", db.url)
 	p.waitFor(t, "nothing to be pending", func(s database.Stats) bool { return s.Pending == 0 })
 	p.kill()

@@ -138,39 +138,29 @@ func announce(w io.Writer, cfg *config, url, pages string) {
 	fmt.Fprintf(w, "gallery: to add one more image yourself, paste this (once; the token lasts 2 h):\n\n%s\n\n", curl)
 }
 
-// resume processes the deliveries that a crash or a failure left pending. The
-// first time, it takes all that were received before this start, also in the
-// last minute: no request of this program is working on them.
+// resume processes the deliveries that a crash or a failure left pending. It
+// leaves those of the last minute, because a request may still work on them,
+// here or in another gallery.
 func resume(ctx context.Context, processor *cloudinaryhook.Processor, db *database.DB, monitor *monitor, logger *slog.Logger) {
-	started := time.Now()
 	_ = processor.ResumeEvery(ctx, resumeEvery, func(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
-		if before.Before(started) {
-			before = started
+		return func(yield func(*cloudinaryhook.Delivery, error) bool) {
+			n := 0
+			defer func() {
+				if n > 0 {
+					logger.InfoContext(ctx, "resumed pending deliveries", "deliveries", n)
+				}
+			}()
+			for d, err := range db.Pending(ctx, before) {
+				if err == nil {
+					n++
+					monitor.metrics.resumed.Inc()
+				}
+				if !yield(d, err) {
+					return
+				}
+			}
 		}
-		return counted(db.Pending(ctx, before), func(n int) {
-			monitor.metrics.resumed.Add(float64(n))
-			logger.InfoContext(ctx, "resumed pending deliveries", "deliveries", n)
-		})
 	})
-}
-
-// counted passes a sequence on, and at its end calls tell with the number of
-// deliveries, if there were any.
-func counted(all iter.Seq2[*cloudinaryhook.Delivery, error], tell func(n int)) iter.Seq2[*cloudinaryhook.Delivery, error] {
-	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
-		n := 0
-		for d, err := range all {
-			if err == nil {
-				n++
-			}
-			if !yield(d, err) {
-				break
-			}
-		}
-		if n > 0 {
-			tell(n)
-		}
-	}
 }
 
 // sample tells the pages about changes without a request, such as resumed work.

@@ -3,12 +3,14 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -327,21 +329,57 @@ func TestPendingIsResumedAtStart(t *testing.T) {
 		t.Fatalf("answered %d, want 201", status)
 	}
 	p.kill()
-	save(t, path, `{"notification_type":"upload","public_id":"left","version":1}`)
-	save(t, path, `{"notification_type":"delete","resources":[]}`)
+	crashed := time.Now().Add(-2 * time.Minute)
+	save(t, path, `{"notification_type":"upload","public_id":"left","version":1}`, crashed)
+	save(t, path, `{"notification_type":"delete","resources":[]}`, crashed)
 	p = start(t, testEnv(), "-db", path)
 	p.waitFor(t, "all three to be done, with two images", func(s database.Stats) bool { return s == database.Stats{Deliveries: 3, Images: 2} })
 }
 
-// save saves a delivery and does not process it.
-func save(t *testing.T, path, body string) {
+// TestResumeLeavesCurrentRequests: several galleries may share a database. One
+// that starts must not work on a delivery that another one has just received.
+func TestResumeLeavesCurrentRequests(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gallery.db")
+	save(t, path, `{"notification_type":"upload","public_id":"left","version":1}`, time.Now().Add(-2*time.Minute))
+	save(t, path, `{"notification_type":"upload","public_id":"current","version":1}`, time.Now())
+	db, err := database.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var created []string
+	processor := &cloudinaryhook.Processor{Store: db, Images: cloudinaryhook.ImageCreatorFunc(func(_ context.Context, img *cloudinaryhook.Image) error {
+		created = append(created, img.PublicID)
+		return nil
+	})}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var log bytes.Buffer
+	endOfPass := slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == "deliveries" {
+			cancel()
+		}
+		return a
+	}}
+	resume(ctx, processor, db, newMonitor(), slog.New(slog.NewTextHandler(&log, &endOfPass)))
+	if diff := cmp.Diff([]string{"left"}, created); diff != "" {
+		t.Errorf("created images differ (-want +got):\n%s", diff)
+	}
+	if !strings.HasSuffix(log.String(), "deliveries=1\n") {
+		t.Errorf("got the log %q, want one delivery", &log)
+	}
+}
+
+// save saves a delivery that was received at a time, and does not process it.
+func save(t *testing.T, path, body string, received time.Time) {
 	t.Helper()
 	db, err := database.Open(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := cloudinaryhook.NewDelivery([]byte(body), cloudinaryhooktest.DefaultClaims(), time.Now())
+	d, err := cloudinaryhook.NewDelivery([]byte(body), cloudinaryhooktest.DefaultClaims(), received)
 	if err == nil {
+		d.ReceivedAt = received
 		_, err = db.Save(t.Context(), d)
 	}
 	if err := errors.Join(err, db.Close()); err != nil {

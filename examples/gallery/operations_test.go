@@ -116,6 +116,7 @@ func TestBackup(t *testing.T) {
 	load.acknowledge(100)
 	p.kill()
 	load.stop()
+	change(t, backup, makePendingOld)
 	restored := start(t, testEnv(), "-db", backup)
 	restored.waitFor(t, "nothing to be pending", func(s database.Stats) bool { return s.Pending == 0 })
 	restored.kill()

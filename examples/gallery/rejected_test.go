@@ -7,7 +7,9 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -136,8 +138,9 @@ func TestLinks(t *testing.T) {
 // log also names a delivery that cannot be read.
 func TestResumedIsNotReceivedAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "gallery.db")
-	save(t, path, `{"notification_type":"upload","public_id":"left","version":1}`)
-	save(t, path, `{"notification_type":"upload","public_id":"broken","version":1}`)
+	crashed := time.Now().Add(-2 * time.Minute)
+	save(t, path, `{"notification_type":"upload","public_id":"broken","version":1}`, crashed.Add(-time.Second)) // it is tried first
+	save(t, path, `{"notification_type":"upload","public_id":"left","version":1}`, crashed)
 	change(t, path, `UPDATE deliveries SET delivery = CAST('{"id":' AS BLOB) WHERE public_id = 'broken'`)
 	p := start(t, testEnv(), "-db", path)
 	p.waitFor(t, "one of two to be done", func(s database.Stats) bool { return s.Pending == 1 && s.Images == 1 })
@@ -151,7 +154,12 @@ func TestResumedIsNotReceivedAgain(t *testing.T) {
 	if age := between(t, metrics, "\ngallery_deliveries_oldest_pending_age_seconds ", "\n"); age == "0" || age == "NaN" {
 		t.Errorf("the oldest pending delivery is %s s old, want more than none", age)
 	}
-	p.kill()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil { // after kill -9 the log might lack its last line
+		t.Fatal(err)
+	}
+	for range p.output { // until the program closes it: Wait must not run before that
+	}
+	_ = p.cmd.Wait()
 	log := p.log.String()
 	if n := strings.Count(log, `msg="resumed pending deliveries" deliveries=1`); n != 1 {
 		t.Errorf("the log says %d times that it resumed one, want once", n)
