@@ -8,12 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/flagset"
 	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
@@ -30,13 +30,6 @@ var typical = map[string]string{"upload": "upload-simple", "eager": "eager-done"
 // get fresh IDs. The user's own body stays as it is, or gets a new request_id
 // if fresh is set.
 func openSource(name string, same, fresh bool, stdin io.Reader) (source, error) {
-	if name == "-" {
-		body, err := io.ReadAll(stdin)
-		if err != nil {
-			return source{}, err
-		}
-		return fileSource(body, same, fresh)
-	}
 	sample := name
 	if other, ok := typical[name]; ok {
 		sample = other
@@ -50,12 +43,12 @@ func openSource(name string, same, fresh bool, stdin io.Reader) (source, error) 
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid):
 		return source{}, err
 	}
-	body, err = os.ReadFile(name) //nolint:gosec // the user names a file
+	body, err = readInput(name, stdin)
 	if errors.Is(err, fs.ErrNotExist) {
-		return source{}, usagef("%q is neither a type, nor a sample body, nor a file", name)
+		return source{}, usagef("%s is neither a type, nor a sample body, nor a file", flagset.Quote(name))
 	}
 	if err != nil {
-		return source{}, fmt.Errorf("%q: %w", name, errors.Unwrap(err))
+		return source{}, err
 	}
 	return fileSource(body, same, fresh)
 }

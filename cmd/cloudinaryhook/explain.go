@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/flagset"
 	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
@@ -83,17 +85,22 @@ func (f *explainFlags) read(stdin io.Reader) (*recording, error) {
 	}
 	r, err := readRecording(content)
 	if err != nil {
-		return nil, fmt.Errorf("%q: %w", f.request, err)
+		return nil, fmt.Errorf("%s: %w", flagset.Quote(f.request), err)
 	}
 	return r, nil
 }
 
-// readInput reads a file, or standard input if the name is -.
+// readInput reads a file, or standard input if the name is -. Its error does not
+// quote a name that may be a URL.
 func readInput(name string, stdin io.Reader) ([]byte, error) {
 	if name == "-" {
 		return io.ReadAll(stdin)
 	}
-	return os.ReadFile(name) //nolint:gosec // the user names a file
+	content, err := os.ReadFile(name) //nolint:gosec // the user names a file
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flagset.Quote(name), errors.Unwrap(err)) // it wraps a cause without the name
+	}
+	return content, nil
 }
 
 // time returns when the request came, or the current time if that is not known.

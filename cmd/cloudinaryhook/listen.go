@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,6 +79,10 @@ func (c *listenCommand) check(arguments int) error {
 		return usagef("give exactly one of -channel, -batch and -addr")
 	case c.addr != "" && (c.forwardTo != "" || c.claims != "" || c.printOnly):
 		return usagef("-forward-to, -claims and -print are for polling, not for -addr")
+	case strings.ContainsAny(c.addr, "/?"): // package net would quote it, and the token in it
+		return usagef("-addr: not an address such as 127.0.0.1:8081")
+	case strings.Contains(c.folder, "://"): // the token would be in the name of a folder
+		return usagef("-record: not a folder")
 	case c.addr == "" && c.forwardTo == "" && !c.printOnly && c.folder == "":
 		return usagef("give -forward-to URL, -print or -record FOLDER")
 	case c.printOnly && c.forwardTo != "":

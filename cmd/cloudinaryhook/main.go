@@ -132,6 +132,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/flagset"
 )
 
 func main() {
@@ -184,7 +186,7 @@ func (p *process) main(ctx context.Context, args []string) int {
 			return p.status(c.name, c.run(ctx, p, args[1:]))
 		}
 	}
-	fmt.Fprintf(p.stderr, "cloudinaryhook: there is no command %q; -h lists them\n", args[0])
+	fmt.Fprintf(p.stderr, "cloudinaryhook: %s is not a command; -h lists them\n", flagset.Quote(args[0]))
 	return 2
 }
 
@@ -217,20 +219,16 @@ https://pkg.go.dev/github.com/cloudinaryhook/cloudinaryhook/cmd/cloudinaryhook
 // parse reads flags. If they ask for help, it prints that, and the error is
 // flag.ErrHelp.
 func (p *process) parse(flags *flag.FlagSet, synopsis string, args []string, more ...string) error {
-	flags.SetOutput(io.Discard) // status prints the error
-	flags.Usage = func() {}
-	err := flags.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
+	flags.Usage = func() {
 		fmt.Fprintf(p.stdout, "usage: cloudinaryhook %s [flags] %s\n\n", flags.Name(), synopsis)
-		flags.SetOutput(p.stdout)
 		flags.PrintDefaults()
 		for _, text := range more {
 			fmt.Fprintf(p.stdout, "\n%s\n", text)
 		}
-		return err
 	}
-	if err != nil {
+	err := flagset.Parse(flags, args, p.stdout)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		return usageError{err}
 	}
-	return nil
+	return err
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
@@ -142,7 +143,7 @@ func TestBuilt(t *testing.T) {
 		{nil, 2, "usage: cloudinaryhook COMMAND"},
 		{[]string{"-h"}, 0, "usage: cloudinaryhook COMMAND"},
 		{[]string{"help"}, 0, "usage: cloudinaryhook COMMAND"},
-		{[]string{"\x1b[31msend"}, 2, `no command "\x1b[31msend"`},
+		{[]string{"\x1b[31msend"}, 2, `"\x1b[31msend" is not a command`},
 		{[]string{"send", "-h"}, 0, "usage: cloudinaryhook send"},
 		{[]string{"token", "-h"}, 0, "usage: cloudinaryhook token"},
 		{[]string{"send", "-no-such-flag"}, 2, "not defined: -no-such-flag"},
@@ -224,6 +225,51 @@ func TestSecretsAreTakenExactly(t *testing.T) {
 			}
 			if strings.Contains(got, "another") {
 				t.Errorf("got %q, want no secret in it", got)
+			}
+		})
+	}
+}
+
+// TestNoURLInMessages: no message holds the token of a URL, or the password,
+// whose flag was forgotten or that is in a wrong place.
+func TestNoURLInMessages(t *testing.T) {
+	const path = "https://u:hunter2@app.example/hook"
+	url := path + "?token=eyJhbGciOiJIUzI1NiJ9.eyJhIjoiYiJ9.hunter2"
+	folder := t.TempDir() // so that a wrong program creates nothing in this one
+	tests := []struct {
+		name string
+		args []string
+	}{
+		{"for a command", []string{url}},
+		{"for a command, without a scheme", []string{strings.TrimPrefix(url, "https://")}},
+		{"for a body", []string{"send", url}},
+		{"for a body, without a token", []string{"send", path}},
+		{"a token for a body", []string{"send", "eyJhbGciOiJIUzI1NiJ9.eyJhIjoiYiJ9.hunter2"}},
+		{"for a number", []string{"send", "-n", url, "upload"}},
+		{"for a boolean", []string{"send", "-retry=" + url, "upload"}},
+		{"for a flag", []string{"send", "-" + url, "upload"}},
+		{"a secret after its flag", []string{"send", "-secrethunter2-and-more", "upload"}},
+		{"for a duration", []string{"listen", "-timeout", url}},
+		{"for an address", []string{"listen", "-addr", url}},
+		{"for an address, without a scheme", []string{"listen", "-addr", "app.example?" + url}},
+		{"for a folder", []string{"listen", "-api", "http://127.0.0.1:1", "-channel", "dev", "-record", url}},
+		{"for a base URL", []string{"listen", "-channel", "dev", "-print", "-api", url + "\x7f"}},
+		{"for a recording", []string{"explain", "-request", url}},
+		{"a token for a recording", []string{"explain", "-request", "eyJhbGciOiJIUzI1NiJ9.eyJhIjoiYiJ9.hunter2"}},
+		{"for a body to explain", []string{"explain", "-body", url}},
+		{"for a time", []string{"explain", "-request", "-", "-at", url}},
+		{"as an argument of token", []string{"token", "-check", url}},
+		{"for claims", []string{"token", "-claims", url}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // a wrong program listens for ever
+			defer cancel()
+			cmd := pollEnvironment().command(ctx, tt.args...)
+			cmd.Dir = folder
+			out, err := cmd.CombinedOutput()
+			if err == nil || len(out) == 0 || strings.Contains(string(out), "hunter2") {
+				t.Errorf("got %v and %s, want a failure and a message without the URL", err, out)
 			}
 		})
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/service"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/flagset"
 )
 
 var errNoLetter = errors.New("no such dead letter")
@@ -38,7 +39,7 @@ func parseDead(args []string, stderr io.Writer) (*deadCommand, error) {
 	flags.BoolVar(&c.discard, "discard", false, "delete them for good; needs their numbers")
 	c.log.Register(flags)
 	c.cluster.register(flags)
-	if err := parse(flags, args, stderr); err != nil {
+	if err := flagset.Parse(flags, args, stderr); err != nil {
 		return nil, err
 	}
 	for _, arg := range flags.Args() {

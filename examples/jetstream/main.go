@@ -16,8 +16,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/flagset"
 )
 
 const usage = `usage: jetstream demo | receive | work | dead | bench [flags]; -h after a command lists its flags`
@@ -94,23 +95,9 @@ func newFlags(command string) *flag.FlagSet {
 	return flag.NewFlagSet("jetstream "+command, flag.ContinueOnError)
 }
 
-// parse returns errors that quote no URL: there may be a password in it.
-func parse(flags *flag.FlagSet, args []string, stderr io.Writer) error {
-	flags.SetOutput(io.Discard) // package flag would print the error and all flags
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		flags.SetOutput(stderr)
-		flags.Usage()
-	case err != nil && strings.ContainsAny(err.Error(), "@/"):
-		return errors.New("there is a URL or a path in a wrong place; -h lists the flags")
-	}
-	return err
-}
-
-// parseFlags is parse for commands without arguments.
+// parseFlags is flagset.Parse for commands without arguments.
 func parseFlags(flags *flag.FlagSet, args []string, stderr io.Writer) error {
-	if err := parse(flags, args, stderr); err != nil {
+	if err := flagset.Parse(flags, args, stderr); err != nil {
 		return err
 	}
 	if flags.NArg() > 0 { // not quoted: it may be a URL whose flag was forgotten
