@@ -122,10 +122,7 @@ func (c *config) readSecrets(getenv func(string) string, named bool) error {
 	if c.secrets, err = secrets.Required(getenv, secretVariable); err != nil {
 		return err
 	}
-	keys, err := secrets.Required(getenv, keyVariable)
-	for _, key := range keys {
-		c.keys = append(c.keys, []byte(key))
-	}
+	c.keys, err = secrets.Keys(getenv)
 	return err
 }
 
@@ -142,7 +139,7 @@ func (c *config) checkAddresses() error {
 			continue
 		}
 		if _, _, err := net.SplitHostPort(given.addr); err != nil {
-			return fmt.Errorf("%s: %w", given.flag, err)
+			return fmt.Errorf("%s needs a host and a port, such as 127.0.0.1:8080", given.flag) // err quotes the value, which may be a database's URL
 		}
 		switch {
 		case isLoopback(given.addr):

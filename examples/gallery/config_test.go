@@ -101,6 +101,13 @@ func TestPasswordIsNotSaid(t *testing.T) {
 		"no flag":         {"postgres://u:" + password + "@127.0.0.1/d"},
 		"flag misspelt":   {"-db", "postgres://u:" + password + "@127.0.0.1/d", "-bd"},
 		"value misplaced": {"-keep", "3h", "-db", "gallery.db", "postgres://u:" + password + "@127.0.0.1/d"},
+		"flag and value":  {"-dbpostgres://u:" + password + "@127.0.0.1/d"},
+		"a duration":      {"-keep", "postgres://u:" + password + "@127.0.0.1/d"},
+		"a boolean":       {"-demo=postgres://u:" + password + "@127.0.0.1/d"},
+		"a log level":     {"-log-level", "postgres://u:" + password + "@127.0.0.1/d"},
+		"an address":      {"-addr", "postgres://u:" + password + "@127.0.0.1/d"},
+		"another address": {"-admin", "postgres://u:" + password + "@127.0.0.1/d"},
+		"a host":          {"-addr", "postgres://u:" + password + "@127.0.0.1:80", "-public"},
 		"help":            {"-db", "postgres://u:" + password + "@127.0.0.1/d", "-help"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -61,12 +61,8 @@ func (r *receiver) readSecrets(getenv func(string) string) (err error) {
 	if r.secrets, err = secrets.Required(getenv, secrets.APISecret); err != nil {
 		return err
 	}
-	keys, err := secrets.Required(getenv, secrets.TokenKey)
-	if err != nil {
+	if r.keys, err = secrets.Keys(getenv); err != nil {
 		return err
-	}
-	for _, key := range keys {
-		r.keys = append(r.keys, []byte(key))
 	}
 	_, err = r.handler(new(queue), 0, nil, nil) // refuses invalid secrets and keys
 	return err

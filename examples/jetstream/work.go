@@ -239,11 +239,11 @@ func (c *workCommand) run(ctx context.Context, stdout, stderr io.Writer) (err er
 	logger, stop := c.log.Open(ctx, stderr, causeOf)
 	defer stop()
 	c.worker.logger = logger
-	listener, err := net.Listen("tcp", c.admin)
+	listeners, err := service.Listen(c.admin)
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	defer service.CloseAll(listeners)
 	db, err := database.Open(ctx, c.db)
 	if err != nil {
 		return err
@@ -261,7 +261,7 @@ func (c *workCommand) run(ctx context.Context, stdout, stderr io.Writer) (err er
 	if _, err := c.cluster.open(ctx, js); err != nil {
 		return err
 	}
-	return c.serve(ctx, nc, js, db, listener, stdout)
+	return c.serve(ctx, nc, js, db, listeners[0], stdout)
 }
 
 // serve runs the worker and answers health checks.

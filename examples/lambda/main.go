@@ -93,13 +93,9 @@ func open(ctx context.Context, getenv func(string) string) (*function, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokenKeys, err := secrets.Required(getenv, secrets.TokenKey)
+	keys, err := secrets.Keys(getenv)
 	if err != nil {
 		return nil, err
-	}
-	var keys [][]byte
-	for _, key := range tokenKeys {
-		keys = append(keys, []byte(key))
 	}
 	db, err := sql.Open("pgx", getenv("DATABASE_URL"))
 	if err != nil {

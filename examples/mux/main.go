@@ -26,6 +26,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 const (
@@ -80,9 +81,17 @@ func run(args []string, stderr io.Writer) error {
 	if i < 0 {
 		return errors.New("give one of: " + routerNames())
 	}
+	apiSecrets, err := secrets.Required(os.Getenv, secrets.APISecret)
+	if err != nil {
+		return err
+	}
+	keys, err := secrets.Keys(os.Getenv)
+	if err != nil {
+		return err
+	}
 	hook, err := cloudinaryhook.NewHandler(cloudinaryhook.Config{
-		Signature: &cloudinaryhook.SignatureVerifier{Secrets: []string{os.Getenv("CLOUDINARY_API_SECRET")}},
-		Token:     &cloudinaryhook.TokenVerifier{Keys: [][]byte{[]byte(os.Getenv("CLOUDINARYHOOK_TOKEN_KEY"))}, Require: []string{"album_id"}},
+		Signature: &cloudinaryhook.SignatureVerifier{Secrets: apiSecrets},
+		Token:     &cloudinaryhook.TokenVerifier{Keys: keys, Require: []string{"album_id"}},
 		Processor: &cloudinaryhook.Processor{Store: new(cloudinaryhooktest.MemoryStore), Images: cloudinaryhook.ImageCreatorFunc(createImage)},
 		Logger:    slog.Default(),
 	})

@@ -79,3 +79,13 @@ func Required(getenv func(string) string, name string) ([]string, error) {
 	}
 	return all, nil
 }
+
+// Keys returns the values of Required for the variable TokenKey, as bytes.
+func Keys(getenv func(string) string) ([][]byte, error) {
+	values, err := Required(getenv, TokenKey)
+	var keys [][]byte
+	for _, value := range values {
+		keys = append(keys, []byte(value))
+	}
+	return keys, err
+}

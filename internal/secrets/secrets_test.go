@@ -65,3 +65,23 @@ func TestRequired(t *testing.T) {
 		})
 	}
 }
+
+func TestKeys(t *testing.T) {
+	tests := []struct {
+		name string
+		env  map[string]string
+		want [][]byte // nil: an error
+	}{
+		{"none", map[string]string{APISecret: "secret"}, nil},
+		{"one", map[string]string{TokenKey: "a key\n"}, [][]byte{[]byte("a key\n")}},
+		{"rotation", map[string]string{TokenKey: "new", TokenKey + PreviousSuffix: "old"}, [][]byte{[]byte("new"), []byte("old")}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := Keys(func(name string) string { return tt.env[name] })
+			if diff := cmp.Diff(tt.want, got); diff != "" || (err == nil) != (tt.want != nil) {
+				t.Errorf("error %v, keys differ (-want +got):\n%s", err, diff)
+			}
+		})
+	}
+}

@@ -18,6 +18,8 @@ const readyTimeout = time.Second
 // most 18 s.
 const ShutdownTimeout = 20 * time.Second
 
+var errAddress = errors.New("this machine cannot listen on the address: it needs a host and a port, such as 127.0.0.1:8080")
+
 // A Service answers HTTP behind a load balancer.
 type Service struct {
 	Logger *slog.Logger
@@ -54,6 +56,9 @@ func Listen(addrs ...string) (listeners []net.Listener, err error) {
 		listener, err := net.Listen("tcp", addr)
 		if err != nil {
 			CloseAll(listeners)
+			if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr == nil { // err quotes addr, which may be a database's URL
+				err = errAddress
+			}
 			return nil, err
 		}
 		listeners = append(listeners, listener)

@@ -11,6 +11,28 @@ import (
 	"testing"
 )
 
+// TestListenErrors: an address in an error is one that was understood. Another
+// may be a database's URL, with a password in it.
+func TestListenErrors(t *testing.T) {
+	listeners, err := Listen("127.0.0.1:0", "")
+	if err != nil || len(listeners) != 1 {
+		t.Fatalf("got %d listeners and %v, want 1", len(listeners), err)
+	}
+	defer CloseAll(listeners)
+	used := listeners[0].Addr().String()
+	for _, tt := range []struct{ addr, want string }{
+		{used, used},
+		{"postgres://u:hunter2@127.0.0.1/d", errAddress.Error()},
+		{"u:hunter2@127.0.0.1", errAddress.Error()},
+		{"hunter2@127.0.0.1:80", errAddress.Error()},
+	} {
+		if listeners, err := Listen(tt.addr); err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hunter2") {
+			CloseAll(listeners)
+			t.Errorf("%s got %v, want %q in the error, and no password", tt.addr, err, tt.want)
+		}
+	}
+}
+
 // TestNotReadyIsLogged: the log has the reason, but not if the load balancer
 // ended the request, because that says nothing about the program.
 func TestNotReadyIsLogged(t *testing.T) {
