@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/service"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/flagset"
 	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
@@ -46,7 +47,7 @@ type config struct {
 func parseConfig(args []string, getenv func(string) string, stderr io.Writer) (*config, error) {
 	c := new(config)
 	flags := c.flags(stderr)
-	if err := flags.Parse(args); err != nil {
+	if err := flagset.Parse(flags, args, stderr); err != nil {
 		return nil, err
 	}
 	if flags.NArg() > 0 {
@@ -78,7 +79,6 @@ func parseConfig(args []string, getenv func(string) string, stderr io.Writer) (*
 
 func (c *config) flags(stderr io.Writer) *flag.FlagSet {
 	flags := flag.NewFlagSet("gallery", flag.ContinueOnError)
-	flags.SetOutput(stderr)
 	flags.Usage = func() {
 		fmt.Fprintf(stderr, "usage: gallery [flags]\n\nEnvironment: %s, and %s with at least 32 bytes. While one is\nrotated, the same name with %s at its end holds the old value. The same name with\n%s at its end names a file that holds the value. If both are missing, it is a demo.\n\n", secretVariable, keyVariable, previousSuffix, secrets.FileSuffix)
 		flags.PrintDefaults()

@@ -45,7 +45,7 @@ func TestParseConfig(t *testing.T) {
 		{"admin address of others", "-admin :81", both, nil, "-admin: others"},
 		{"admin address of others in a demo", "-admin :81 -public", nil, nil, "-admin: a demo"},
 		{"log format", "-log-format xml", both, nil, "text or json"},
-		{"log level", "-log-level loud", both, nil, "loud"},
+		{"log level", "-log-level loud", both, nil, "-log-level"},
 		{"negative time to give up", "-give-up -1s", both, nil, "negative"},
 		{"secret alone", "", map[string]string{secretVariable: "s"}, nil, keyVariable + " is not"},
 		{"key alone", "", map[string]string{keyVariable: key}, nil, secretVariable + " is not"},

@@ -166,7 +166,7 @@ func TestNoPasswordInMessages(t *testing.T) {
 		"postgres://u:hunter2@h/db", "work postgres://u:hunter2@h/db", "receive nats://u:hunter2@h", "dead nats://u:hunter2@h", "bench nats://u:hunter2@h",
 		"work -postgres://u:hunter2@h/db", "work -concurrency postgres://u:hunter2@h/db", "work -log-format u:hunter2@h", "work -log-level=u:hunter2@h",
 		"work -db postgres://u:hunter2@127.0.0.1:1/db", "work -db postgres://u:hunter2%zz@127.0.0.1:1/db", "work -db postgres://u:hunter2@127.0.0.1:x/db",
-		"work -db u:hunter2@127.0.0.1/db", "work -db postgres:/u:hunter2@h/db",
+		"work -admin postgres://u:hunter2@h/db", "work -db u:hunter2@127.0.0.1/db", "work -db postgres:/u:hunter2@h/db",
 		"work -db " + db + " -nats nats://u:hunter2%zz@h", "work -db " + db + " -nats nats://u:hunter2/@h", "work -db " + db + " -nats nats://u:1?hunter2@h",
 		"work -db " + db + " -nats u:hunter2#@h", "work -db " + db + " -nats nats://u:1/hunter2@h", "work -db " + db + " -nats nats://u:hunter2@h:hunter2",
 		"work -db " + db + " -nats nats://u:hunter2@" + guarded.clientAddr, "dead -nats nats://u:hunter2@" + guarded.clientAddr,
