@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -61,6 +62,14 @@ func printable(text string) string {
 	}
 	return b.String()
 }
+
+// tokenLike is a JWT or the beginning of one, also if its dots are encoded for
+// a URL or for JSON. It may be too much, but never too little.
+var tokenLike = regexp.MustCompile(`eyJ[\w-]{5,}[\w.%\\-]*`)
+
+// hideTokens hides the tokens in outside text. Bodies may hold tokens too: the
+// body about an error repeats the notification URL.
+func hideTokens(text string) string { return tokenLike.ReplaceAllString(text, "TOKEN") }
 
 // indent makes a JSON object readable.
 func indent(object []byte) string {

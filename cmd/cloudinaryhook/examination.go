@@ -26,14 +26,15 @@ type examination struct {
 	findings []finding
 }
 
-// found adds a finding. It panics if the ID is not among the causes.
+// found adds a finding. It panics if the ID is not among the causes. The detail
+// may quote the request, so found hides tokens in it.
 func (x *examination) found(id, detail string) {
 	at, ok := rank[id]
 	if !ok {
 		panic("no such cause: " + id)
 	}
 	if !slices.ContainsFunc(x.findings, func(f finding) bool { return f.id == id }) {
-		x.findings = append(x.findings, finding{causes[at], detail})
+		x.findings = append(x.findings, finding{causes[at], hideTokens(detail)})
 	}
 }
 

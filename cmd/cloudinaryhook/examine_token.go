@@ -72,6 +72,9 @@ func (x *examination) examineToken(query string) error {
 	tokens := values["token"]
 	switch {
 	case len(tokens) == 0:
+		if len(x.keys) == 0 {
+			x.found("key-missing", "")
+		}
 		x.examineMissingToken(query)
 		return cloudinaryhook.ErrMissingToken
 	case len(tokens) > 1:

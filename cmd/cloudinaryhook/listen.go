@@ -107,13 +107,13 @@ func (c *listenCommand) say(text string) {
 }
 
 // line returns the line that is shown for a notification. The type and the
-// public ID are outside text, so it escapes them.
+// public ID are outside text, so it escapes them and hides tokens.
 func line(at time.Time, body []byte, status string, took time.Duration) string {
 	kind, publicID := "-", "no JSON object"
 	if payload, err := cloudinaryhook.ParsePayload(body); err == nil {
-		kind, publicID = "no type", strconv.Quote(payload.Common().PublicID)
+		kind, publicID = "no type", strconv.Quote(hideTokens(payload.Common().PublicID))
 		if t := payload.Common().Type; t != "" {
-			kind = printable(string(t))
+			kind = printable(hideTokens(string(t)))
 		}
 	}
 	return fmt.Sprintf("%s  %.40s  %.200s  %s  %v", at.Format(time.TimeOnly), kind, publicID, status, round(took))

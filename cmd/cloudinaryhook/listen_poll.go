@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,17 +22,14 @@ const (
 	recheckTime = 30 * time.Second // a message that was left comes again after this and -timeout
 )
 
-// Bodies may hold tokens too: the body about an error repeats the notification URL.
-var tokenLike = regexp.MustCompile(`eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*`)
-
 // A poller posts the notifications of a channel to an app.
 type poller struct {
 	*listenCommand
-	client *poll.Client
-	claims claimSet
-	key    []byte // nil: no token
-	http   *http.Client
-	seen   sync.Map // by signature: a message that is not posted is shown only once
+	client      *poll.Client
+	tokenClaims claimSet
+	key         []byte // nil: no token
+	http        *http.Client
+	seen        sync.Map // by signature: a message that is not posted is shown only once
 }
 
 func (c *listenCommand) poll(ctx context.Context) error {
@@ -66,7 +62,7 @@ func (c *listenCommand) poll(ctx context.Context) error {
 // prepare checks that notifications can be posted, before any is received.
 func (p *poller) prepare() (err error) {
 	if !p.x.tokenless && !hasToken(p.forwardTo) {
-		if p.claims, err = parseClaims(p.listenCommand.claims); err != nil {
+		if p.tokenClaims, err = parseClaims(p.claims); err != nil {
 			return err
 		}
 		if p.key, err = p.tokenKey(); err != nil {
@@ -88,7 +84,7 @@ func (p *poller) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		acknowledged, err := p.round(context.WithoutCancel(ctx), messages)
+		acknowledged, err := p.handleAll(context.WithoutCancel(ctx), messages)
 		if err != nil {
 			return err
 		}
@@ -98,9 +94,9 @@ func (p *poller) run(ctx context.Context) error {
 	}
 }
 
-// round posts messages at the same time, since their order means nothing, and
+// handleAll posts messages at the same time, since their order means nothing, and
 // acknowledges those that the app has answered with 2xx.
-func (p *poller) round(ctx context.Context, messages []poll.Message) (acknowledged int, err error) {
+func (p *poller) handleAll(ctx context.Context, messages []poll.Message) (acknowledged int, err error) {
 	var mu sync.Mutex
 	var handles []string
 	var posts sync.WaitGroup
@@ -152,7 +148,7 @@ func (p *poller) handle(ctx context.Context, m *poll.Message) (acknowledge bool)
 		p.seen.Store(m.Signature, true)
 		text := line(begun, m.Body, "left", 0)
 		if p.printOnly {
-			text += "\n" + tokenLike.ReplaceAllString(indent(m.Body), "TOKEN")
+			text += "\n" + hideTokens(indent(m.Body))
 		}
 		p.say(text)
 		return false
@@ -185,7 +181,7 @@ func (p *poller) status(ctx context.Context, m *poll.Message, answer sender.Answ
 func (p *poller) notification(m *poll.Message) (*sender.Notification, error) {
 	url := p.forwardTo
 	if p.key != nil {
-		claims := p.claims.copy()
+		claims := p.tokenClaims.copy()
 		claims.expire(2 * time.Hour)
 		var err error
 		if url, err = signURL(p.key, claims, url); err != nil {

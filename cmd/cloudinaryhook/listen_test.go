@@ -22,6 +22,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 	"github.com/cloudinaryhook/cloudinaryhook/poll"
 )
 
@@ -310,7 +311,7 @@ func TestListenOutlastsASlowAcknowledgement(t *testing.T) {
 					client:        &poll.Client{CloudName: "demo", APIKey: "key", APISecret: "secret", Channel: "dev", HTTPClient: &http.Client{Transport: api}},
 					http:          &http.Client{Transport: app},
 				}
-				_, err := p.round(t.Context(), []poll.Message{{ReceiptHandle: "1", Body: []byte(`{}`)}})
+				_, err := p.handleAll(t.Context(), []poll.Message{{ReceiptHandle: "1", Body: []byte(`{}`)}})
 				if !errors.Is(err, tt.want) {
 					t.Errorf("got %v, want %v", err, tt.want)
 				}
@@ -333,7 +334,7 @@ func TestListenShowsWhatItCouldNotRecord(t *testing.T) {
 	}
 	for i, want := range []string{"Not recorded, and left", "  left  ", ""} {
 		out.Reset()
-		if _, err := p.round(t.Context(), []poll.Message{{ReceiptHandle: fmt.Sprint(i), Body: []byte(`{}`), Signature: "same"}}); err != nil {
+		if _, err := p.handleAll(t.Context(), []poll.Message{{ReceiptHandle: fmt.Sprint(i), Body: []byte(`{}`), Signature: "same"}}); err != nil {
 			t.Fatal(err)
 		}
 		if got := out.String(); !strings.Contains(got, want) || want == "" && got != "" {
@@ -353,6 +354,33 @@ func TestListenShowsTheStatusItAnswers(t *testing.T) {
 	c.serve(w, cloudinaryhooktest.NewRequest(t, "/hook", []byte(oddBody)))
 	if got := out.String(); w.Code != http.StatusInternalServerError || !strings.Contains(got, "  500  ") || !strings.Contains(got, "Not recorded") {
 		t.Errorf("answered %d and got %s, want 500 in both, and why", w.Code, got)
+	}
+}
+
+// TestListenRefusesWhatHasNoToken, also if no key is set here: no receiver
+// that wants a token accepts the request.
+func TestListenRefusesWhatHasNoToken(t *testing.T) {
+	for _, tokenless := range []bool{false, true} {
+		want := http.StatusUnauthorized
+		if tokenless {
+			want = http.StatusCreated
+		}
+		var out strings.Builder
+		c := &listenCommand{process: &process{stdout: &out}}
+		c.x = examination{tokenless: tokenless, secrets: []secrets.Value{{From: secretVariable, Value: testSecret}}}
+		w := httptest.NewRecorder()
+		c.serve(w, cloudinaryhooktest.NewRequest(t, "/hook", []byte(oddBody), cloudinaryhooktest.WithoutToken()))
+		if w.Code != want {
+			t.Errorf("tokenless: %t got %d and %s, want %d", tokenless, w.Code, &out, want)
+		}
+	}
+}
+
+// TestLineHidesTokens: the public ID is outside text too.
+func TestLineHidesTokens(t *testing.T) {
+	got := line(time.Now(), []byte(`{"notification_type":"upload","public_id":"eyJhbGciOiJIUzI1NiJ9.eyJhIjoxfQ.c2lnbmF0dXJl"}`), "201", 0)
+	if strings.Contains(got, "eyJ") || !strings.Contains(got, `upload  "TOKEN"  201`) {
+		t.Errorf("got %s, want the token hidden", got)
 	}
 }
 
@@ -445,11 +473,11 @@ func TestListenWarns(t *testing.T) {
 // token is valid for longer.
 func TestEachTokenHasItsOwnTime(t *testing.T) {
 	c := &listenCommand{forwardTo: "http://127.0.0.1:1"}
-	p := &poller{listenCommand: c, key: []byte(testKey), claims: claimSet{members: map[string]json.RawMessage{"album_id": []byte("7")}}}
+	p := &poller{listenCommand: c, key: []byte(testKey), tokenClaims: claimSet{members: map[string]json.RawMessage{"album_id": []byte("7")}}}
 	if _, err := p.notification(new(poll.Message)); err != nil {
 		t.Fatal(err)
 	}
-	if got := len(p.claims.members); got != 1 {
+	if got := len(p.tokenClaims.members); got != 1 {
 		t.Errorf("got %d claims for the next token, want 1", got)
 	}
 }

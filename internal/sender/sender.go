@@ -118,11 +118,11 @@ func (n *Notification) Post(ctx context.Context, client *http.Client) (Answer, e
 func (n *Notification) Curl() string {
 	return fmt.Sprintf("curl -i -H '%s: %s' -H '%s: %s' --data-raw %s %s",
 		cloudinaryhook.TimestampHeader, n.timestamp, cloudinaryhook.SignatureHeader, n.signature,
-		quote(string(n.body)), quote(n.url))
+		Quote(string(n.body)), Quote(n.url))
 }
 
-// quote quotes a text so that a shell reads it as one word.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+// Quote quotes a text so that a shell reads it as one word.
+func Quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // FreshBody returns the golden body of this name, such as "upload-simple", with
 // new IDs: it is about a new event and a new asset. Its public ID begins with
