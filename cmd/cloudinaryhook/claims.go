@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cloudinaryhook/cloudinaryhook"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/indent"
 )
 
 // A claimSet is a token's claims as the user wrote them, so that an id above 2^53
@@ -71,12 +72,16 @@ var tokenLike = regexp.MustCompile(`eyJ[\w-]{5,}[\w.%\\-]*`)
 // body about an error repeats the notification URL.
 func hideTokens(text string) string { return tokenLike.ReplaceAllString(text, "TOKEN") }
 
-// indent makes a JSON object readable.
-func indent(object []byte) string {
-	var compact, indented bytes.Buffer
-	if json.Compact(&compact, object) != nil ||
-		json.Indent(&indented, []byte(printable(compact.String())), "", "  ") != nil {
-		return printable(string(object))
+// readable indents a JSON text, as far as a person may want to read it.
+func readable(text []byte) string {
+	const limit = 256 << 10 // bytes
+	var compact bytes.Buffer
+	if json.Compact(&compact, text) != nil {
+		return printable(string(text))
 	}
-	return indented.String()
+	shown := indent.JSON([]byte(printable(compact.String())), limit)
+	if len(shown) > limit {
+		shown += "\n(there is more)"
+	}
+	return shown
 }

@@ -187,9 +187,10 @@ func (x *examination) accepted() string {
 	return "Accepted: signature and token are" + unless + " Explain knows the receiver's Require, Issuer and Audience only from the flags -require, -issuer and -audience."
 }
 
+const maxBody = 4 << 20 // bytes; the package's default
+
 // examineSignedBody finds why a body is refused although its signature is right.
 func (x *examination) examineSignedBody(body []byte) error {
-	const maxBody = 4 << 20 // bytes; the package's default
 	if len(body) > maxBody {
 		x.found("body-large", fmt.Sprintf("It has %d bytes, more than %d.", len(body), maxBody))
 		return cloudinaryhook.ErrBodyTooLarge

@@ -18,6 +18,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,7 @@ import (
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/cloudinaryhooktest"
 	"github.com/cloudinaryhook/cloudinaryhook/hidetoken"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/secrets"
 )
 
 const (
@@ -720,6 +722,33 @@ func TestExplainRefuses(t *testing.T) {
 		{"no request", []string{"-request", "-"}, 1, "not an HTTP request"},
 		{"no time", []string{"-request", "-", "-at", "noon"}, 1, "not an HTTP request"},
 	})
+}
+
+// deepBody is small, but each of its lines is long once it is indented.
+var deepBody = `{"a":` + strings.Repeat("[", 9000) + strings.Repeat("1,", 2000) + "1" + strings.Repeat("]", 9000) + "}"
+
+// TestDeepBody: anybody can send such a request to listen, and it must not cost
+// gigabytes.
+func TestDeepBody(t *testing.T) {
+	s := genuine(t)
+	s.body = deepBody
+	s.signed(strings.Repeat("0", 40))
+	x := examination{secrets: []secrets.Value{{From: secretVariable, Value: testSecret}}, at: time.Now(), recorded: true}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	err := x.examineSignature(t.Context(), s.header, []byte(s.body))
+	runtime.ReadMemStats(&after)
+	if allocated := (after.TotalAlloc - before.TotalAlloc) >> 20; err == nil || allocated > 2048 {
+		t.Errorf("a body of %d bytes got %v and %d MiB, want a mismatch and 2 GiB in all at most", len(s.body), err, allocated)
+	}
+}
+
+// TestLargeBodies: what was not written to its end is not compared.
+func TestLargeBodies(t *testing.T) {
+	unsorted := []byte(`{"b":1,"a":[` + strings.Repeat("1,", 3<<20) + `1],"c":1,"d":1,"e":1}`)
+	if namesSorted(unsorted) {
+		t.Errorf("a body of %d bytes with unsorted names is taken for a sorted one", len(unsorted))
+	}
 }
 
 // TestStyles: what is written in a style is the same value, and the styles differ.

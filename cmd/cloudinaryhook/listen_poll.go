@@ -148,7 +148,7 @@ func (p *poller) handle(ctx context.Context, m *poll.Message) (acknowledge bool)
 		p.seen.Store(m.Signature, true)
 		text := line(begun, m.Body, "left", 0)
 		if p.printOnly {
-			text += "\n" + hideTokens(indent(m.Body))
+			text += "\n" + hideTokens(readable(m.Body))
 		}
 		p.say(text)
 		return false

@@ -51,7 +51,9 @@ func styles() iter.Seq[style] {
 }
 
 // write writes a JSON text again, in this style. Strings may hold bytes that
-// are not UTF-8, which stay as they are.
+// are not UTF-8, which stay as they are. It returns nil if the text grows by
+// more than maxBody: each level of nesting makes every line in it longer, so a
+// stranger's 20 KB would grow to gigabytes.
 func (s style) write(text []byte) []byte {
 	out := make([]byte, 0, len(text)+len(text)/4)
 	depth := 0
@@ -61,6 +63,9 @@ func (s style) write(text []byte) []byte {
 		}
 	}
 	for i := 0; i < len(text); i++ {
+		if len(out) > len(text)+maxBody {
+			return nil
+		}
 		switch c := text[i]; c {
 		case ' ', '\t', '\r', '\n':
 		case '"':
@@ -175,14 +180,14 @@ func unit(escape []byte) rune {
 // decoded it and encoded it again. The cause names the difference.
 func reencodings(body []byte) iter.Seq[form] {
 	return func(yield func(form) bool) {
-		if !json.Valid(body) {
+		if len(body) > maxBody || !json.Valid(body) {
 			return
 		}
 		came := measure(body)
 		detail := "It came as " + came.encoder() + " writes it, among others."
 		for s := range styles() {
 			text := s.write(body)
-			if string(text) == string(body) {
+			if text == nil || string(text) == string(body) {
 				continue
 			}
 			if !yield(form{string(text), came.difference(measure(text)), detail}) {

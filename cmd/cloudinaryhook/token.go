@@ -76,8 +76,9 @@ func (p *process) checkToken() error {
 		return err
 	}
 	values, _ := url.ParseQuery(query) // shows the parts that it can read
-	if t, ok := readToken(values.Get("token")); ok {
-		fmt.Fprintf(p.stdout, "header %s\nclaims %s\n", indent(t.header), indent(t.payload))
+	token := values.Get("token")
+	if t, ok := readToken(token); ok && len(token) <= maxToken {
+		fmt.Fprintf(p.stdout, "header %s\nclaims %s\n", readable(t.header), readable(t.payload))
 		for _, name := range []string{"iat", "nbf", "exp"} {
 			if at := t.claims.date(name); !at.IsZero() {
 				fmt.Fprintf(p.stdout, "%s: %s, %s\n", name, at.Format(time.RFC3339), relative(at, time.Now()))

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"net/url"
 	"strings"
 	"testing"
@@ -68,6 +70,26 @@ func TestTokenRefuses(t *testing.T) {
 		{"no URL", []string{"-claims", "{}", "-endpoint", "app.example"}, 1, "not an absolute"},
 		{"nothing to check", []string{"-check"}, 2, "no token on standard input"},
 	})
+}
+
+// TestCheckShowsLittleOfADeepToken: a token of the largest size may become
+// megabytes once it is indented, and a longer one is not shown at all.
+func TestCheckShowsLittleOfADeepToken(t *testing.T) {
+	for _, depth := range []int{1500, 9000} {
+		deep := strings.Repeat("[", depth) + strings.Repeat("1,", depth/2) + "1" + strings.Repeat("]", depth)
+		token, err := cloudinaryhook.SignToken([]byte(cloudinaryhooktest.DefaultKey), claimSet{members: map[string]json.RawMessage{"a": []byte(deep)}})
+		if err != nil && depth == 1500 {
+			t.Fatal(err)
+		}
+		if err != nil { // SignToken makes none of this size
+			part := base64.RawURLEncoding.EncodeToString
+			token = part([]byte(`{"alg":"HS256"}`)) + "." + part([]byte(`{"a":`+deep+`}`)) + ".AAAA"
+		}
+		got, _ := testEnvironment().run(t, token, "token", "-check")
+		if shown := strings.Contains(got, "claims {"); len(got) > 300<<10 || shown != (depth == 1500) {
+			t.Errorf("depth %d got %d bytes, with claims: %t", depth, len(got), shown)
+		}
+	}
 }
 
 // TestCheck: -check shows the content of a token and whether a key fits, but

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cloudinaryhook/cloudinaryhook"
 	"github.com/cloudinaryhook/cloudinaryhook/examples/internal/database"
+	"github.com/cloudinaryhook/cloudinaryhook/internal/indent"
 	"github.com/cloudinaryhook/cloudinaryhook/sqlstore"
 )
 
@@ -89,7 +90,7 @@ var jsonString = regexp.MustCompile(`("(?:[^"\\]|\\.)*")(\s*:)?`)
 // newListing masks tokens first: a notification_url is a credential, and a
 // visitor of this page must not see it.
 func newListing(heading string, data []byte) listing {
-	text := indent(data, shownBody)
+	text := indent.JSON(data, shownBody)
 	l := listing{Heading: heading, Size: int64(len(data)), Cut: len(text) > shownBody}
 	text = mask(cut(text, shownBody))
 	add := func(kind, text string) {
@@ -117,48 +118,6 @@ func visibleLines(text string) string {
 		lines[i] = visible(line)
 	}
 	return strings.Join(lines, "\n")
-}
-
-// indent is like json.Indent, but it stops soon after limit bytes. Each level
-// of nesting makes every line in it longer, so a few megabytes of brackets
-// would grow to gigabytes.
-func indent(data []byte, limit int) string {
-	if !json.Valid(data) {
-		return string(data)
-	}
-	var out strings.Builder
-	depth, inString, last := 0, false, byte(0)
-	newLine := func() { out.WriteString("\n" + strings.Repeat("  ", depth)) }
-	for i := 0; i < len(data) && out.Len() <= limit; i++ {
-		c := data[i]
-		switch {
-		case inString:
-		case c == ' ' || c == '\t' || c == '\r' || c == '\n':
-			continue
-		case c == '}' || c == ']':
-			depth--
-			if last != '{' && last != '[' {
-				newLine()
-			}
-		case last == '{' || last == '[' || last == ',':
-			newLine()
-		}
-		out.WriteByte(c)
-		switch {
-		case c == '"':
-			inString = !inString
-		case inString && c == '\\':
-			i++
-			out.WriteByte(data[i])
-		case inString:
-		case c == ':':
-			out.WriteByte(' ')
-		case c == '{' || c == '[':
-			depth++
-		}
-		last = c
-	}
-	return out.String()
 }
 
 // Tokens are in three places: after "token=", in any encoding of URLs, JSON and

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"io/fs"
 	"net/http"
@@ -144,27 +143,6 @@ func TestListing(t *testing.T) {
 				t.Errorf("differs (-want +got):\n%.2000s", diff)
 			}
 		})
-	}
-}
-
-// TestIndent: the result is the same as with json.Indent.
-func TestIndent(t *testing.T) {
-	bodies := []string{`{}`, `[]`, `[[],{}, [ ] ,{ }]`, `{"a":"},]{[:\"\\","b\\":{"c":[1, 2 ,"\u003d"]}}`, ` "x" `, "[1,\n\t2]", `-1.5e3`}
-	files, err := fs.Glob(cloudinaryhooktest.Bodies(), "*.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		bodies = append(bodies, string(golden(t, file)))
-	}
-	for _, body := range bodies {
-		var want bytes.Buffer
-		if err := json.Indent(&want, []byte(strings.TrimSpace(body)), "", "  "); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(want.String(), indent([]byte(body), len(body)*100)); diff != "" {
-			t.Errorf("of %s differs (-want +got):\n%s", body, diff)
-		}
 	}
 }
 
