@@ -64,8 +64,8 @@ func printable(text string) string {
 	return b.String()
 }
 
-// tokenLike is a JWT or the beginning of one, also if its dots are encoded for
-// a URL or for JSON. It may be too much, but never too little.
+// tokenLike matches a JWT or the beginning of one, also if its dots are encoded
+// for a URL or for JSON. It may match too much, because that does no harm.
 var tokenLike = regexp.MustCompile(`eyJ[\w-]{5,}[\w.%\\-]*`)
 
 // hideTokens hides the tokens in outside text. Bodies may hold tokens too: the

@@ -180,11 +180,11 @@ func (x *examination) explain(ctx context.Context, r *recording, w io.Writer) er
 
 // accepted says that the request is accepted, and what is not known.
 func (x *examination) accepted() string {
-	const unless = " right for this environment. If the receiver refuses this request, it has other secrets, another clock or other settings, or it does not see these bytes."
+	const environment = " right for this environment. If the receiver refuses this request, it has other secrets, another clock or other settings, or it does not see these bytes."
 	if x.tokenless {
-		return "Accepted: the signature is" + unless
+		return "Accepted: the signature is" + environment
 	}
-	return "Accepted: signature and token are" + unless + " Explain knows the receiver's Require, Issuer and Audience only from the flags -require, -issuer and -audience."
+	return "Accepted: signature and token are" + environment + " Explain knows the receiver's Require, Issuer and Audience only from the flags -require, -issuer and -audience."
 }
 
 const maxBody = 4 << 20 // bytes; the package's default
@@ -215,8 +215,8 @@ If it is accepted, your secret and the proxy are right. Then Cloudinary signs
 `, address(r))
 }
 
-// plainAddress has no character that a shell treats specially, except in
-// brackets of an IPv6 address.
+// plainAddress has no character that a shell treats specially, except the
+// brackets of an IPv6 address, which need quotes.
 var plainAddress = regexp.MustCompile(`^[\w.:\[\]-]+/[\w./~-]*$`)
 
 // address returns the receiver's URL as a word for a shell, or "URL". Anybody
@@ -226,11 +226,11 @@ func address(r *recording) string {
 	if r.URL == nil {
 		return "URL"
 	}
-	address := r.Host + r.URL.EscapedPath()
-	if len(address) > 200 || !plainAddress.MatchString(address) || tokenLike.MatchString(address) {
+	text := r.Host + r.URL.EscapedPath()
+	if len(text) > 200 || !plainAddress.MatchString(text) || tokenLike.MatchString(text) {
 		return "URL"
 	}
-	return sender.Quote(scheme(r.Host) + "://" + address)
+	return sender.Quote(scheme(r.Host) + "://" + text)
 }
 
 // scheme returns the scheme of a receiver's URL. On this machine there is no
