@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/cloudinaryhook/cloudinaryhook/internal/guard"
 )
 
 // One transaction holds at most maxBatch writes. It takes no further write once
@@ -16,14 +18,15 @@ const (
 	maxConflicts  = 5
 )
 
-// A write is one of save, complete and do. If a caller stops waiting, it must
+// A write is one of save, complete, do and app. If a caller stops waiting, it must
 // not read the values that the write sets: the committer may still do the
 // write.
 type write struct {
-	ctx      context.Context // the caller's: if it has ended, do does not run
+	ctx      context.Context // the caller's: if it has ended, do and app do not run
 	save     *saving
 	complete *completion
-	do       func(context.Context, *sql.Tx, *totals) error
+	do       func(context.Context, *sql.Tx, *totals) error // the store's own
+	app      func(*sql.Tx) error                           // the app's; its errors are appErrors
 
 	size   int        // of the delivery, in bytes
 	err    error      // set before the commit if this write is not part of it
@@ -145,12 +148,17 @@ func (c *committer) settle(batch []*write) {
 // separable reports whether one write alone may have caused the error. It is
 // false if the batch may have been committed despite the error.
 func separable(err error) bool {
-	return ofApp(err) || !busy(err) && !readOnly(err) && !errors.Is(err, errDisconnected) && !errors.Is(err, ErrNotDurable)
+	return ofApp(err) || !busy(err) && !readOnly(err) && !errors.Is(err, errDisconnected) && !errors.Is(err, errUncertain) && !errors.Is(err, ErrNotDurable)
 }
 
-// errDisconnected is wrapped by the error of a batch that lost its connection
-// or could not get one.
-var errDisconnected = errors.New("no connection to the database")
+var (
+	// errDisconnected is wrapped by the error of a batch that could not begin.
+	errDisconnected = errors.New("no connection to the database")
+	// errUncertain is wrapped by the error of a batch that began. Its connection is
+	// then closed, because it may be cut, or inside a transaction, or have other
+	// settings than before.
+	errUncertain = errors.New("the connection cannot be used any more")
+)
 
 // commit does a batch in one transaction: all of it is durable, or nothing.
 // With apart, a write that fails is left out and gets its error. If the
@@ -198,11 +206,10 @@ func (s *Store) attempt(ctx context.Context, batch []*write, apart bool) (safe b
 		return true, fmt.Errorf("%w: %w", errDisconnected, err)
 	}
 	if err := s.perform(ctx, tx, batch, apart); err != nil {
-		rollback := tx.Rollback()
-		if rollback != nil && !errors.Is(rollback, sql.ErrTxDone) || ctx.Err() != nil { // ErrTxDone: an app's function ended it
-			s.disconnect(ctx)
-			err = fmt.Errorf("%w: %w", errDisconnected, err)
-		} else if readOnly(err) {
+		if rollback := tx.Rollback(); (rollback != nil || ctx.Err() != nil) && !errors.Is(err, errUncertain) {
+			err = fmt.Errorf("%w: %w", errUncertain, err)
+		}
+		if errors.Is(err, errUncertain) || readOnly(err) {
 			s.disconnect(ctx)
 		}
 		return true, err
@@ -210,7 +217,7 @@ func (s *Store) attempt(ctx context.Context, batch []*write, apart bool) (safe b
 	if err := tx.Commit(); err != nil {
 		s.disconnect(ctx) // SQLite may have left the transaction open
 		if !refused(err, s.dialect) {
-			err = fmt.Errorf("%w: the commit was not answered: %w", errDisconnected, err)
+			err = fmt.Errorf("%w: the commit was not answered: %w", errUncertain, err)
 		}
 		return false, err
 	}
@@ -248,9 +255,7 @@ func (s *Store) perform(ctx context.Context, tx *sql.Tx, batch []*write, apart b
 	return s.keep(ctx, tx, changed)
 }
 
-// performApart rolls back to a savepoint if the write fails. It also notices an
-// app's function that hides an SQL error: Postgres then refuses every later
-// statement, so the RELEASE fails.
+// performApart rolls back to a savepoint if the write fails.
 func (s *Store) performApart(ctx context.Context, tx *sql.Tx, w *write, changed *totals) error {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT one_write"); err != nil {
 		return err
@@ -264,6 +269,9 @@ func (s *Store) performApart(ctx context.Context, tx *sql.Tx, w *write, changed 
 		return nil
 	}
 	w.err = err
+	if errors.Is(err, errUncertain) {
+		return err
+	}
 	if _, rollback := tx.ExecContext(ctx, "ROLLBACK TO one_write"); rollback != nil {
 		return errors.Join(err, rollback)
 	}
@@ -275,12 +283,15 @@ func (s *Store) performApart(ctx context.Context, tx *sql.Tx, w *write, changed 
 func (s *Store) performAll(ctx context.Context, tx *sql.Tx, batch []*write) (changed totals, err error) {
 	var saves []*saving
 	var completions []*completion
+	var apps []*write
 	for _, w := range batch {
 		switch {
 		case w.save != nil:
 			saves = append(saves, w.save)
 		case w.complete != nil:
 			completions = append(completions, w.complete)
+		case w.app != nil:
+			apps = append(apps, w)
 		}
 	}
 	if err := s.saveAll(ctx, tx, saves, &changed); err != nil {
@@ -300,37 +311,88 @@ func (s *Store) performAll(ctx context.Context, tx *sql.Tx, batch []*write) (cha
 			return changed, err
 		}
 	}
-	return changed, nil
+	return changed, s.runAll(ctx, tx, apps)
 }
 
-// An appError is an error of the app's own function. The errors that it wraps
-// say nothing about the store's database.
-type appError struct{ error }
+// runAll calls the app's functions. A function can end the transaction with a
+// statement, such as ROLLBACK. Then the other writes would be lost, although
+// their callers get no error. So each function runs after a savepoint. The
+// RELEASE fails if the transaction ended, and on Postgres also if the function
+// hid an SQL error.
+func (s *Store) runAll(ctx context.Context, tx *sql.Tx, all []*write) error {
+	if len(all) == 0 {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, "SAVEPOINT of_the_app"); err != nil {
+		return err
+	}
+	for _, w := range all {
+		if w.err = w.ctx.Err(); w.err != nil {
+			continue // nobody waits for it
+		}
+		err := w.app(tx)
+		if err == nil {
+			_, release := tx.ExecContext(ctx, "RELEASE of_the_app; SAVEPOINT of_the_app") // one round trip
+			if release == nil {
+				continue
+			}
+			err = &appError{error: fmt.Errorf("sqlstore: the function ended the transaction, or hid an SQL error: %w", release)}
+		}
+		if _, rollback := tx.ExecContext(ctx, "ROLLBACK TO of_the_app"); rollback != nil {
+			err = fmt.Errorf("%w: %w", errUncertain, err)
+		}
+		return err
+	}
+	return s.unchanged(ctx, tx)
+}
 
-func (e *appError) Unwrap() error { return e.error }
+// unchanged returns an error if an app's function has changed a setting that
+// other writes depend on. The setting may also have changed in the server's
+// configuration: then the next try, with a new connection, succeeds.
+func (s *Store) unchanged(ctx context.Context, tx *sql.Tx) error {
+	var now string
+	if err := tx.QueryRowContext(ctx, s.dialect.settings()).Scan(&now); err != nil {
+		return err
+	}
+	if now != s.conn.settings {
+		return fmt.Errorf("%w: %w", errUncertain, &appError{error: errors.New("sqlstore: the function changed a setting of the connection")})
+	}
+	return nil
+}
+
+// An appError is an error of the app's own function. It has no Unwrap: the
+// errors that it wraps say nothing about the store's database, and their methods
+// may panic, which would end the process.
+type appError struct {
+	error
+	state string
+}
+
+// SQLState lets the store repeat a function that was in a deadlock.
+func (e *appError) SQLState() string { return e.state }
 
 func ofApp(err error) bool {
 	_, ok := errors.AsType[*appError](err)
 	return ok
 }
 
+var errNoReturn = errors.New("sqlstore: the function did not return")
+
 // contain returns an error if the app's function panics or ends its goroutine
 // (runtime.Goexit): the transaction holds other callers' writes too.
 func contain(f func() error) error {
-	err := errors.New("sqlstore: the function ended its goroutine")
+	var err, noReturn error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer func() {
-			if v := recover(); v != nil {
-				err = fmt.Errorf("sqlstore: panic: %v", v)
-			}
-		}()
-		err = f()
+		guard.Run(&noReturn, errNoReturn, func() error { err = f(); return nil })
 	}()
 	<-done
-	if err != nil {
-		return &appError{err}
+	if noReturn != nil {
+		err = noReturn
 	}
-	return nil
+	if err == nil {
+		return nil
+	}
+	return &appError{err, sqlState(guard.Seal(errNoReturn, err))}
 }

@@ -1,10 +1,12 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -225,6 +227,25 @@ func TestDuplicatesInOneBatch(t *testing.T) {
 	})
 }
 
+// A hostile error panics in each method that errors.Is and errors.As call.
+type hostile struct{}
+
+func (hostile) Error() string { panic("Error") }
+func (hostile) Is(error) bool { panic("Is") }
+func (hostile) As(any) bool   { panic("As") }
+func (hostile) Unwrap() error { panic("Unwrap") }
+
+// An endless error wraps itself.
+type endless struct{}
+
+func (e endless) Error() string { return "endless" }
+func (e endless) Unwrap() error { return e }
+
+// statement returns a function that runs an SQL statement.
+func statement(text string) func(context.Context, *sql.Tx) error {
+	return func(ctx context.Context, tx *sql.Tx) error { _, err := tx.ExecContext(ctx, text); return err }
+}
+
 // TestBadWrites: a write that fails, in any way, does not affect the rest of
 // its batch, and nothing of it is kept.
 func TestBadWrites(t *testing.T) {
@@ -232,13 +253,18 @@ func TestBadWrites(t *testing.T) {
 	bad := map[string]func(ctx context.Context, tx *sql.Tx) error{
 		"an error of its own":  func(context.Context, *sql.Tx) error { return errApp },
 		"an error of SQL":      func(ctx context.Context, tx *sql.Tx) error { return insertRow(ctx, tx, 0) },
-		"a syntax error":       func(ctx context.Context, tx *sql.Tx) error { _, err := tx.ExecContext(ctx, "no SQL"); return err },
+		"a syntax error":       statement("no SQL"),
+		"a ROLLBACK":           statement("ROLLBACK"),
+		"a new transaction":    statement("ROLLBACK; BEGIN"),
+		"an error after that":  statement("ROLLBACK; BEGIN; no SQL"),
 		"a panic":              func(context.Context, *sql.Tx) error { panic("a bug") },
 		"its own rollback":     func(_ context.Context, tx *sql.Tx) error { return tx.Rollback() },
 		"a panic with nothing": func(context.Context, *sql.Tx) error { panic(nil) },
 		"the goroutine's end":  func(context.Context, *sql.Tx) error { runtime.Goexit(); return nil },
 		"a store-like error":   func(context.Context, *sql.Tx) error { return fmt.Errorf("%w: database is locked", ErrReadOnly) },
 		"a lost connection":    func(context.Context, *sql.Tx) error { return errDisconnected },
+		"a hostile error":      func(context.Context, *sql.Tx) error { return hostile{} },
+		"an endless error":     func(context.Context, *sql.Tx) error { return endless{} },
 	}
 	for name, f := range bad {
 		t.Run(name, func(t *testing.T) {
@@ -273,6 +299,75 @@ func TestBadWrites(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestCommitInDo: a COMMIT in an app's function cannot be undone. But the other
+// writes are still saved.
+func TestCommitInDo(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		together(t, s, 10, func(i int) {
+			if i == 4 {
+				if err := s.Do(t.Context(), statement("COMMIT")); err == nil {
+					t.Error("Do with a COMMIT got nil, want an error")
+				}
+			} else if _, err := s.Save(t.Context(), upload(t, i)); err != nil {
+				t.Errorf("Save beside it got %v, want nil", err)
+			}
+		})
+		if got := yielded(t, s); len(got) != 9 {
+			t.Errorf("%d deliveries are in the table, want the 9 that were saved", len(got))
+		}
+	})
+}
+
+// TestSettingsOfDo: an app's function cannot change a setting that other writes
+// depend on. Do returns an error, and the committer's connection is as before.
+func TestSettingsOfDo(t *testing.T) {
+	changes := map[Dialect][]string{
+		SQLite: {"PRAGMA query_only = 1", "PRAGMA busy_timeout = 1", "PRAGMA locking_mode = EXCLUSIVE", "PRAGMA synchronous = OFF", "COMMIT; PRAGMA synchronous = OFF"},
+		Postgres: {
+			"SET synchronous_commit = off", "SET LOCAL synchronous_commit = off", "SET search_path = elsewhere",
+			"SET ROLE pg_monitor", "SET SESSION AUTHORIZATION pg_monitor", "SET statement_timeout = '1ms'",
+			"SET synchronous_commit = off; COMMIT", "SET synchronous_commit = off; COMMIT; BEGIN", "SET search_path = elsewhere; COMMIT; no SQL",
+			"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; COMMIT",
+		},
+	}
+	onEach(t, func(t *testing.T, s *Store) {
+		settings := func() (got string) {
+			t.Helper()
+			if err := s.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+				return tx.QueryRowContext(ctx, s.dialect.settings()).Scan(&got)
+			}); err != nil {
+				t.Error(err)
+			}
+			return got
+		}
+		want, number := settings(), 0
+		for _, change := range changes[s.dialect] {
+			for _, beside := range []int{0, 4} {
+				t.Run(fmt.Sprintf("%s, beside %d saves", change, beside), func(t *testing.T) {
+					first := number
+					number += beside + 1
+					together(t, s, beside+1, func(i int) {
+						if i == 0 {
+							if err := s.Do(t.Context(), statement(change)); err == nil {
+								t.Error("Do got nil, want an error")
+							}
+						} else if _, err := s.Save(t.Context(), upload(t, first+i)); err != nil {
+							t.Errorf("Save beside it got %v, want nil", err)
+						}
+					})
+					save(t, s, upload(t, first), cloudinaryhook.StateNew)
+					if got := settings(); got != want {
+						t.Errorf("afterwards the settings are %q, want %q", got, want)
+					}
+				})
+			}
+		}
+		if got := len(yielded(t, s)); got != number {
+			t.Errorf("%d deliveries are in the table, want the %d that were saved", got, number)
+		}
+	})
 }
 
 // TestSwallowedError: after an SQL error Postgres rolls the transaction back.
@@ -383,6 +478,23 @@ func TestDoHasItsCallersValues(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestPanicOfDoHasAStack: the log says where an app's function panicked.
+func TestPanicOfDoHasAStack(t *testing.T) {
+	s := open(t, SQLite, databases[0].newName(t))
+	var log bytes.Buffer
+	p := &cloudinaryhook.Processor{Store: s, Logger: slog.New(slog.NewTextHandler(&log, nil)), Images: cloudinaryhook.ImageCreatorFunc(func(ctx context.Context, _ *cloudinaryhook.Image) error {
+		return fmt.Errorf("inserting: %w", s.Do(ctx, func(context.Context, *sql.Tx) error { panic("a bug") }))
+	})}
+	if state, err := p.Accept(t.Context(), newDelivery(t, string(uploadBody(t)))); state != cloudinaryhook.StatePending || err == nil {
+		t.Errorf("Accept got %v and %v, want a pending delivery and an error", state, err)
+	}
+	for _, want := range []string{"inserting: sqlstore: the function did not return: panic: a bug", "stack=", "committer_test.go:"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log is\n%s\nwant it to have %q", log.String(), want)
+		}
+	}
 }
 
 // TestDoThatTakesTooLong: a slow function fails alone. When the other writes

@@ -38,8 +38,11 @@ type connection struct {
 	// connection's locks until then.
 	writer string
 
+	settings string // when the connection was opened
+
 	path string      // the name of SQLite's file
 	file os.FileInfo // the file of that name when the connection was opened
+	wal  os.FileInfo // its write-ahead log; nil until there is one
 }
 
 // connect opens a connection and checks it. If the pool gives it a connection
@@ -67,17 +70,18 @@ func (s *Store) connect(ctx context.Context) (*connection, error) {
 
 func (c *connection) check(ctx context.Context, d Dialect) (err error) {
 	if d == Postgres {
-		return checkPostgres(ctx, c.Conn)
+		err = checkPostgres(ctx, c.Conn)
+	} else if c.path, err = checkSQLite(ctx, c.Conn); err == nil {
+		c.file, err = fileOf(c.path)
 	}
-	if c.path, err = checkSQLite(ctx, c.Conn); err != nil {
+	if err != nil {
 		return err
 	}
-	c.file, err = fileOf(c.path)
-	return err
+	return c.QueryRowContext(ctx, d.settings()).Scan(&c.settings)
 }
 
-// unmoved returns an error if SQLite's file was deleted or replaced: writes to
-// the old file are lost when the process ends.
+// unmoved returns an error if SQLite's file or its write-ahead log was deleted
+// or replaced: writes to the old ones are lost if the process crashes.
 func (c *connection) unmoved() error {
 	if c.path == "" {
 		return nil
@@ -88,6 +92,12 @@ func (c *connection) unmoved() error {
 	}
 	if !os.SameFile(c.file, now) {
 		return fmt.Errorf("%w: its file was replaced while it was open; restart the program", ErrNotDurable)
+	}
+	wal, _ := os.Stat(c.path + "-wal") // another journal mode has none
+	if c.wal == nil {
+		c.wal = wal
+	} else if wal == nil || !os.SameFile(c.wal, wal) {
+		return fmt.Errorf("%w: its -wal file was deleted while it was open; restart the program", ErrNotDurable)
 	}
 	return nil
 }

@@ -106,6 +106,17 @@ func (d Dialect) tableExists() string {
 	return "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1 COLLATE NOCASE)"
 }
 
+// settings is a query for the settings of a connection that could lose or fail
+// all later writes.
+func (d Dialect) settings() string {
+	if d == Postgres {
+		return `SELECT concat_ws(' ', current_user, current_setting('search_path'), current_setting('synchronous_commit', true),
+			current_setting('statement_timeout', true), current_setting('transaction_read_only', true))`
+	}
+	return "SELECT s.synchronous || ' ' || j.journal_mode || ' ' || q.query_only || ' ' || b.timeout || ' ' || l.locking_mode " +
+		"FROM pragma_synchronous s, pragma_journal_mode j, pragma_query_only q, pragma_busy_timeout b, pragma_locking_mode l"
+}
+
 // skipLocked ends a query that skips the rows that others have locked, instead
 // of waiting for them.
 func (d Dialect) skipLocked() string {

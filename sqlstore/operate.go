@@ -33,10 +33,10 @@ const (
 // delivery, it yields an error and ends.
 //
 // On Postgres, processes that resume at the same time share the work: Pending
-// leases each delivery for 30 s, and then yields it. The lease ends when the
-// loop asks for the next delivery, or is left. If the process dies, the delivery
-// is listed again after the 30 s. Work that takes longer than the lease may be
-// done twice.
+// leases each delivery for the time of [Lease], and then yields it. The lease ends
+// when the loop asks for the next delivery, or is left. If the process dies, the
+// delivery is listed again when that time is over. Work that takes longer than
+// the lease may be done twice.
 func (s *Store) Pending(ctx context.Context, before time.Time) iter.Seq2[*cloudinaryhook.Delivery, error] {
 	return func(yield func(*cloudinaryhook.Delivery, error) bool) {
 		last := position{receivedAt: math.MinInt64}

@@ -113,9 +113,8 @@ func TestLeaseWhoseContextEnds(t *testing.T) {
 // delivery until the lease has run out. They get all other deliveries.
 func TestDeadInstance(t *testing.T) {
 	name := postgres(t).Database(t)
-	db, other := open(t, Postgres, name), open(t, Postgres, name)
-	ids := savePending(t, db, 3)
-	lease := func(d time.Duration) { db.leaseTime = d }
+	other := open(t, Postgres, name)
+	ids := savePending(t, other, 3)
 	for _, tt := range []struct {
 		name  string
 		lease time.Duration
@@ -125,7 +124,7 @@ func TestDeadInstance(t *testing.T) {
 		{"its lease has run out", time.Nanosecond, ids},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			lease(tt.lease)
+			db := open(t, Postgres, name, Lease(tt.lease))
 			for d, err := range db.Pending(t.Context(), time.Now()) {
 				if err != nil || d.ID != ids[0] {
 					t.Fatalf("the first got %v and %v, want the oldest", d, err)
@@ -206,6 +205,67 @@ func TestLockedRow(t *testing.T) {
 	patient := open(t, Postgres, name+"&lock_timeout=1h")
 	if got := yielded(t, patient); len(got) != 63 || got[0] != ids[1] {
 		t.Errorf("Pending got %d deliveries, want the 63 that are not locked", len(got))
+	}
+}
+
+// TestLockedTotals: somebody holds a lock on the totals of the store's
+// connection, for example a dead host. The store goes on with other totals.
+func TestLockedTotals(t *testing.T) {
+	for name, f := range map[string]func(t *testing.T, s *Store){
+		"a batch": func(t *testing.T, s *Store) {
+			together(t, s, 2, func(i int) { save(t, s, upload(t, i), cloudinaryhook.StateNew) })
+		},
+		"one after another": func(t *testing.T, s *Store) {
+			if _, err := s.Save(t.Context(), upload(t, 0)); err == nil {
+				t.Error("the first Save got nil, want an error that says that the row is locked")
+			}
+			save(t, s, upload(t, 0), cloudinaryhook.StateNew)
+			save(t, s, upload(t, 1), cloudinaryhook.StateNew)
+		},
+		"Ping": func(t *testing.T, s *Store) {
+			if err := s.Ping(t.Context()); err == nil {
+				t.Error("the first Ping got nil, want an error that says that the row is locked")
+			}
+			if err := s.Ping(t.Context()); err != nil {
+				t.Errorf("the second Ping got %v, want nil", err)
+			}
+			together(t, s, 2, func(i int) { save(t, s, upload(t, i), cloudinaryhook.StateNew) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, Postgres, postgres(t).Database(t)+"&lock_timeout=100ms")
+			save(t, s, upload(t, 100), cloudinaryhook.StateNew)
+			tx, err := s.db.BeginTx(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback() }()
+			if _, err := tx.Exec("SELECT FROM cloudinary_deliveries_totals FOR UPDATE"); err != nil {
+				t.Fatal(err)
+			}
+			f(t, s)
+			wantStats(t, s, totals{Deliveries: 3, Pending: 3})
+		})
+	}
+}
+
+// TestReloadedSettings: if the server's configuration changes a setting, that is
+// not the fault of the app's function.
+func TestReloadedSettings(t *testing.T) {
+	s := open(t, Postgres, postgres(t).Database(t))
+	for _, value := range []string{"1h", "0"} {
+		for _, statement := range []string{"ALTER SYSTEM SET statement_timeout = '" + value + "'", "SELECT pg_reload_conf()"} {
+			if _, err := s.db.Exec(statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for got := ""; got != value; {
+			if err := s.Do(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+				return tx.QueryRowContext(ctx, "SHOW statement_timeout").Scan(&got)
+			}); err != nil {
+				t.Fatalf("Do after a change of the configuration got %v, want nil", err)
+			}
+		}
 	}
 }
 

@@ -46,6 +46,8 @@ func TestRefused(t *testing.T) {
 		{"empty table name", sqlite(""), SQLite, []Option{Table("")}, nil, "letters"},
 		{"a statement as table name", sqlite(""), SQLite, []Option{Table("x; DROP TABLE y")}, nil, "letters"},
 		{"a long table name", sqlite(""), SQLite, []Option{Table(strings.Repeat("x", 41))}, nil, "letters"},
+		{"no lease", sqlite(""), SQLite, []Option{Lease(0)}, nil, "the lease of 0s is not positive"},
+		{"a negative lease", sqlite(""), SQLite, []Option{Lease(-time.Second)}, nil, "the lease of -1s is not positive"},
 		{"one connection", single, SQLite, nil, nil, "SetMaxOpenConns(2)"},
 		{"in memory", openDB(t, SQLite, ":memory:"), SQLite, nil, ErrNotDurable, "memory"},
 		{"in shared memory", openDB(t, SQLite, "file:x?mode=memory&cache=shared"), SQLite, nil, ErrNotDurable, "memory"},
@@ -244,4 +246,57 @@ func TestFileIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	save(t, s, upload(t, 1), cloudinaryhook.StateNew)
+}
+
+// TestLogIsGone: commits in a deleted write-ahead log are lost in a crash, so
+// the store refuses further writes. If the program then ends cleanly, SQLite
+// writes the log into the file.
+func TestLogIsGone(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows does not delete an open file")
+	}
+	for name, replace := range map[string]bool{"deleted": false, "replaced": true} {
+		t.Run(name, func(t *testing.T) {
+			file := databases[0].newName(t)
+			db := openDB(t, SQLite, file)
+			s, err := New(t.Context(), db, SQLite)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Migrate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			save(t, s, upload(t, 0), cloudinaryhook.StateNew)
+			if err := os.Remove(s.conn.path + "-wal"); err != nil {
+				t.Fatal(err)
+			}
+			if replace {
+				if err := os.WriteFile(s.conn.path+"-wal", nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 {
+				if state, err := s.Save(t.Context(), upload(t, 1)); !errors.Is(err, ErrNotDurable) {
+					t.Errorf("Save got %v and %v, want %v", state, err, ErrNotDurable)
+				}
+			}
+			if err := errors.Join(s.Close(), db.Close()); err != nil {
+				t.Error(err)
+			}
+			wantStats(t, open(t, SQLite, file), totals{Deliveries: 1, Pending: 1})
+		})
+	}
+}
+
+// TestNoID: deliveries without an ID would share a row. Only the first one would
+// be kept.
+func TestNoID(t *testing.T) {
+	onEach(t, func(t *testing.T, s *Store) {
+		d := upload(t, 1)
+		d.ID = ""
+		if state, err := s.Save(t.Context(), d); state != 0 || !errors.Is(err, cloudinaryhook.ErrInvalidDelivery) {
+			t.Errorf("Save got %v and %v, want %v", state, err, cloudinaryhook.ErrInvalidDelivery)
+		}
+		wantStats(t, s, totals{})
+	})
 }

@@ -13,8 +13,13 @@
 // # Database settings
 //
 // The store keeps one connection of db for itself and commits over it. So no
-// notification waits for a connection, however much your app uses db. Set
-// [sql.DB.SetMaxOpenConns] to at least 2. For SQLite, which runs inside your
+// notification waits for a connection, however much your app uses db. There is
+// one exception: if the store loses its connection, for example in a failover,
+// it needs another one of db, and waits until one is free. If your app may use
+// all connections of db for seconds, open a [sql.DB] for the store alone, with
+// SetMaxOpenConns(2).
+//
+// Set [sql.DB.SetMaxOpenConns] to at least 2. For SQLite, which runs inside your
 // process, set it to at most runtime.NumCPU(), but not below 2.
 //
 // On SQLite, use a write-ahead log, and begin your own transactions with the
@@ -46,7 +51,6 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -102,6 +106,13 @@ type Option func(*Store)
 // connection's search_path.
 func Table(name string) Option { return func(s *Store) { s.table = name } }
 
+// Lease sets how long [Store.Pending] leases a delivery on Postgres. Without this
+// option it is 30 s. Let it be at least Processor.Timeout plus 5 s: if the work
+// takes longer than the lease, another process may do it too. If a process dies
+// during the work, the delivery is listed again after the lease. New refuses a d
+// that is not positive.
+func Lease(d time.Duration) Option { return func(s *Store) { s.leaseTime = d } }
+
 var tableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,39}$`)
 
 // New returns a Store on db, and opens the store's own connection. It refuses a
@@ -122,6 +133,8 @@ func New(ctx context.Context, db *sql.DB, d Dialect, options ...Option) (*Store,
 		return nil, fmt.Errorf("sqlstore: %v is neither Postgres nor SQLite", d)
 	case !tableName.MatchString(s.table):
 		return nil, fmt.Errorf("sqlstore: the table's name %q must be letters, digits and underscores, 40 at most", s.table)
+	case s.leaseTime <= 0:
+		return nil, fmt.Errorf("sqlstore: the lease of %v is not positive", s.leaseTime)
 	case db.Stats().MaxOpenConnections == 1:
 		return nil, errors.New("sqlstore: db allows one open connection, but the store keeps one for itself: SetMaxOpenConns(2) at least")
 	}
@@ -154,22 +167,26 @@ func (s *Store) Close() error {
 // same time, so that all of them share one commit and its sync. Do returns nil
 // once the transaction is committed.
 //
-//   - f must use the ctx and the tx that it gets. It must not commit, roll
-//     back, or call methods of the Store.
+//   - f must use the ctx and the tx that it gets. It must not call methods of
+//     the Store.
+//   - f must not end the transaction or change settings, also not with a
+//     statement such as COMMIT, SET or PRAGMA. Do returns an error if f ended
+//     the transaction, or changed a setting that could lose other writes or let
+//     them fail. But a COMMIT cannot be undone.
 //   - f must return soon: no delivery is saved until it returns. Its ctx ends
 //     3 s after f began, and f must return then. That ctx has the values of the
 //     caller's ctx, but is not canceled with it.
 //   - If another caller's write in the transaction fails, f may run again. Only
 //     the writes of its last run are kept. The 3 s are for all runs together.
 //   - If f returns an error or panics, its writes are rolled back, and Do
-//     returns the error of f, or an error that describes the panic. The writes
-//     of other callers are not affected.
+//     returns the error of f, or an error that describes the panic. A Processor
+//     logs the panic's stack. The writes of other callers are not affected.
 //
 // If ctx ends first, Do returns ctx.Err(). If f has not begun by then, it never
 // runs. If it has begun, its writes may still be committed.
 func (s *Store) Do(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) error) error {
 	var deadline time.Time // set by the first run
-	err := s.do(ctx, func(_ context.Context, tx *sql.Tx, _ *totals) error {
+	err := s.committer.do(ctx, &write{ctx: ctx, app: func(tx *sql.Tx) error {
 		if deadline.IsZero() {
 			deadline = time.Now().Add(s.doTimeout)
 		}
@@ -181,7 +198,7 @@ func (s *Store) Do(ctx context.Context, f func(ctx context.Context, tx *sql.Tx) 
 			}
 			return f(ctx, tx)
 		})
-	})
+	}})
 	if own, ok := errors.AsType[*appError](err); ok {
 		return own.error
 	}
@@ -196,9 +213,13 @@ func (s *Store) Ping(ctx context.Context) error {
 }
 
 // Save implements [cloudinaryhook.Store]. Saves that wait at the same time
-// share a commit. A single Save does not wait for others.
+// share a commit. A single Save does not wait for others. If d has no ID or no
+// claims, the error wraps [cloudinaryhook.ErrInvalidDelivery].
 func (s *Store) Save(ctx context.Context, d *cloudinaryhook.Delivery) (cloudinaryhook.State, error) {
-	data, err := json.Marshal(d)
+	if d.ID == "" { // else all such deliveries would share a row
+		return 0, fmt.Errorf("%w: it has no ID", cloudinaryhook.ErrInvalidDelivery)
+	}
+	data, err := d.MarshalJSON() // json.Marshal would check and copy it once more
 	if err != nil {
 		return 0, err
 	}

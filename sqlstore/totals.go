@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"time"
 )
@@ -48,7 +49,9 @@ func (t *totals) add(u totals) {
 	t.Rejected += u.Rejected
 }
 
-// keep adds a change to the totals of this connection.
+// keep adds a change to the totals of this connection. If it fails, somebody may
+// have locked the connection's row, for example a dead host. So the next try
+// takes another row.
 func (s *Store) keep(ctx context.Context, tx *sql.Tx, changed totals) error {
 	_, err := tx.ExecContext(ctx, s.sql(`
 		INSERT INTO cloudinary_deliveries_totals (writer, deliveries, pending, rejected) VALUES ($1, $2, $3, $4)
@@ -56,6 +59,9 @@ func (s *Store) keep(ctx context.Context, tx *sql.Tx, changed totals) error {
 			pending = cloudinary_deliveries_totals.pending + excluded.pending,
 			rejected = cloudinary_deliveries_totals.rejected + excluded.rejected`),
 		s.conn.writer, changed.Deliveries, changed.Pending, changed.Rejected)
+	if err != nil {
+		s.conn.writer = rand.Text()
+	}
 	return err
 }
 

@@ -56,7 +56,7 @@ type Error struct {
 
 	stage error // of the library
 	text  string
-	stack []byte  // of a panic, otherwise nil
+	stack []byte  // of the panic that caused the error, otherwise nil
 	tree  []error // the app's error and the errors that it wraps
 }
 
@@ -95,7 +95,10 @@ func (e *Error) look(err error) bool {
 		return false
 	}
 	e.tree = append(e.tree, err)
-	_, permanent := err.(*Permanent) //nolint:errorlint // this is what unwraps
+	_, permanent := err.(*Permanent)                     //nolint:errorlint // this is what unwraps
+	if inner, ok := err.(*Error); ok && e.stack == nil { //nolint:errorlint // this is what unwraps
+		e.stack = inner.stack
+	}
 	var wrapped []error
 	Ask(func() {
 		switch err := err.(type) { //nolint:errorlint // this is what unwraps

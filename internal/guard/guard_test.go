@@ -74,3 +74,18 @@ func TestPermanent(t *testing.T) {
 		})
 	}
 }
+
+// TestStackOfAWrappedPanic: the log has the stack of a panic, also if the app
+// returns the panic's error inside one of its own.
+func TestStackOfAWrappedPanic(t *testing.T) {
+	var inner, outer error
+	Run(&inner, errors.New("inner"), func() error { panic("a bug") })
+	Run(&outer, errors.New("outer"), func() error { return errors.Join(errors.New("first"), fmt.Errorf("while: %w", inner)) })
+	if got, want := StackOf(outer), StackOf(inner); want.Key != "stack" || !got.Equal(want) {
+		t.Errorf("the outer stack got %v, want the inner one, %v", got, want)
+	}
+	Run(&outer, errors.New("outer"), func() error { return errors.New("no panic") })
+	if got := StackOf(outer); got.Key != "" {
+		t.Errorf("the stack of an error without a panic got %v, want none", got)
+	}
+}
