@@ -246,27 +246,28 @@ func statement(text string) func(context.Context, *sql.Tx) error {
 	return func(ctx context.Context, tx *sql.Tx) error { _, err := tx.ExecContext(ctx, text); return err }
 }
 
+// badFunctions fail in Do, each in another way.
+var badFunctions = map[string]func(ctx context.Context, tx *sql.Tx) error{
+	"an error of its own":  func(context.Context, *sql.Tx) error { return errors.New("the app's own") },
+	"an error of SQL":      func(ctx context.Context, tx *sql.Tx) error { return insertRow(ctx, tx, 0) },
+	"a syntax error":       statement("no SQL"),
+	"a ROLLBACK":           statement("ROLLBACK"),
+	"a new transaction":    statement("ROLLBACK; BEGIN"),
+	"an error after that":  statement("ROLLBACK; BEGIN; no SQL"),
+	"a panic":              func(context.Context, *sql.Tx) error { panic("a bug") },
+	"its own rollback":     func(_ context.Context, tx *sql.Tx) error { return tx.Rollback() },
+	"a panic with nothing": func(context.Context, *sql.Tx) error { panic(nil) },
+	"the goroutine's end":  func(context.Context, *sql.Tx) error { runtime.Goexit(); return nil },
+	"a store-like error":   func(context.Context, *sql.Tx) error { return fmt.Errorf("%w: database is locked", ErrReadOnly) },
+	"a lost connection":    func(context.Context, *sql.Tx) error { return errDisconnected },
+	"a hostile error":      func(context.Context, *sql.Tx) error { return hostile{} },
+	"an endless error":     func(context.Context, *sql.Tx) error { return endless{} },
+}
+
 // TestBadWrites: a write that fails, in any way, does not affect the rest of
 // its batch, and nothing of it is kept.
 func TestBadWrites(t *testing.T) {
-	errApp := errors.New("the app's own")
-	bad := map[string]func(ctx context.Context, tx *sql.Tx) error{
-		"an error of its own":  func(context.Context, *sql.Tx) error { return errApp },
-		"an error of SQL":      func(ctx context.Context, tx *sql.Tx) error { return insertRow(ctx, tx, 0) },
-		"a syntax error":       statement("no SQL"),
-		"a ROLLBACK":           statement("ROLLBACK"),
-		"a new transaction":    statement("ROLLBACK; BEGIN"),
-		"an error after that":  statement("ROLLBACK; BEGIN; no SQL"),
-		"a panic":              func(context.Context, *sql.Tx) error { panic("a bug") },
-		"its own rollback":     func(_ context.Context, tx *sql.Tx) error { return tx.Rollback() },
-		"a panic with nothing": func(context.Context, *sql.Tx) error { panic(nil) },
-		"the goroutine's end":  func(context.Context, *sql.Tx) error { runtime.Goexit(); return nil },
-		"a store-like error":   func(context.Context, *sql.Tx) error { return fmt.Errorf("%w: database is locked", ErrReadOnly) },
-		"a lost connection":    func(context.Context, *sql.Tx) error { return errDisconnected },
-		"a hostile error":      func(context.Context, *sql.Tx) error { return hostile{} },
-		"an endless error":     func(context.Context, *sql.Tx) error { return endless{} },
-	}
-	for name, f := range bad {
+	for name, f := range badFunctions {
 		t.Run(name, func(t *testing.T) {
 			onEach(t, func(t *testing.T, s *Store) {
 				createRows(t, s)
@@ -320,18 +321,20 @@ func TestCommitInDo(t *testing.T) {
 	})
 }
 
+// settingChanges are statements that change a setting of the connection.
+var settingChanges = map[Dialect][]string{
+	SQLite: {"PRAGMA query_only = 1", "PRAGMA busy_timeout = 1", "PRAGMA locking_mode = EXCLUSIVE", "PRAGMA synchronous = OFF", "COMMIT; PRAGMA synchronous = OFF"},
+	Postgres: {
+		"SET synchronous_commit = off", "SET LOCAL synchronous_commit = off", "SET search_path = elsewhere",
+		"SET ROLE pg_monitor", "SET SESSION AUTHORIZATION pg_monitor", "SET statement_timeout = '1ms'",
+		"SET synchronous_commit = off; COMMIT", "SET synchronous_commit = off; COMMIT; BEGIN", "SET search_path = elsewhere; COMMIT; no SQL",
+		"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; COMMIT",
+	},
+}
+
 // TestSettingsOfDo: an app's function cannot change a setting that other writes
 // depend on. Do returns an error, and the committer's connection is as before.
 func TestSettingsOfDo(t *testing.T) {
-	changes := map[Dialect][]string{
-		SQLite: {"PRAGMA query_only = 1", "PRAGMA busy_timeout = 1", "PRAGMA locking_mode = EXCLUSIVE", "PRAGMA synchronous = OFF", "COMMIT; PRAGMA synchronous = OFF"},
-		Postgres: {
-			"SET synchronous_commit = off", "SET LOCAL synchronous_commit = off", "SET search_path = elsewhere",
-			"SET ROLE pg_monitor", "SET SESSION AUTHORIZATION pg_monitor", "SET statement_timeout = '1ms'",
-			"SET synchronous_commit = off; COMMIT", "SET synchronous_commit = off; COMMIT; BEGIN", "SET search_path = elsewhere; COMMIT; no SQL",
-			"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; COMMIT",
-		},
-	}
 	onEach(t, func(t *testing.T, s *Store) {
 		settings := func() (got string) {
 			t.Helper()
@@ -343,7 +346,7 @@ func TestSettingsOfDo(t *testing.T) {
 			return got
 		}
 		want, number := settings(), 0
-		for _, change := range changes[s.dialect] {
+		for _, change := range settingChanges[s.dialect] {
 			for _, beside := range []int{0, 4} {
 				t.Run(fmt.Sprintf("%s, beside %d saves", change, beside), func(t *testing.T) {
 					first := number
