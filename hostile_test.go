@@ -418,8 +418,8 @@ func TestReadDeadlineDoesNotOutliveTheRequest(t *testing.T) {
 			answers := bufio.NewReader(conn)
 			for _, want := range []int{tt.status, 201} {
 				_, _ = io.WriteString(conn, head(folderStub, contentLength(len(folderStub)))+folderStub)
-				resp, err := http.ReadResponse(answers, nil)
-				if err != nil || resp.StatusCode != want { //nolint:bodyclose // it is small
+				resp, err := http.ReadResponse(answers, nil) //nolint:bodyclose // it is small
+				if err != nil || resp.StatusCode != want {
 					t.Fatalf("answer got %v and %v, want %d", resp, err, want)
 				}
 				_, _ = io.Copy(io.Discard, resp.Body)

@@ -268,7 +268,7 @@ func (p *Processor) complete(ctx context.Context, d *Delivery, cause error, r *r
 	if r.err == nil {
 		r.after, r.rejected = StateDone, cause
 	} else if cause != nil {
-		r.err = fmt.Errorf("%w (after: %v)", r.err, cause)
+		r.err = fmt.Errorf("%w (after: %s)", r.err, cause.Error()) // its text alone: the stage that failed is Complete
 	}
 }
 
