@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -157,15 +156,18 @@ func (m claimMember) blank() bool {
 	return m.value.Kind() == 'n' || len(bytes.TrimFunc(text, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune("[]{},\"", r) })) == 0
 }
 
-// claimFields are the fields of Claims, by the names of their claims.
-var claimFields = make(map[string][]int)
-
-func init() {
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[Claims]()) {
-		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
-			claimFields[name] = f.Index
-		}
-	}
+// claimFields are the claims that have a field.
+var claimFields = map[string]func(*Claims) any{
+	"iss":             func(c *Claims) any { return &c.Issuer },
+	"sub":             func(c *Claims) any { return &c.Subject },
+	"jti":             func(c *Claims) any { return &c.ID },
+	"aud":             func(c *Claims) any { return &c.Audience },
+	"exp":             func(c *Claims) any { return &c.ExpiresAt },
+	"nbf":             func(c *Claims) any { return &c.NotBefore },
+	"iat":             func(c *Claims) any { return &c.IssuedAt },
+	"organization_id": func(c *Claims) any { return &c.OrganizationID },
+	"album_id":        func(c *Claims) any { return &c.AlbumID },
+	"user_id":         func(c *Claims) any { return &c.UserID },
 }
 
 // parseClaims reads a claim set. Names must be unique (RFC 7519 §4), and members
@@ -177,8 +179,8 @@ func parseClaims(set []byte) (*Claims, error) {
 		return nil, malformed("its claims are not one JSON object with unique names, in UTF-8")
 	}
 	for _, m := range c.members {
-		if index, ok := claimFields[string(m.name)]; ok && m.value.Kind() != 'n' {
-			if what := m.store(reflect.ValueOf(c).Elem().FieldByIndex(index).Addr().Interface()); what != "" {
+		if field, ok := claimFields[string(m.name)]; ok && m.value.Kind() != 'n' {
+			if what := m.store(field(c)); what != "" {
 				return nil, malformed(string(m.name) + " is " + what)
 			}
 		}
