@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	le "encoding/binary" // this package has a variable binary
 	"errors"
 	"fmt"
@@ -179,7 +180,7 @@ func (w *postgresWitness) see(e event) {
 	}
 }
 
-var commitLine = regexp.MustCompile(`len \(rec/tot\): *\d+/ *(\d+), tx: *(\d+), lsn: ([0-9A-F]+)/([0-9A-F]+), .* desc: COMMIT`)
+var commitLine = regexp.MustCompile(`len \(rec/tot\): *\d+/ *(\d+), tx: *(\d+), lsn: ([0-9A-F]+)/([0-9A-F]+), .* desc: COMMIT(?:.*; subxacts:([ 0-9]+))?`)
 
 // newPostgresWitness asks the database after the load which transactions wrote
 // the rows. It asks pg_waldump where they were committed.
@@ -211,6 +212,7 @@ func newPostgresWitness(t *testing.T, db *testDatabase, from string) *postgresWi
 	if err != nil {
 		t.Fatalf("pg_waldump: %v\n%s", err, out)
 	}
+	whole := make(map[string]string) // of a transaction within, as after a savepoint
 	for _, parts := range commitLine.FindAllStringSubmatch(string(out), -1) {
 		length, err1 := strconv.ParseUint(parts[1], 10, 32)
 		id, err2 := strconv.ParseUint(parts[2], 10, 32)
@@ -221,6 +223,12 @@ func newPostgresWitness(t *testing.T, db *testDatabase, from string) *postgresWi
 		}
 		head := le.LittleEndian.AppendUint64(nil, id<<32|length)
 		w.commits = append(w.commits, commit{high<<32 | low, string(head), parts[2]})
+		for within := range strings.FieldsSeq(parts[5]) {
+			whole[within] = parts[2]
+		}
+	}
+	for row, transaction := range w.transaction {
+		w.transaction[row] = cmp.Or(whole[transaction], transaction)
 	}
 	return w
 }
