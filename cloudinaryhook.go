@@ -159,7 +159,8 @@ type Delivery struct {
 // notifications that do not come through a [Handler]. Nil claims mean no
 // claims. The delivery keeps the body itself, not a copy. The error is
 // [ErrMalformedBody] if the body is not exactly one JSON object, or has a
-// top-level member of a [Notification] twice.
+// top-level member of a [Notification] twice. It wraps [ErrInvalidDelivery] if
+// the claims cannot be encoded, or if verified claims got another id.
 func NewDelivery(body []byte, claims *Claims, signedAt time.Time) (*Delivery, error) {
 	d := &Delivery{
 		ReceivedAt: time.Now().UTC().Round(0), // without the monotonic reading, which no store keeps
@@ -319,8 +320,12 @@ func (d *Delivery) UnmarshalJSON(data []byte) error {
 }
 
 // LogValue returns the parts of a delivery that may be logged. It leaves out
-// the claims, and the body, which may name people and hold tokens.
-func (d Delivery) LogValue() slog.Value {
+// the claims, and the body, which may name people and hold tokens. Log the
+// pointer, which may be nil: a Delivery by value is logged with all its parts.
+func (d *Delivery) LogValue() slog.Value {
+	if d == nil {
+		return slog.Value{}
+	}
 	return slog.GroupValue(
 		slog.String("id", d.ID),
 		slog.String("type", string(d.Type)),

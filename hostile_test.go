@@ -374,9 +374,8 @@ func TestSlowAndBrokenClients(t *testing.T) {
 	}
 }
 
-// TestReadDeadlineDoesNotOutliveTheRequest: a connection whose request was in
-// time serves the next one, however long after. Who observes has a context that
-// is not done, though the work was late.
+// TestReadDeadlineDoesNotOutliveTheRequest: a connection serves the next request,
+// however late the work on this one was. The context of Observe has not ended.
 func TestReadDeadlineDoesNotOutliveTheRequest(t *testing.T) {
 	const timeout = 100 * time.Millisecond
 	hang := func(ctx context.Context) error { <-ctx.Done(); time.Sleep(timeout / 2); return ctx.Err() }
@@ -398,6 +397,8 @@ func TestReadDeadlineDoesNotOutliveTheRequest(t *testing.T) {
 			s := newSocketServer(t, func(c *Config) {
 				c.Timeout = timeout
 				c.Processor.Notify = func(context.Context, *Delivery) error { time.Sleep(tt.work); return nil }
+				observe := c.Observe
+				c.Observe = func(ctx context.Context, o Outcome) { o.Err = ctx.Err(); observe(ctx, o) }
 				c.Signature.Secrets = nil
 				c.SecretsFor = func(ctx context.Context, _ *Claims) ([]string, error) {
 					if first && tt.secretsFor != nil {
@@ -427,7 +428,9 @@ func TestReadDeadlineDoesNotOutliveTheRequest(t *testing.T) {
 					conn = dial(t, s.addr())
 					answers = bufio.NewReader(conn)
 				}
-				s.outcome(t)
+				if o := s.outcome(t); o.Err != nil {
+					t.Errorf("the context of Observe got %v, want nil", o.Err)
+				}
 				first = false
 				time.Sleep(2 * timeout) // past the deadline of the request
 			}

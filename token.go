@@ -36,7 +36,8 @@ const (
 //
 // Claims has no JSON methods, so an app's own claims type may embed it. For
 // other claims of the token, use [Claims.Decode]. This package does not change
-// verified claims, so they are safe to read concurrently.
+// verified claims, so they are safe to read concurrently. Do not change an id in
+// them or in a copy: [NewDelivery] refuses it. Make new Claims instead.
 type Claims struct {
 	jwt.RegisteredClaims
 
